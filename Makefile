@@ -1,0 +1,45 @@
+# Two commands: `make demo` shows what this is, `make test` says whether it is right. Both do their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := engines/vit_b16
+SAMPLE := demo/sample.jpg
+IMAGE ?= $(SAMPLE)
+
+.PHONY: demo test format clean
+
+demo: $(VENV)/.demo
+	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
+	@if [ -f $(ENGINE)/manifest.json ]; then echo "  $(ENGINE) is there already"; \
+	  else $(BIN)/glass-rt build --backbone vit_b16 --backend onnxruntime; fi
+	@echo "== 2. The image: $(IMAGE)"
+	@if [ "$(IMAGE)" = "$(SAMPLE)" ] && [ ! -f $(SAMPLE) ]; then \
+	  $(BIN)/python -m glass_bench.sample --megapixels 12 --seed 606 --output $(SAMPLE); fi
+	@echo "== 3. The verdict, and its evidence picture"
+	@start=$$(date +%s.%N); $(BIN)/glass-rt infer --engine $(ENGINE) --overlay demo "$(IMAGE)" && \
+	  echo "  opening the engine and judging took $$(echo "$$(date +%s.%N) $$start" | awk '{printf "%.1f", $$1 - $$2}') s"
+
+test: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.demo: pyproject.toml
+	@echo "== 0. Installing into $(VENV) (once; PyTorch for the export stage is most of it: 5 GB, a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,export]' && \
+	  echo "  installed in $$(( $$(date +%s) - start )) s"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/.demo

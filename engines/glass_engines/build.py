@@ -1,0 +1,139 @@
+"""A portable model becomes a bundle: compile, pass the parity gate, write whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from glass_engines.compilers import Compiler, choose_backend, find_compiler
+from glass_rt.aggregator import Head
+from glass_rt.backends import open_backend
+from glass_rt.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, PortableModel, load_tensors
+from glass_rt.errors import BuildError, MissingDependency, UsageError
+from glass_rt.folder import MANIFEST, link_or_copy, staged, write_manifest
+from glass_rt.manifest import PRECISIONS, BundleManifest, Engine, Model, Parity
+from glass_rt.parity import TOLERANCES, check_parity
+from glass_rt.progress import Stage, silent
+from glass_rt.version import __version__
+
+DEFAULT_THRESHOLD = 0.5
+DEFAULT_MAX_BATCH = 64
+
+
+class PreparedExport(Protocol):
+    """A model that the export stage has loaded and can write as a portable model."""
+
+    @property
+    def model(self) -> Model:
+        """What it is."""
+
+    def write(self, folder: Path, stage: Stage) -> None:
+        """Writes a portable model's files into an existing folder."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to compile. `backend` may be `auto`; `slim` leaves the portable model out of the bundle."""
+
+    backend: str = "auto"
+    precision: str = "fp32"
+    max_batch: int = DEFAULT_MAX_BATCH
+    slim: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision: got {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        if self.max_batch < 1:
+            raise UsageError(f"max_batch: got {self.max_batch}; at least one is needed")
+
+
+def build_bundle(
+    source: PortableModel | PreparedExport,
+    target: Path,
+    options: BuildOptions,
+    *,
+    force: bool = False,
+    stage: Stage = silent,
+) -> Bundle:
+    """Compiles a portable model (or what `source` exports) into the folder `target`, whole or not at all.
+
+    Past the parity gate, else nothing is written. Raises BuildError, ParityError, UsageError, and BundleExists where
+    `target` exists and `force` is not given.
+    """
+    backend = choose_backend(options.backend)
+    compiler = find_compiler(backend, options.precision)
+    with staged(target, force=force) as folder:
+        with _portable_in(folder, source, options.slim, stage) as portable:
+            for name in (HEAD, REFERENCE):
+                link_or_copy(portable.folder / name, folder / name)
+            engine = _compile(portable, folder, backend, compiler, options, stage)
+            model = portable.manifest.model
+            with stage("parity gate"):
+                parity = _gate(folder, model, engine)
+            tools = {**portable.manifest.tools, **compiler.tools(), "glass-rt": __version__}
+        with stage("writing the bundle"):
+            write_manifest(folder, BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools))
+    return Bundle.open(target)
+
+
+def prepare_export(stage: Stage, **options: Any) -> PreparedExport:
+    """Has the export stage load a model; it is found by its entry point, this stage does not import it.
+
+    Raises MissingDependency where it, or PyTorch under it, is not installed.
+    """
+    for point in entry_points(group="glass_rt.exporters"):
+        try:
+            prepare = point.load()
+        except ImportError as error:
+            raise MissingDependency(
+                error.name or "torch", "export", "building from a checkpoint (rather than --from MODEL)"
+            ) from error
+        prepared: PreparedExport = prepare(stage, **options)
+        return prepared
+    raise BuildError("no export stage is installed; install glass-rt whole, or build with --from MODEL")
+
+
+@contextmanager
+def _portable_in(
+    folder: Path, source: PortableModel | PreparedExport, slim: bool, stage: Stage
+) -> Iterator[PortableModel]:
+    """The portable model, inside the bundle's folder; gone from there afterwards where the bundle is to be slim."""
+    inside = folder / PORTABLE_FOLDER
+    inside.mkdir()
+    if isinstance(source, PortableModel):
+        for name in (*source.manifest.files, MANIFEST):
+            link_or_copy(source.folder / name, inside / name)
+    else:
+        source.write(inside, stage)
+    portable = PortableModel.open(inside)
+    yield portable
+    if slim:
+        for path in sorted(inside.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        inside.rmdir()
+
+
+def _compile(
+    portable: PortableModel, folder: Path, backend: str, compiler: Compiler, options: BuildOptions, stage: Stage
+) -> Engine:
+    files = {}
+    for role in portable.manifest.model.roles:
+        files[role] = f"{role}{compiler.suffix}"
+        with stage(f"compiling the {role} engine ({backend} {options.precision})"):
+            compiler.compile(portable.graph(options.precision, role), folder / files[role])
+    return Engine(backend, options.precision, compiler.device, options.max_batch, files)
+
+
+def _gate(folder: Path, model: Model, engine: Engine) -> Parity:
+    head = Head.for_model(model, load_tensors(folder / HEAD))
+    engines = {role: open_backend(engine.backend, folder / name) for role, name in engine.files.items()}
+    try:
+        reference = load_tensors(folder / REFERENCE)
+        return check_parity(engines, head, model, reference, TOLERANCES[engine.precision], engine.max_batch)
+    finally:
+        for backend in engines.values():
+            backend.close()

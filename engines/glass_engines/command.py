@@ -1,0 +1,108 @@
+"""`glass-rt build`: a checkpoint, or a portable model, to an engine bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from glass_engines.build import BuildOptions, PreparedExport, build_bundle, prepare_export
+from glass_rt.bundle import DEFAULT_FOLDER, PortableModel
+from glass_rt.cli.options import json_option, quiet_option
+from glass_rt.errors import UsageError
+from glass_rt.folder import check_target
+from glass_rt.manifest import ARCHITECTURES, PRECISIONS, to_json
+from glass_rt.progress import reporter, silent
+from glass_rt.verdict import UNTRAINED
+
+_FROM_CHECKPOINT = ("backbone", "architecture", "weights", "crops")
+
+
+@click.command(short_help="A checkpoint or a portable model to an engine bundle.")
+@click.option("--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small.")
+@click.option("--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass, or what the checkpoint is]")
+@click.option(
+    "--weights", metavar="FILE", help="Checkpoint (.pt, .pth, .safetensors), or `imagenet`.  [default: untrained]"
+)
+@click.option(
+    "--classes", metavar="A,B", help="Meaning of the checkpoint's two logits, in order.  [default: fake,real]"
+)
+@click.option(
+    "--crops", type=click.IntRange(1), metavar="K", help="Crops it was trained with.  [default: the authors']"
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Portable model, or a bundle that carries one; needs neither checkpoint nor PyTorch.",
+)
+@click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Of the engines.")
+@click.option(
+    "--max-batch", type=click.IntRange(1), default=64, show_default=True, metavar="N", help="Most views in one run."
+)
+@click.option("--slim", is_flag=True, help="Leave the portable model out: smaller, but bound to this build.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: engines/<model>]"
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
+@json_option
+@quiet_option
+def build(
+    backbone: str | None,
+    architecture: str | None,
+    weights: str | None,
+    classes: str | None,
+    crops: int | None,
+    source: Path | None,
+    backend: str,
+    precision: str,
+    max_batch: int,
+    slim: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Build an engine bundle, exporting first where needed; it ends with the parity gate.
+
+    The engines must compute what PyTorch computes, or nothing is written. Without --weights the model is untrained:
+    good for measuring, not for judging.
+    """
+    options = BuildOptions(backend, precision, max_batch, slim)
+    stage = silent if quiet else reporter()
+    if source is not None:
+        given = {
+            "backbone": backbone,
+            "architecture": architecture,
+            "weights": weights,
+            "classes": classes,
+            "crops": crops,
+        }
+        if clash := [f"--{name}" for name, value in given.items() if value is not None]:
+            raise UsageError(f"{', '.join(clash)}: cannot be chosen with --from; the portable model has them")
+        model: PortableModel | PreparedExport = PortableModel.open(source)
+    else:
+        if output is not None:
+            check_target(output, force=force)
+        model = prepare_export(
+            stage,
+            backbone=backbone,
+            architecture=architecture,
+            weights=weights,
+            classes=tuple((classes or "fake,real").split(",")),
+            crops=crops,
+            precisions=(precision,),
+        )
+    target = output or DEFAULT_FOLDER / model.model.name
+    check_target(target, force=force)
+    bundle = build_bundle(model, target, options, force=force, stage=stage)
+    if as_json:
+        click.echo(json.dumps({**to_json(bundle.manifest), "bundle_sha256": bundle.sha256}, indent=2))
+    else:
+        click.echo(f"bundle: {target}")
+        if not bundle.manifest.model.weights.trained:
+            click.echo(f"! {UNTRAINED}", err=True)
+    return 0

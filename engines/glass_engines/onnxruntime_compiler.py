@@ -1,0 +1,38 @@
+"""ONNX to an optimised ONNX graph, by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from glass_engines.compilers import Compiler
+from glass_rt.backends.ort import load_onnxruntime
+from glass_rt.errors import BuildError
+
+_ERRORS_ONLY = 3
+
+
+def optimised_from_onnx(graph: Path, engine: Path) -> None:
+    """Writes the graph with constants folded and operators fused.
+
+    The level is `extended`: fusions that hold on every CPU. Layouts that depend on the CPU's vector width are chosen
+    when the engine is opened, so that a bundle may move between machines. Raises BuildError.
+    """
+    ort = load_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(engine)
+    try:
+        ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library raises a dozen unrelated types
+        raise BuildError(f"ONNX Runtime cannot compile {graph.name}: {str(error).splitlines()[0]}") from error
+    if not engine.is_file():
+        raise BuildError(f"ONNX Runtime wrote no optimised graph for {graph.name}: is the disk full?")
+
+
+def _tools() -> Mapping[str, str]:
+    return {"onnxruntime": load_onnxruntime().__version__}
+
+
+COMPILER = Compiler(precisions=("fp32",), device="cpu", suffix=".onnx", compile=optimised_from_onnx, tools=_tools)

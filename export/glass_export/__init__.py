@@ -1,0 +1,1 @@
+"""Stage 1: a PyTorch checkpoint becomes a portable model."""

@@ -1,0 +1,26 @@
+"""One adapter per vendor library; the library itself is imported when an engine of its kind is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glass_rt.backends.base import Backend, TensorSpec
+from glass_rt.errors import UsageError
+
+BACKENDS = ("onnxruntime",)
+
+
+def open_backend(name: str, engine: Path, *, device: str | None = None, threads: int | None = None) -> Backend:
+    """Opens an engine file.
+
+    `device` is the backend's own default where None; `threads` is the number of CPU threads one run may use (None: a
+    thread per physical core). Raises MissingDependency, BackendError, or UsageError for an unknown name or device.
+    """
+    if name == "onnxruntime":
+        from glass_rt.backends.ort import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(engine, device=device or "cpu", threads=threads)
+    raise UsageError(f"backend: got {name!r}; this glass-rt has {', '.join(BACKENDS)}")
+
+
+__all__ = ["BACKENDS", "Backend", "TensorSpec", "open_backend"]

@@ -1,0 +1,83 @@
+"""Engines run by ONNX Runtime, on the CPU or through its CUDA provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.errors import BackendError, MissingDependency, UsageError
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+_ERRORS_ONLY = 3  # ONNX Runtime's log severity
+
+
+def load_onnxruntime() -> Any:
+    """The onnxruntime module; raises MissingDependency with the command that installs it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependency("onnxruntime", "cpu", "this engine") from None
+    return onnxruntime
+
+
+def providers_for(device: str) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's execution provider for `cpu`, `cuda` or `cuda:N`."""
+    name, _, index = device.partition(":")
+    if name == "cpu" and not index:
+        return [("CPUExecutionProvider", {})]
+    if name == "cuda" and (index or "0").isdigit():
+        return [("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0})]
+    raise UsageError(f"device: got {device!r}; ONNX Runtime engines run on cpu, cuda or cuda:N")
+
+
+class OnnxRuntimeBackend:
+    """One ONNX Runtime session. See `Backend` for the contract."""
+
+    def __init__(self, engine: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+        ort = load_onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        options.use_deterministic_compute = True
+        options.intra_op_num_threads = threads or 0  # 0: a thread per physical core
+        providers = providers_for(device)
+        try:
+            self._session = ort.InferenceSession(str(engine), options, providers=providers)
+        except Exception as error:  # the library raises a dozen unrelated types
+            raise BackendError(f"ONNX Runtime cannot open {engine}: {_first_line(error)}") from error
+        wanted, running = providers[0][0], self._session.get_providers()[0]
+        if running != wanted:  # the library falls back to the CPU in silence
+            raise BackendError(
+                f"ONNX Runtime runs on {running}, not on the {wanted} asked for. "
+                f"Available: {', '.join(ort.get_available_providers())}. CUDA needs: pip install 'glass-rt[gpu]'"
+            )
+        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the session; arrays are C-contiguous and copied by the library where it must."""
+        check_feeds(self.inputs, feeds)
+        names = [spec.name for spec in self.outputs]
+        try:
+            arrays = self._session.run(names, dict(feeds))
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        return dict(zip(names, arrays, strict=True))
+
+    def close(self) -> None:
+        """Drops the session; its memory goes with the last reference."""
+        self.__dict__.pop("_session", None)
+
+
+def _spec(node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise BackendError(f"{node.name}: {node.type} is not a type that engines of glass-rt have")
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return TensorSpec(node.name, np.dtype(_DTYPES[node.type]), shape)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

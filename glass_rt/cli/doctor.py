@@ -1,0 +1,97 @@
+"""`glass-rt doctor`: what is here, what is missing, and the commands that bring it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import click
+
+from glass_rt.cli.options import json_option
+from glass_rt.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
+from glass_rt.version import __version__
+
+_PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")
+_ADVICE = {
+    "onnxruntime": "pip install 'glass-rt[cpu]'",
+    "tensorrt": "pip install 'glass-rt[tensorrt]'   (NVIDIA GPU; downloads from NVIDIA's index)",
+    "tensorrt_rtx": "pip install 'glass-rt[tensorrt-rtx]'   (NVIDIA RTX GPU)",
+}
+
+
+@click.command(short_help="What this machine has, lacks, and how to get it.")
+@json_option
+def doctor(as_json: bool) -> int:
+    """Say what this machine has for glass-rt, what is missing, and how to get it.
+
+    Exit code 1 where something is wrong: no backend at all, or packages that break each other.
+    """
+    backends, found = backend_versions(), gpus()
+    packages = {name: installed(name) for name in _PACKAGES}
+    problems = _problems()
+    if as_json:
+        report = {
+            "glass_rt": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpu": cpu_name(),
+            "cores": usable_cores(),
+            "gpus": [asdict(gpu) for gpu in found],
+            "packages": packages,
+            "backends": dict(backends),
+            "problems": problems,
+        }
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _print(backends, found, packages, problems)
+    return 1 if problems else 0
+
+
+def _print(
+    backends: Mapping[str, str | None], found: tuple[Gpu, ...], packages: dict[str, str | None], problems: list[str]
+) -> None:
+    click.echo(f"glass-rt {__version__}, Python {platform.python_version()} ({sys.executable})")
+    click.echo(f"{platform.platform()}")
+    click.echo(f"CPU       {cpu_name()}, {usable_cores()} cores")
+    for gpu in found:
+        click.echo(f"GPU       {gpu.name}, {gpu.memory}, SM {gpu.compute_capability}, driver {gpu.driver}")
+    if not found:
+        click.echo("GPU       none: nvidia-smi finds no NVIDIA GPU or driver")
+    click.echo("Backends")
+    for name, version in backends.items():
+        missing = f"not installed; {_ADVICE[name]}" if name in _ADVICE else "not installed"
+        click.echo(f"  {name:<24}{version or missing}")
+    click.echo("Packages")
+    for name, version in packages.items():
+        click.echo(f"  {name:<24}{version or 'not installed' + _purpose(name)}")
+    for problem in problems:
+        click.echo(f"PROBLEM   {problem}")
+    if not problems:
+        click.echo("No problems found.")
+
+
+def _purpose(package: str) -> str:
+    if package in ("torch", "torchvision", "onnx"):
+        return "; only the export stage needs it: pip install 'glass-rt[export]'"
+    return "; only HEIC images need it: pip install 'glass-rt[heic]'" if package == "pillow-heif" else ""
+
+
+def _problems() -> list[str]:
+    problems = []
+    windows = [name for name in ("opencv-python", "opencv-contrib-python") if installed(name)]
+    if windows and installed("opencv-python-headless"):
+        problems.append(
+            f"{windows[0]} and opencv-python-headless overwrite each other's files: "
+            f"pip uninstall {windows[0]}; pip install --force-reinstall opencv-python-headless"
+        )
+    if installed("onnxruntime") and installed("onnxruntime-gpu"):
+        problems.append(
+            "onnxruntime and onnxruntime-gpu overwrite each other's files: "
+            "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
+        )
+    if not any(backend_versions().values()):
+        problems.append("no backend is installed, so no engine can run: pip install 'glass-rt[cpu]'")
+    return problems

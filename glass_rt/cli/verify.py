@@ -1,0 +1,36 @@
+"""`glass-rt verify`: is this bundle what it says, and does it still compute what PyTorch computed?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from glass_rt.bundle import Bundle, find_bundle
+from glass_rt.cli.options import json_option
+from glass_rt.detector import open_engines
+from glass_rt.parity import verify_parity
+
+
+@click.command(short_help="Check a bundle: every file, and parity with PyTorch.")
+@click.argument("bundle", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]")
+@click.option("--expect-bundle", metavar="SHA256", help="Refuse any other bundle than this one (see inspect).")
+@json_option
+def verify(bundle: Path | None, device: str | None, expect_bundle: str | None, as_json: bool) -> int:
+    """Check every file of a bundle and pass its engines through the parity gate, without PyTorch.
+
+    DIR defaults to the bundle that infer would use.
+    """
+    opened = Bundle.open(find_bundle(bundle), expect_sha256=expect_bundle, every_file=True)
+    engines = open_engines(opened, device=device)
+    parity = verify_parity(opened, engines)
+    if as_json:
+        click.echo(json.dumps({"bundle_sha256": opened.sha256, "files": len(opened.manifest.files), **vars(parity)}))
+        return 0
+    click.echo(f"{len(opened.manifest.files)} files as listed")
+    click.echo(f"parity {parity.status}, compared with PyTorch:")
+    click.echo(f"  embeddings within {parity.embedding:.1e} (relative L2), {parity.embedding_tolerance:.0e} allowed")
+    click.echo(f"  logits within {parity.logits:.1e}, {parity.logits_tolerance:.0e} allowed")
+    return 0

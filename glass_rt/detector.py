@@ -1,0 +1,141 @@
+"""The facade: open a bundle, judge images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from glass_rt.aggregator import Head
+from glass_rt.backends import Backend, open_backend
+from glass_rt.bundle import Bundle
+from glass_rt.errors import UsageError
+from glass_rt.image.decode import DEFAULT_MAX_PIXELS, ImageSource
+from glass_rt.image.sampling import MAX_SEED, Mode
+from glass_rt.judge import Judge
+from glass_rt.manifest import BundleManifest, check_threshold
+from glass_rt.pipeline import Pipeline
+from glass_rt.verdict import Failure, Verdict
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """How images are judged; every field has the meaning of the command-line option of its name.
+
+    `crops`: windows per image (None: as trained). `sampling`: `stratified`, or `tiles` for every window. `seed`:
+    0..2^64-1 (None: from the image's own SHA-256). `threshold`: P(fake) from which the label is `fake` (None: the
+    bundle's). `max_pixels`: larger images are refused before decoding.
+    """
+
+    crops: int | None = None
+    sampling: Mode = "stratified"
+    seed: int | None = None
+    threshold: float | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.crops is not None and self.crops < 1:
+            raise UsageError(f"crops: got {self.crops}; at least one is needed")
+        if self.sampling not in ("stratified", "tiles"):
+            raise UsageError(f"sampling: got {self.sampling!r}; expected stratified or tiles")
+        if self.sampling == "tiles" and self.crops is not None:
+            raise UsageError("crops: tiles are every window of the image; their number cannot be chosen")
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"seed: got {self.seed}; expected 0..2^64-1")
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels: got {self.max_pixels}; expected a positive number of pixels")
+
+
+class Detector:
+    """An opened bundle that judges images. Not for use from several threads at once; open one per worker.
+
+    >>> with Detector.open("engines/vit_b16") as detector:  # doctest: +SKIP
+    ...     verdict = detector.detect("image.png")
+    """
+
+    def __init__(self, bundle: Bundle, judge: Judge, batch: int) -> None:
+        self.bundle = bundle
+        self._judge = judge
+        self._batch = batch
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        batch: int | None = None,
+        threads: int | None = None,
+        expect_bundle: str | None = None,
+    ) -> Detector:
+        """Opens a bundle that `glass-rt build` wrote.
+
+        `device`: the backend's default where None. `batch`: most views in one run of an engine, up to the bundle's
+        `max_batch` (None: the smaller of that and 16). `threads`: CPU threads of an engine. `expect_bundle`: the
+        bundle's SHA-256, which pins it. Raises BundleError, BackendError, MissingDependency, UsageError.
+        """
+        bundle = Bundle.open(path, expect_sha256=expect_bundle)
+        return cls.from_bundle(bundle, device=device, batch=batch, threads=threads)
+
+    @classmethod
+    def from_bundle(
+        cls, bundle: Bundle, *, device: str | None = None, batch: int | None = None, threads: int | None = None
+    ) -> Detector:
+        """Opens the engines of a bundle that was opened (and checked) before."""
+        most = bundle.manifest.engine.max_batch
+        if batch is not None and not 1 <= batch <= most:
+            raise UsageError(
+                f"batch: got {batch}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
+            )
+        head = Head.for_model(bundle.manifest.model, bundle.head())
+        chosen = batch or min(most, DEFAULT_BATCH)
+        return cls(bundle, Judge(open_engines(bundle, device=device, threads=threads), head, chosen), chosen)
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    def detect(self, source: ImageSource, options: DetectOptions | None = None) -> Verdict:
+        """Judges one image: a path, encoded bytes, or an RGB uint8 (H, W, 3) array. Raises ImageError, BackendError."""
+        (result,) = self.detect_many([source], options)
+        if isinstance(result, Failure):
+            raise result.error
+        return result
+
+    def detect_many(
+        self, sources: Iterable[ImageSource | Failure], options: DetectOptions | None = None
+    ) -> Iterator[Verdict | Failure]:
+        """Judges images lazily and in their order; one that cannot be judged gives a Failure in its place.
+
+        A Failure among the sources is passed on, so that callers who find sources can keep their order too.
+        """
+        return Pipeline(self.bundle, self._judge, self._batch, options or DetectOptions()).run(sources)
+
+    def close(self) -> None:
+        """Closes the engines."""
+        self._judge.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> dict[str, Backend]:
+    """The bundle's engines by role, opened."""
+    backend = bundle.manifest.engine.backend
+    return {
+        role: open_backend(backend, bundle.engine_file(role), device=device, threads=threads)
+        for role in bundle.manifest.model.roles
+    }
+
+
+# Larger batches only cost memory on a CPU: its caches are full long before.
+DEFAULT_BATCH = 16

@@ -1,0 +1,90 @@
+"""What this machine has: packages, processor, GPU. Nothing here imports a vendor library."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# Distribution names by backend, in the order in which they are looked for.
+BACKEND_PACKAGES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+}
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU, as `nvidia-smi` names it."""
+
+    name: str
+    driver: str
+    memory: str
+    compute_capability: str
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def backend_versions() -> Mapping[str, str | None]:
+    """Installed versions by backend, as `package version`."""
+    found: dict[str, str | None] = {}
+    for backend, packages in BACKEND_PACKAGES.items():
+        present = [f"{name} {number}" for name in packages if (number := installed(name))]
+        found[backend] = ", ".join(present) or None
+    return found
+
+
+def cpu_name() -> str:
+    """The processor's model name and the vector extensions that engines use."""
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            if key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+                break
+    except OSError:
+        pass
+    extensions = [flag for flag in _CPU_FLAGS if flag in flags]
+    return f"{name} ({platform.machine()}{''.join(', ' + flag for flag in extensions)})"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs that `nvidia-smi` lists; () where there is none, or no driver."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return ()
+    fields = "name,driver_version,memory.total,compute_cap"
+    try:
+        listing = subprocess.run(
+            [command, f"--query-gpu={fields}", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [[cell.strip() for cell in line.split(",")] for line in listing.stdout.splitlines()]
+    return tuple(Gpu(*row) for row in rows if len(row) == 4)

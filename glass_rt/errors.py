@@ -1,0 +1,134 @@
+"""Everything that glass-rt raises on purpose.
+
+    GlassError
+    ├── UsageError            arguments that cannot work together          exit code 2
+    ├── ImageError            one image cannot be judged; others go on     exit code 1
+    │   ├── ImageNotReadable  no such file, a folder, no permission
+    │   ├── ImageFormatError  not an image, or of a format that is not read
+    │   ├── ImageTooLarge     more pixels than the limit, said by the header
+    │   └── ImageCorrupt      truncated or damaged
+    ├── BundleError           a bundle or portable model cannot be used
+    │   ├── BundleNotFound
+    │   ├── BundleInvalid     schema, a missing, altered or foreign file
+    │   └── BundleExists      the output folder is there already
+    ├── CheckpointError       a checkpoint does not fit the model
+    ├── ExportError           the export stage failed
+    ├── BuildError            the engine stage failed
+    │   └── ParityError       the engine does not compute what the model computes
+    ├── BackendError          a vendor library failed while running
+    └── MissingDependency     an optional package is not installed
+
+Messages carry what happened, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GlassError(Exception):
+    """Base of all errors raised on purpose; `kind` is the short name that JSON results carry."""
+
+    kind: ClassVar[str] = "error"
+
+
+class UsageError(GlassError, ValueError):
+    """Arguments that cannot work, alone or together."""
+
+    kind = "usage"
+
+
+class ImageError(GlassError, ValueError):
+    """One image cannot be judged."""
+
+    kind = "image"
+
+
+class ImageNotReadable(ImageError):
+    """The file cannot be read from disk."""
+
+    kind = "not_readable"
+
+
+class ImageFormatError(ImageError):
+    """The bytes are not an image of a format that is read."""
+
+    kind = "format"
+
+
+class ImageTooLarge(ImageError):
+    """The header announces more pixels than the limit allows."""
+
+    kind = "too_large"
+
+
+class ImageCorrupt(ImageError):
+    """The image is truncated or damaged."""
+
+    kind = "corrupt"
+
+
+class BundleError(GlassError, ValueError):
+    """A bundle or a portable model cannot be used."""
+
+    kind = "bundle"
+
+
+class BundleNotFound(BundleError, FileNotFoundError):
+    """There is no bundle at that path."""
+
+    kind = "bundle_not_found"
+
+    def __str__(self) -> str:  # OSError would format errno and file name instead
+        return str(self.args[0]) if self.args else ""
+
+
+class BundleInvalid(BundleError):
+    """The folder's files are not those that its manifest lists."""
+
+    kind = "bundle_invalid"
+
+
+class BundleExists(BundleError):
+    """The output folder exists already."""
+
+    kind = "bundle_exists"
+
+
+class CheckpointError(GlassError, ValueError):
+    """A checkpoint does not fit the model."""
+
+    kind = "checkpoint"
+
+
+class ExportError(GlassError, RuntimeError):
+    """The export stage failed."""
+
+    kind = "export"
+
+
+class BuildError(GlassError, RuntimeError):
+    """The engine stage failed."""
+
+    kind = "build"
+
+
+class ParityError(BuildError):
+    """An engine does not compute what the model computes."""
+
+    kind = "parity"
+
+
+class BackendError(GlassError, RuntimeError):
+    """A vendor library failed while running an engine."""
+
+    kind = "backend"
+
+
+class MissingDependency(GlassError, ImportError):
+    """An optional package is not installed."""
+
+    kind = "missing_dependency"
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'glass-rt[{extra}]'")

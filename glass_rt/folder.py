@@ -1,0 +1,147 @@
+"""A folder with a manifest that lists its files: written whole or not at all, checked before use."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
+from glass_rt.manifest import BundleManifest, FileEntry, PortableManifest, to_json
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+ManifestT = TypeVar("ManifestT", PortableManifest, BundleManifest)
+
+
+@contextmanager
+def staged(target: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place when the block ends well.
+
+    Anything else, Ctrl-C included, removes the temporary folder and leaves what was at `target` as it was. Raises
+    BundleExists where `target` exists and `force` is not given, and BuildError where the disk is full.
+    """
+    check_target(target, force=force)
+    with _disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    try:
+        staging.chmod(0o755)
+        with _disk_errors(target):
+            yield staging
+            _replace(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Raises BundleExists where `target` holds something that may not be replaced."""
+    if not target.exists():
+        return
+    if not force:
+        raise BundleExists(f"{target} exists already; --force replaces it, --output DIR writes elsewhere")
+    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
+        raise BundleExists(f"{target} is not a glass-rt folder (no {MANIFEST}); it is not replaced, even with --force")
+
+
+def _replace(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    previous = staging.with_name(staging.name.replace(".partial-", ".previous-"))
+    target.rename(previous)
+    try:
+        staging.rename(target)
+    except BaseException:
+        previous.rename(target)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BuildError(
+                f"no space left to write {target}: free some, or choose another disk with --output"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise BuildError(f"{target} cannot be written: {error.strerror}") from error
+        raise
+
+
+def write_manifest(folder: Path, manifest: ManifestT) -> ManifestT:
+    """Writes `manifest.json` listing every file now in `folder`; returns the manifest with its files."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    entries = {
+        name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name)) for name in names if name != MANIFEST
+    }
+    complete = replace(manifest, files=entries)
+    text = json.dumps(to_json(complete), indent=2) + "\n"
+    temporary = folder / f".{MANIFEST}.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / MANIFEST)
+    return complete
+
+
+def read_manifest(folder: Path) -> str:
+    """The text of a folder's manifest."""
+    if not folder.is_dir():
+        raise BundleNotFound(f"no such folder: {folder}")
+    try:
+        return (folder / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleNotFound(f"{folder} has no {MANIFEST}: it is not a glass-rt bundle or portable model") from None
+    except UnicodeDecodeError as error:
+        raise BundleInvalid(f"{folder / MANIFEST} is not text: {error}") from None
+
+
+def check_files(folder: Path, files: Mapping[str, FileEntry], names: Iterable[str]) -> None:
+    """Compares `names` on disk with their manifest entries, sizes first; raises BundleInvalid."""
+    for name in names:
+        if name not in files:
+            raise BundleInvalid(f"{folder / name} is not listed in the manifest")
+        path, entry = folder / name, files[name]
+        if not path.is_file():
+            raise BundleInvalid(f"{path} is missing; rebuild the bundle: glass-rt build")
+        if path.stat().st_size != entry.size:
+            raise BundleInvalid(
+                f"{path} has {path.stat().st_size} bytes, the manifest says {entry.size}: "
+                "it was altered or cut short; rebuild the bundle: glass-rt build"
+            )
+        if sha256_of(path) != entry.sha256:
+            raise BundleInvalid(f"{path} was altered (its SHA-256 differs); rebuild the bundle: glass-rt build")
+
+
+def foreign_files(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
+    """Files that the manifest does not list; what a backend caches beside its engine, under `cache/`, is expected."""
+    present = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in present if name not in files and name != MANIFEST and not name.startswith("cache/"))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Puts `source` at `target` without doubling it on disk where the file system allows."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""What comes out: a verdict with its evidence, or a failure in its place, and their JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from glass_rt.errors import GlassError
+from glass_rt.version import __version__
+
+SCHEMA = 1
+UNTRAINED = "UNTRAINED WEIGHTS: this verdict says nothing about the image"
+
+
+@dataclass(frozen=True)
+class CropEvidence:
+    """One crop: where it is, in stored pixels, and what it did.
+
+    `width` and `height` are the part inside the image. `attention` is its weight among the crops; `effect` is
+    probability_fake minus what that would be without this crop (None for an only crop): attention is weighting,
+    effect is evidence.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    attention: float
+    effect: float | None
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Which engine spoke."""
+
+    name: str
+    architecture: str
+    backbone: str
+    backend: str
+    precision: str
+    bundle_sha256: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds per stage. In a batch, `engine` is the image's share of the batch's time."""
+
+    decode: float
+    views: float
+    engine: float
+    aggregate: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of one image.
+
+    `label` is `fake` iff `probability_fake` >= `threshold`. `seed`, `sampling`, `stratified`, `grid` and `crops` are
+    None, None, None, None and () for the resize-only architecture. `trained` False means that the number is noise.
+    """
+
+    path: str | None
+    sha256: str
+    width: int
+    height: int
+    format: str
+    label: str
+    probability_fake: float
+    probabilities: dict[str, float]
+    logits: tuple[float, float]
+    threshold: float
+    trained: bool
+    seed: int | None
+    sampling: str | None
+    stratified: bool | None
+    grid: int | None
+    trained_crops: int
+    crops: tuple[CropEvidence, ...]
+    orientation: int
+    notices: tuple[str, ...]
+    engine: EngineInfo
+    timings_ms: Timings
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `glass-rt infer --json` prints."""
+        return {"schema": SCHEMA, **asdict(self), "runtime": __version__}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be judged, in its place among the verdicts."""
+
+    path: str | None
+    error: GlassError
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that stands where a verdict would."""
+        return {"schema": SCHEMA, "path": self.path, "error": {"kind": self.error.kind, "message": str(self.error)}}
