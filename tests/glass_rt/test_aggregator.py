@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from glass_export.untrained import untrained_tensor
 from numpy.typing import NDArray
 
-from glass_export.untrained import untrained_tensor
 from glass_rt.aggregator import Head, head_shapes
 from glass_rt.errors import BundleInvalid
 from glass_rt.manifest import Model, Weights
@@ -37,7 +37,9 @@ def torch_head(global_embedding: torch.Tensor, local: torch.Tensor) -> tuple[tor
     attention = torch.nn.Sequential(
         torch.nn.Linear(DIM, 128), torch.nn.Tanh(), torch.nn.Dropout(), torch.nn.Linear(128, 1)
     ).eval()
-    classifier = torch.nn.Sequential(torch.nn.LayerNorm(2 * DIM), torch.nn.Dropout(), torch.nn.Linear(2 * DIM, 2)).eval()
+    classifier = torch.nn.Sequential(
+        torch.nn.LayerNorm(2 * DIM), torch.nn.Dropout(), torch.nn.Linear(2 * DIM, 2)
+    ).eval()
     values = {name: torch.from_numpy(value) for name, value in parameters().items()}
     attention.load_state_dict({n.removeprefix("attention."): v for n, v in values.items() if n.startswith("attention")})
     classifier.load_state_dict(
@@ -82,7 +84,9 @@ def test_the_resize_only_head_is_a_linear_layer() -> None:
     values = parameters("resize")
     embedding = np.random.default_rng(0).standard_normal(DIM, dtype=np.float32)
     output = Head.for_model(model("resize"), values).judge(embedding, np.empty((0, DIM), np.float32))
-    np.testing.assert_allclose(output.logits, values["classifier.weight"] @ embedding + values["classifier.bias"], rtol=1e-5)
+    np.testing.assert_allclose(
+        output.logits, values["classifier.weight"] @ embedding + values["classifier.bias"], rtol=1e-5
+    )
     assert len(output.attention) == 0
 
 

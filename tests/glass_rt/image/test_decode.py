@@ -205,4 +205,4 @@ def test_arrays_are_taken_as_they_are() -> None:
     assert image.info.sha256 != from_array(pixels.reshape(96, 64, 3)).info.sha256  # same bytes, another shape
     for wrong in (pixels.astype(np.float32), pixels[:, :, 0], pixels[:0]):
         with pytest.raises(ImageFormatError, match="expected"):
-            from_array(wrong)
+            from_array(wrong)  # type: ignore[arg-type]
