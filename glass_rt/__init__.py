@@ -6,8 +6,9 @@
 ...     print(verdict.label, verdict.probability_fake)
 """
 
-from glass_rt.detector import DetectOptions, Detector
+from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
+from glass_rt.options import DetectOptions
 from glass_rt.verdict import CropEvidence, Failure, Verdict
 from glass_rt.version import __version__
 

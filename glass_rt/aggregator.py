@@ -6,7 +6,7 @@ microseconds, and this way no image's numbers depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -106,6 +106,25 @@ def head_shapes(
         "classifier.2.weight": (2, 2 * dim),
         "classifier.2.bias": (2,),
     }
+
+
+def mean_of_draws(outputs: Sequence[HeadOutput]) -> HeadOutput:
+    """Independent samplings of one image as one output: the mean of logits and of probabilities.
+
+    Attention is divided by the number of draws, so that it sums to 1 over all crops, and `without` stays what the
+    mean probability would be without that crop.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    probabilities: Floats = np.stack([output.probabilities for output in outputs]).mean(axis=0)
+    logits: Floats = np.stack([output.logits for output in outputs]).mean(axis=0)
+    share = np.float32(1 / len(outputs))
+    return HeadOutput(
+        logits,
+        probabilities,
+        np.concatenate([share * output.attention for output in outputs]),
+        np.concatenate([probabilities + share * (o.without - o.probabilities) for o in outputs]),
+    )
 
 
 def softmax(scores: Floats) -> Floats:

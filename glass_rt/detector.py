@@ -4,49 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 from glass_rt.aggregator import Head
 from glass_rt.backends import Backend, open_backend
 from glass_rt.bundle import Bundle
 from glass_rt.errors import UsageError
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS, ImageSource
-from glass_rt.image.sampling import MAX_SEED, Mode
+from glass_rt.image.decode import ImageSource
 from glass_rt.judge import Judge
-from glass_rt.manifest import BundleManifest, check_threshold
+from glass_rt.manifest import BundleManifest
+from glass_rt.options import DetectOptions
 from glass_rt.pipeline import Pipeline
 from glass_rt.verdict import Failure, Verdict
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """How images are judged; every field has the meaning of the command-line option of its name.
-
-    `crops`: windows per image (None: as trained). `sampling`: `stratified`, or `tiles` for every window. `seed`:
-    0..2^64-1 (None: from the image's own SHA-256). `threshold`: P(fake) from which the label is `fake` (None: the
-    bundle's). `max_pixels`: larger images are refused before decoding.
-    """
-
-    crops: int | None = None
-    sampling: Mode = "stratified"
-    seed: int | None = None
-    threshold: float | None = None
-    max_pixels: int = DEFAULT_MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        if self.crops is not None and self.crops < 1:
-            raise UsageError(f"crops: got {self.crops}; at least one is needed")
-        if self.sampling not in ("stratified", "tiles"):
-            raise UsageError(f"sampling: got {self.sampling!r}; expected stratified or tiles")
-        if self.sampling == "tiles" and self.crops is not None:
-            raise UsageError("crops: tiles are every window of the image; their number cannot be chosen")
-        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
-            raise UsageError(f"seed: got {self.seed}; expected 0..2^64-1")
-        if self.threshold is not None:
-            check_threshold(self.threshold)
-        if self.max_pixels < 1:
-            raise UsageError(f"max_pixels: got {self.max_pixels}; expected a positive number of pixels")
 
 
 class Detector:
@@ -101,19 +70,21 @@ class Detector:
 
     def detect(self, source: ImageSource, options: DetectOptions | None = None) -> Verdict:
         """Judges one image: a path, encoded bytes, or an RGB uint8 (H, W, 3) array. Raises ImageError, BackendError."""
-        (result,) = self.detect_many([source], options)
-        if isinstance(result, Failure):
-            raise result.error
-        return result
+        return self._pipeline(options).judge_one(source)
 
     def detect_many(
         self, sources: Iterable[ImageSource | Failure], options: DetectOptions | None = None
     ) -> Iterator[Verdict | Failure]:
-        """Judges images lazily and in their order; one that cannot be judged gives a Failure in its place.
+        """Judges images and gives the results in their order; one that cannot be judged gives a Failure in its place.
+
+        Lazy: images are taken a little ahead of the results, decoded in `options.workers` threads and judged in packs.
 
         A Failure among the sources is passed on, so that callers who find sources can keep their order too.
         """
-        return Pipeline(self.bundle, self._judge, self._batch, options or DetectOptions()).run(sources)
+        return self._pipeline(options).run(sources)
+
+    def _pipeline(self, options: DetectOptions | None) -> Pipeline:
+        return Pipeline(self.bundle, self._judge, self._batch, options or DetectOptions())
 
     def close(self) -> None:
         """Closes the engines."""

@@ -1,4 +1,10 @@
-"""A pack of views to one judgement per image: engines, then head."""
+"""A pack of views to one judgement per image: engines, then head.
+
+Adaptive use of K (`crops auto`, a departure from the K that the weights were trained with): a third of the crops is
+looked at first; an image whose probability is further from the threshold than `margin` jackknife standard errors over
+its crops is done, the others get the next third. The boxes of the maximum were drawn before, and are used by prefix;
+embeddings are kept, so that no crop is computed twice.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +15,40 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.aggregator import Floats, Head, HeadOutput
+from glass_rt.aggregator import Floats, Head, HeadOutput, mean_of_draws
 from glass_rt.backends import Backend
 from glass_rt.errors import BackendError
-from glass_rt.pack import Pack
+from glass_rt.pack import Pack, Slot
 
 INPUT, OUTPUT = "pixels", "embedding"
+ROUNDS = 3  # in which `crops auto` adds crops
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When `crops auto` has seen enough: |P(fake) - threshold| > margin x standard error."""
+
+    fake_index: int
+    threshold: float
+    margin: float
+
+    def enough(self, output: HeadOutput) -> bool:
+        """Whether more crops could hardly change the label."""
+        distance = abs(float(output.probabilities[self.fake_index]) - self.threshold)
+        return distance > self.margin * jackknife_error(output.without[:, self.fake_index])
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The head's output for one image, and its share of the time: `engine_ms` by views, `aggregate_ms` measured."""
+    """The head's output for one image, over its first `used` crops, and its share of the time.
+
+    `engine_ms` is the batch's time divided by views, `aggregate_ms` was measured. `draws` holds the probability of
+    each independent sampling, float32 (R, 2).
+    """
 
     output: HeadOutput
+    draws: Floats
+    used: int
     engine_ms: float
     aggregate_ms: float
 
@@ -34,23 +61,64 @@ class Judge:
         self._head = head
         self._batch = batch
 
-    def judge(self, pack: Pack) -> list[Judgement]:
-        """One judgement per slot of the pack, in order. Raises BackendError."""
+    def judge(self, pack: Pack, stopping: Stopping | None = None) -> list[Judgement]:
+        """One judgement per slot of the pack, in order; with `stopping`, over as few crops as that wants.
+
+        Raises BackendError.
+        """
         start = perf_counter()
         global_embeddings = embed(self._engines["global"], pack.global_views, self._batch)
+        global_ms = (perf_counter() - start) * 1e3 / len(pack.slots)
+        if stopping is None:
+            return self._judge_all(pack, global_embeddings, global_ms)
+        return self._judge_enough(pack, global_embeddings, global_ms, stopping)
+
+    def _judge_all(self, pack: Pack, global_embeddings: Floats, global_ms: float) -> list[Judgement]:
+        start = perf_counter()
         if "local" in self._engines:
             local_embeddings = embed(self._engines["local"], pack.crops, self._batch)
         else:
             local_embeddings = np.empty((0, global_embeddings.shape[1]), np.float32)
-        per_view_ms = (perf_counter() - start) * 1e3 / (len(pack.slots) + pack.num_crops)
+        crop_ms = (perf_counter() - start) * 1e3 / max(1, pack.num_crops)
         judgements = []
         for slot, embedding in zip(pack.slots, global_embeddings, strict=True):
             start = perf_counter()
-            owned = slice(slot.crop_range.start, slot.crop_range.stop)
-            output = self._head.judge(embedding, local_embeddings[owned])
+            owned = local_embeddings[slot.crop_range.start : slot.crop_range.stop]
+            outputs = [self._head.judge(embedding, draw) for draw in np.split(owned, slot.draws)]
+            draws = np.stack([output.probabilities for output in outputs])
             aggregate_ms = (perf_counter() - start) * 1e3
-            judgements.append(Judgement(output, per_view_ms * (1 + len(slot.crop_range)), aggregate_ms))
+            engine_ms = global_ms + crop_ms * len(slot.crop_range)
+            judgements.append(Judgement(mean_of_draws(outputs), draws, len(slot.crop_range), engine_ms, aggregate_ms))
         return judgements
+
+    def _judge_enough(
+        self, pack: Pack, global_embeddings: Floats, global_ms: float, stopping: Stopping
+    ) -> list[Judgement]:
+        known = [np.empty((0, global_embeddings.shape[1]), np.float32) for _ in pack.slots]
+        found: dict[int, Judgement] = {}
+        engine_ms = [global_ms] * len(pack.slots)
+        for round_number in range(1, ROUNDS + 1):
+            open_ones = [index for index in range(len(pack.slots)) if index not in found]
+            wanted = {index: _up_to(pack.slots[index], round_number, len(known[index])) for index in open_ones}
+            rows = np.array([row for index in open_ones for row in wanted[index]], np.intp)
+            start = perf_counter()
+            embeddings = embed(self._engines["local"], pack.crops[rows], self._batch) if len(rows) else None
+            crop_ms = (perf_counter() - start) * 1e3 / max(1, len(rows))
+            taken = 0
+            for index in open_ones:
+                count = len(wanted[index])
+                if embeddings is not None:
+                    known[index] = np.concatenate([known[index], embeddings[taken : taken + count]])
+                taken += count
+                engine_ms[index] += crop_ms * count
+                start = perf_counter()
+                output = self._head.judge(global_embeddings[index], known[index])
+                aggregate_ms = (perf_counter() - start) * 1e3
+                last = len(known[index]) == len(pack.slots[index].crop_range)
+                if last or stopping.enough(output):
+                    draws = output.probabilities[None]
+                    found[index] = Judgement(output, draws, len(known[index]), engine_ms[index], aggregate_ms)
+        return [found[index] for index in range(len(pack.slots))]
 
     def close(self) -> None:
         """Closes the engines."""
@@ -70,3 +138,19 @@ def embed(engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batc
             )
         chunks.append(embedding)
     return np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
+
+
+def jackknife_error(without: Floats) -> float:
+    """Standard error of a probability over K crops, from its K leave-one-out values (Efron, 1982, chapter 3)."""
+    count = len(without)
+    if count < 2:
+        return float("inf")
+    spread = np.square(without - without.mean()).sum()
+    return float(np.sqrt((count - 1) / count * spread))
+
+
+def _up_to(slot: Slot, round_number: int, known: int) -> range:
+    """The crops of the pack that this round adds for an image."""
+    total = len(slot.crop_range)
+    target = min(total, max(2, -(-total * round_number // ROUNDS)))
+    return slot.crop_range[known:target]

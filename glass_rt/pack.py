@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
 
+if TYPE_CHECKING:
+    from glass_rt.judge import Judgement
 
-@dataclass(frozen=True, eq=False)
+
 class Slot:
-    """One image's place in a pack: arrays to write its views into. What is written here is what the engine reads."""
+    """One image's place in a pack: arrays to write its views into. What is written here is what the engine reads.
 
-    global_view: NDArray[np.float32]  # (size, size, 3)
-    crops: Pixels  # (K, size, size, 3)
-    crop_range: range
+    `global_view` is float32 (size, size, 3), `crops` uint8 (K, size, size, 3), rows `crop_range` of the pack's crops.
+    `judgement` is fulfilled once the pack has been judged.
+    """
+
+    def __init__(self, global_view: NDArray[np.float32], crops: Pixels, crop_range: range) -> None:
+        self.global_view = global_view
+        self.crops = crops
+        self.crop_range = crop_range
+        self.draws = 1  # the crops are this many independent samplings, one after the other
+        self.judgement: Future[Judgement] = Future()
 
 
 class Pack:
@@ -29,6 +41,7 @@ class Pack:
         self._globals = np.empty((max_images, crop_size, crop_size, 3), np.float32)
         self._crops = np.empty((max_crops, crop_size, crop_size, 3), np.uint8)
         self.slots: list[Slot] = []
+        self.unfilled = 0
 
     @property
     def num_crops(self) -> int:
@@ -43,6 +56,7 @@ class Pack:
         crop_range = range(start, start + num_crops)
         slot = Slot(self._globals[len(self.slots)], self._crops[start : crop_range.stop], crop_range)
         self.slots.append(slot)
+        self.unfilled += 1
         return slot
 
     @property
@@ -54,3 +68,47 @@ class Pack:
     def crops(self) -> Pixels:
         """uint8 (N, size, size, 3) of the crops reserved so far."""
         return self._crops[: self.num_crops]
+
+
+class Packer:
+    """Hands out slots to the threads that decode, and packs to the thread that judges.
+
+    A pack goes to the judge as soon as the judge is free, with the images that are there by then: an idle engine
+    never waits for a full batch, a busy one finds the next batch filled up meanwhile.
+    """
+
+    def __init__(self, crop_size: int, max_crops: int, max_images: int) -> None:
+        self._crop_size, self._max_crops, self._max_images = crop_size, max_crops, max_images
+        self._changed = threading.Condition()
+        self._packs: deque[Pack] = deque()  # all but the last take no more images
+        self._closed = False
+
+    def reserve(self, num_crops: int) -> Slot:
+        """A place in the open pack, or in a new one. Raises MemoryError where there is no memory for it."""
+        with self._changed:
+            slot = self._packs[-1].reserve(num_crops) if self._packs else None
+            if slot is None:
+                images = self._max_images if num_crops == 0 else max(1, self._max_crops // num_crops)
+                self._packs.append(Pack(self._crop_size, images, max(num_crops, self._max_crops if num_crops else 0)))
+                slot = self._packs[-1].reserve(num_crops)
+            assert slot is not None, "a new pack has room for the image it was made for"
+            return slot
+
+    def filled(self, slot: Slot) -> None:
+        """The views are in their place."""
+        with self._changed:
+            pack = next(pack for pack in self._packs if slot in pack.slots)
+            pack.unfilled -= 1
+            self._changed.notify_all()
+
+    def take(self) -> Pack | None:
+        """Waits for a pack whose views are all there; None once `close` was called."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._packs and self._packs[0].unfilled == 0))
+            return None if self._closed else self._packs.popleft()
+
+    def close(self) -> None:
+        """Lets `take` return None."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

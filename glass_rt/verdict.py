@@ -30,6 +30,15 @@ class CropEvidence:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """P(fake) of each independent sampling, their mean (which decides the label) and their standard deviation."""
+
+    probabilities_fake: tuple[float, ...]
+    mean: float
+    standard_deviation: float
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """Which engine spoke."""
 
@@ -58,7 +67,8 @@ class Verdict:
     """The judgement of one image.
 
     `label` is `fake` iff `probability_fake` >= `threshold`. `seed`, `sampling`, `stratified`, `grid` and `crops` are
-    None, None, None, None and () for the resize-only architecture. `trained` False means that the number is noise.
+    None, None, None, None and () for the resize-only architecture; `draws` is None unless several were asked for.
+    `trained` False means that the number is noise.
     """
 
     path: str | None
@@ -78,6 +88,7 @@ class Verdict:
     grid: int | None
     trained_crops: int
     crops: tuple[CropEvidence, ...]
+    draws: Draws | None
     orientation: int
     notices: tuple[str, ...]
     engine: EngineInfo

@@ -12,12 +12,13 @@ import glass_rt
 ROOT = Path(__file__).parent.parent
 # A module may import from lower floors; within a package (`image`, `backends`, `cli`) siblings may see each other.
 FLOORS = (
-    {"errors", "version", "progress", "environment"},
+    {"errors", "version", "progress", "environment", "budget"},
     {"image", "backends", "manifest"},
     {"folder", "aggregator"},
-    {"bundle", "verdict", "pack"},
+    {"bundle", "verdict", "pack", "options"},
     {"judge", "overlay", "sources"},
-    {"parity", "pipeline"},
+    {"parity", "subject"},
+    {"pipeline"},
     {"detector"},
     {"cli"},
 )

@@ -11,10 +11,11 @@ import click
 from glass_rt.bundle import find_bundle
 from glass_rt.cli.options import engine_option, json_option, quiet_option, run_options
 from glass_rt.cli.tables import FORMATS, writer_for
-from glass_rt.detector import DetectOptions, Detector
+from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import DEFAULT_MAX_PIXELS, ImageSource, load
 from glass_rt.image.sampling import MAX_SEED
+from glass_rt.options import DetectOptions
 from glass_rt.overlay import draw_overlay, write_overlay
 from glass_rt.sources import find_images
 from glass_rt.verdict import Failure, Verdict

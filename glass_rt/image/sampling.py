@@ -78,6 +78,13 @@ def stratified(height: int, width: int, num_crops: int, seed: int, crop_size: in
     return Sampling(boxes, "stratified", grid, seed)
 
 
+def draws_of(height: int, width: int, num_crops: int, seed: int, crop_size: int, draws: int) -> Sampling:
+    """The boxes of `draws` independent samplings with seeds seed, seed + 1, ... (past 2^64-1: from 0 on), in a row."""
+    samplings = [stratified(height, width, num_crops, (seed + i) % (MAX_SEED + 1), crop_size) for i in range(draws)]
+    boxes = tuple(box for sampling in samplings for box in sampling.boxes)
+    return Sampling(boxes, "stratified", samplings[0].grid, seed)
+
+
 def tiles(height: int, width: int, crop_size: int) -> Sampling:
     """Every window: a grid of tiles that covers each pixel, the last row and column moved back inside the image."""
     boxes = tuple(

@@ -1,0 +1,60 @@
+"""How images are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from glass_rt.errors import UsageError
+from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.image.sampling import MAX_SEED, Mode
+from glass_rt.manifest import check_threshold
+
+Crops = int | Literal["auto"] | None
+DEFAULT_MARGIN = 3.0
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """Every field has the meaning of the command-line option of its name.
+
+    `crops`: windows per image (None: as trained; `auto`: as few of those as the verdict needs, see
+    `glass_rt.judge`). `margin`: with `auto`, standard errors between the probability and the threshold at which no
+    further crops are looked at. `draws`: independent samplings with seeds S, S + 1, ...; the probability is their
+    mean. `sampling`: `stratified`, or `tiles` for every window. `seed`: 0..2^64-1 (None: from the image's own
+    SHA-256). `threshold`: P(fake) from which the label is `fake` (None: the bundle's). `max_pixels`: larger images
+    are refused before decoding. `workers`: threads that decode (None: one per core, at most 8).
+    """
+
+    crops: Crops = None
+    margin: float = DEFAULT_MARGIN
+    draws: int = 1
+    sampling: Mode = "stratified"
+    seed: int | None = None
+    threshold: float | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crops, int) and self.crops < 1:
+            raise UsageError(f"crops: got {self.crops}; at least one is needed")
+        if isinstance(self.crops, str) and self.crops != "auto":
+            raise UsageError(f"crops: got {self.crops!r}; expected a number or auto")
+        if not self.margin > 0:
+            raise UsageError(f"margin: got {self.margin}; expected a positive number of standard errors")
+        if self.draws < 1:
+            raise UsageError(f"draws: got {self.draws}; at least one is needed")
+        if self.sampling not in ("stratified", "tiles"):
+            raise UsageError(f"sampling: got {self.sampling!r}; expected stratified or tiles")
+        if self.sampling == "tiles" and (self.crops is not None or self.draws > 1):
+            raise UsageError("tiles are every window of the image: neither crops nor draws can be chosen")
+        if self.crops == "auto" and self.draws > 1:
+            raise UsageError("draws: cannot be combined with crops auto, which looks at as few crops as it can")
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"seed: got {self.seed}; expected 0..2^64-1")
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels: got {self.max_pixels}; expected a positive number of pixels")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers: got {self.workers}; at least one is needed")

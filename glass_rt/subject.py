@@ -1,0 +1,153 @@
+"""An image from its source to its views, and from its judgement to its verdict."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from time import perf_counter
+
+from glass_rt.bundle import Bundle
+from glass_rt.errors import ImageTooLarge
+from glass_rt.image.decode import Image, ImageInfo
+from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
+from glass_rt.image.views import baseline_view, cut_crops, global_view
+from glass_rt.judge import Judgement
+from glass_rt.manifest import Model
+from glass_rt.options import DetectOptions
+from glass_rt.pack import Packer, Slot
+from glass_rt.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is kept of an image once its views are in a pack and its pixels are gone."""
+
+    path: str | None
+    info: ImageInfo
+    sampling: Sampling | None
+    slot: Slot
+    decode_ms: float
+    views_ms: float
+
+
+def place(
+    path: str | None, image: Image, decode_ms: float, model: Model, options: DetectOptions, packer: Packer
+) -> Subject:
+    """Chooses the windows of an image and writes its views into a pack."""
+    start = perf_counter()
+    sampling = _sample(image.info, model, options)
+    try:
+        slot = packer.reserve(len(sampling.boxes) if sampling else 0)
+    except MemoryError:
+        raise ImageTooLarge(f"not enough memory for the {len(sampling.boxes) if sampling else 0} crops") from None
+    try:
+        if sampling is None:
+            slot.global_view[...] = baseline_view(image.pixels, model.crop_size)
+        else:
+            slot.draws = options.draws
+            slot.global_view[...] = global_view(image.pixels, model.crop_size)
+            cut_crops(image.pixels, sampling.boxes, slot.crops)
+    finally:
+        packer.filled(slot)
+    return Subject(path, image.info, sampling, slot, decode_ms, (perf_counter() - start) * 1e3)
+
+
+def path_of(source: object) -> str | None:
+    """The path of a source that is one."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+
+
+def verdict_of(subject: Subject, judgement: Judgement, bundle: Bundle, options: DetectOptions) -> Verdict:
+    """The verdict with its evidence."""
+    manifest, output, info, sampling = bundle.manifest, judgement.output, subject.info, subject.sampling
+    model = manifest.model
+    probability_fake = float(output.probabilities[model.fake_index])
+    threshold = manifest.threshold if options.threshold is None else options.threshold
+    timings = (subject.decode_ms, subject.views_ms, judgement.engine_ms, judgement.aggregate_ms)
+    return Verdict(
+        path=subject.path,
+        sha256=info.sha256,
+        width=info.width,
+        height=info.height,
+        format=info.format,
+        label="fake" if probability_fake >= threshold else "real",
+        probability_fake=probability_fake,
+        probabilities={name: float(p) for name, p in zip(model.classes, output.probabilities, strict=True)},
+        logits=(float(output.logits[0]), float(output.logits[1])),
+        threshold=threshold,
+        trained=model.weights.trained,
+        seed=sampling.seed if sampling else None,
+        sampling=sampling.mode if sampling else None,
+        stratified=sampling.stratified if sampling else None,
+        grid=sampling.grid if sampling else None,
+        trained_crops=model.trained_crops,
+        crops=_evidence(sampling, judgement, model.fake_index) if sampling else (),
+        draws=_draws(judgement, model.fake_index) if options.draws > 1 and sampling else None,
+        orientation=info.orientation,
+        notices=_notices(subject, judgement, model, options),
+        engine=EngineInfo(
+            model.name,
+            model.architecture,
+            model.backbone,
+            manifest.engine.backend,
+            manifest.engine.precision,
+            bundle.sha256,
+            model.weights.sha256,
+        ),
+        timings_ms=Timings(*timings, total=sum(timings)),
+    )
+
+
+def _sample(info: ImageInfo, model: Model, options: DetectOptions) -> Sampling | None:
+    if model.architecture == "resize":
+        return None
+    if options.sampling == "tiles":
+        return tiles(info.height, info.width, model.crop_size)
+    seed = default_seed(info.sha256) if options.seed is None else options.seed
+    crops = options.crops if isinstance(options.crops, int) else model.trained_crops
+    return draws_of(info.height, info.width, crops, seed, model.crop_size, options.draws)
+
+
+def _evidence(sampling: Sampling, judgement: Judgement, fake: int) -> tuple[CropEvidence, ...]:
+    output = judgement.output
+    probability_fake = float(output.probabilities[fake])
+    alone = judgement.used == len(judgement.draws)  # one crop per draw: nothing is left without it
+    return tuple(
+        CropEvidence(
+            box.left,
+            box.top,
+            box.width,
+            box.height,
+            float(attention),
+            None if alone else probability_fake - float(without[fake]),
+        )
+        for box, attention, without in zip(
+            sampling.boxes[: judgement.used], output.attention, output.without, strict=True
+        )
+    )
+
+
+def _draws(judgement: Judgement, fake: int) -> Draws:
+    values = judgement.draws[:, fake].astype(float)
+    return Draws(tuple(values.tolist()), float(values.mean()), float(values.std(ddof=1)))
+
+
+def _notices(subject: Subject, judgement: Judgement, model: Model, options: DetectOptions) -> tuple[str, ...]:
+    """What somebody who relies on the verdict must know, most important first."""
+    notices = [] if model.weights.trained else [UNTRAINED]
+    sampling = subject.sampling
+    if sampling is not None:
+        per_draw = judgement.used // options.draws
+        if sampling.mode == "stratified" and not sampling.stratified:
+            notices.append(
+                f"not stratified: {subject.info.width} x {subject.info.height} has too few cells of "
+                f"{model.crop_size} px for {len(sampling.boxes) // options.draws} crops, "
+                "so they were drawn anywhere and may overlap"
+            )
+        if any(min(box.height, box.width) < model.crop_size for box in sampling.boxes):
+            notices.append(f"smaller than a crop ({model.crop_size} px): padded with black")
+        if per_draw != model.trained_crops:
+            notices.append(f"{per_draw} crops; this model is trained with {model.trained_crops}")
+        if options.draws > 1:
+            notices.append(f"mean of {options.draws} draws; the model is trained with one")
+    return (*notices, *subject.info.notices)
