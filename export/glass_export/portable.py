@@ -21,7 +21,7 @@ from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
 from glass_export.graphs import FusedGlass, PixelsToEmbedding
 from glass_export.half_model import half_model
 from glass_export.model import CROP_SIZE, IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
-from glass_export.onnx_file import onnx_from_torch
+from glass_export.onnx_file import BFLOAT16_OPSET, OPSET, onnx_from_torch
 from glass_export.precision import HALF_DTYPES
 from glass_export.reference import reference_values
 from glass_export.untrained import fill_untrained
@@ -104,7 +104,8 @@ class PreparedExport:
             graphs[precision] = {role: f"{role}.{precision}.onnx" for role in embedders}
             for role, module in modules.items():
                 with stage(f"tracing the {role} engine ({precision})"):
-                    _export_embedder(module, folder / graphs[precision][role], role, self.model)
+                    opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
+                    _export_embedder(module, folder / graphs[precision][role], role, self.model, opset)
         write_manifest(folder, PortableManifest(self.model, graphs, _tools(), precisions=reports))
 
 
@@ -194,7 +195,7 @@ def _split(module: Glass | ResizeOnly) -> tuple[dict[str, nn.Module], dict[str, 
     return {"global": embedder}, {f"classifier.{name}": tensor.numpy() for name, tensor in linear.state_dict().items()}
 
 
-def _export_embedder(module: nn.Module, path: Path, role: str, model: Model) -> None:
+def _export_embedder(module: nn.Module, path: Path, role: str, model: Model, opset: int) -> None:
     """`module` is an embedder, or the graph made of one."""
     dtype = torch.float32 if role == "global" else torch.uint8
     example = torch.zeros((2, CROP_SIZE, CROP_SIZE, 3), dtype=dtype)
@@ -205,6 +206,7 @@ def _export_embedder(module: nn.Module, path: Path, role: str, model: Model) -> 
         ("embedding",),
         {"pixels": {0: "N"}},
         _metadata(model, role),
+        opset,
     )
 
 

@@ -142,7 +142,8 @@ def _recorder(peak: _Peak | None, name: str):  # type: ignore[no-untyped-def]  #
 
 
 def _largest(tensor: Tensor) -> float:
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
+    low, high = tensor.aminmax()  # one pass and no copy; NaN comes through
+    return float(torch.maximum(-low, high))
 
 
 def _rounding(tensor: Tensor, dtype: torch.dtype) -> float:
