@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from glass_rt.aggregator import Floats, Head, HeadOutput
 from glass_rt.backends import Backend
+from glass_rt.backends.base import Submits
 from glass_rt.errors import BackendError
 from glass_rt.pack import Pack
 
@@ -37,10 +38,13 @@ class Judge:
     def judge(self, pack: Pack) -> list[Judgement]:
         """One judgement per slot of the pack, in order. Raises BackendError."""
         start = perf_counter()
-        global_embeddings = embed(self._engines["global"], pack.global_views, self._batch)
+        # An engine that can be left to itself works on the whole images while the crops are started.
+        waiting = start_embedding(self._engines["global"], pack.global_views, self._batch)
         if "local" in self._engines:
-            local_embeddings = embed(self._engines["local"], pack.crops, self._batch)
+            local_embeddings = start_embedding(self._engines["local"], pack.crops, self._batch)()
+            global_embeddings = waiting()
         else:
+            global_embeddings = waiting()
             local_embeddings = np.empty((0, global_embeddings.shape[1]), np.float32)
         per_view_ms = (perf_counter() - start) * 1e3 / (len(pack.slots) + pack.num_crops)
         judgements = []
@@ -56,6 +60,17 @@ class Judge:
         """Closes the engines."""
         for engine in self._engines.values():
             engine.close()
+
+
+def start_embedding(
+    engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int
+) -> Callable[[], Floats]:
+    """Begins what `embed` does; the function returned waits for it. Engines that cannot be left run here and now."""
+    if not isinstance(engine, Submits):
+        embeddings = embed(engine, pixels, batch)
+        return lambda: embeddings
+    wait = engine.submit({INPUT: pixels})
+    return lambda: wait()[OUTPUT]
 
 
 def embed(engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int) -> Floats:

@@ -50,8 +50,8 @@ def check_parity(
 
     `reference` holds `global_views`, `crops`, `offsets` (image i owns crops offsets[i]..offsets[i+1]) and what PyTorch
     computed in float32: `global_embeddings`, `local_embeddings`, `logits`. Every engine runs them one by one, two by
-    two, and all at once, or in runs of the sizes `batches`. Raises ParityError: past the tolerance, NaN, a batch size baked in, or a verdict that flips
-    (counted for trained weights only: an untrained model's verdicts mean nothing).
+    two, and all at once, or in runs of the sizes `batches`. Raises ParityError: past the tolerance, NaN, a batch size
+    baked in, or a verdict that flips (counted for trained weights only: an untrained model's verdicts mean nothing).
     """
     embeddings: dict[str, Floats] = {}
     worst = 0.0

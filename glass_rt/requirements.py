@@ -1,4 +1,4 @@
-"""What a machine must have to run a bundle's engines: noted at build, compared before a vendor's library reads a byte."""
+"""What a machine must have to run a bundle's engines: noted at build, compared before a library reads a byte."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Requirements:
     """The machine that engines were compiled for.
 
     `library` is the vendor's distribution, `version` the one that built the engines and, for this vendor, the only one
-    that reads them. `compute_capabilities` are written as nvidia-smi writes them (`8.9`); `and_later` adds the
-    architectures after the last of them. `driver` is the least NVIDIA driver (`580`) of the library's CUDA.
+    that reads them. `compute_capabilities` are written as nvidia-smi writes them (`8.9`); `and_later` adds every
+    architecture after the first of them. `driver` is the least NVIDIA driver (`580`) of the library's CUDA.
     """
 
     library: str
@@ -53,8 +53,8 @@ class Requirements:
         """Whether the engines may run on a GPU of that architecture."""
         if compute_capability in self.compute_capabilities:
             return True
-        newest = max(map(capability, self.compute_capabilities), default=(0, 0))
-        return self.and_later and capability(compute_capability) > newest
+        oldest = min(map(capability, self.compute_capabilities), default=(0, 0))
+        return self.and_later and capability(compute_capability) > oldest
 
 
 def capability(text: str) -> tuple[int, int]:

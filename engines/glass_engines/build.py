@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,7 +47,7 @@ class BuildOptions:
     precision: str = "fp32"
     max_batch: int = DEFAULT_MAX_BATCH
     slim: bool = False
-    trt: TrtSettings = TrtSettings()
+    trt: TrtSettings = field(default_factory=TrtSettings)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -40,9 +40,7 @@ from glass_rt.verdict import UNTRAINED
     metavar="DIR",
     help="Portable model, or a bundle that carries one; needs neither checkpoint nor PyTorch.",
 )
-@click.option(
-    "--backend", default="auto", show_default=True, help="auto, onnxruntime, tensorrt or tensorrt_rtx."
-)
+@click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, tensorrt or tensorrt_rtx.")
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), help="Of the engines.  [default: fp16 for TensorRT, else fp32]"
 )

@@ -13,7 +13,7 @@ from glass_engines.trt_cache import default_cache
 from glass_engines.trt_settings import TrtSettings
 
 _OPTIONS = (
-    click.option("--profile", metavar="NAME", help="Batch sizes: a100, l4, orin, rtx, or a TOML file.  [default: by the GPU, else rtx]"),
+    click.option("--profile", metavar="NAME", help="Batch sizes: a100, l4, orin, rtx or a file.  [default: by GPU]"),
     click.option(
         "--target", default="default", show_default=True, metavar="SM",
         help="GPU architectures, for example 8.9 or 8.6,8.9 (RTX); default, ampere+ (TensorRT).",

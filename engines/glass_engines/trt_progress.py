@@ -55,7 +55,9 @@ def progress_monitor(trt: Any, cancellation: Cancellation, stream: TextIO | None
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if visible and phase_name in self.steps:
-                print(f"\r    {phase_name}: {step + 1} of {self.steps[phase_name]} \033[K", end="", file=out, flush=True)
+                print(
+                    f"\r    {phase_name}: {step + 1} of {self.steps[phase_name]} \033[K", end="", file=out, flush=True
+                )
             return not cancellation.asked
 
         def phase_finish(self, phase_name: str) -> None:

@@ -27,6 +27,7 @@ from glass_export.model import copy_sharing_weights
 HALF_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # LayerNorm2d, ConvNeXt's, is a subclass of LayerNorm: its transposes lie inside the island.
 ISLANDS = (nn.LayerNorm, AttentionWeights, GlobalAverage)
+NO_BFLOAT16 = (nn.Hardswish, nn.Hardsigmoid)  # TensorRT's parser takes them in float32 and half only
 STREAMED = EncoderBlock  # its input and its sums pass beside the matrices, and only normalisations read them
 _BLOCKS = (STREAMED, CNBlock, BasicBlock, Bottleneck, InvertedResidual)
 
@@ -109,6 +110,10 @@ def narrowed(
     for name, module in placed:
         stream = torch.float32 if name in wide_streams else dtype
         backbone.set_submodule(name, _narrowed_unit(module, dtype, name in wide, stream))
+    if dtype == torch.bfloat16:
+        for name, layer in list(backbone.named_modules()):
+            if isinstance(layer, NO_BFLOAT16) and not any(name.startswith(f"{unit}.") for unit, _ in placed):
+                backbone.set_submodule(name, Island(layer, None))
     for name in [name for name, _ in lone_parameters(backbone, placed) if name not in wide]:
         owner, _, leaf = name.rpartition(".")
         narrow = backbone.get_parameter(name).detach().to(dtype)
@@ -130,8 +135,9 @@ def _narrowed_unit(module: nn.Module, dtype: torch.dtype, wide: bool, stream: to
     if wide:
         return Unit(module, torch.float32)
     own = _with_own_tensors(module, dtype)
+    islands = (*ISLANDS, *NO_BFLOAT16) if dtype == torch.bfloat16 else ISLANDS
     for name, layer in list(own.named_modules()):
-        if name and isinstance(layer, ISLANDS):
+        if name and isinstance(layer, islands):
             own.set_submodule(name, Island(layer, dtype))
     return Unit(own, stream)
 

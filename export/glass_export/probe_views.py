@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glass_export.model import CROP_SIZE
@@ -39,7 +40,7 @@ def views_of_images(folder: Path) -> tuple[Tensor, Tensor, int]:
     """
     if not folder.is_dir():
         raise UsageError(f"calibration: {folder} is not a folder of images")
-    wholes, crops = [], []
+    wholes, crops = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
     for source in find_images([str(folder)]):
         if len(wholes) == MOST_IMAGES:
             break
@@ -48,7 +49,9 @@ def views_of_images(folder: Path) -> tuple[Tensor, Tensor, int]:
         except GlassError:  # the folder is the user's own; what cannot be read cannot calibrate
             continue
         if image is not None:
-            boxes = stratified(image.info.height, image.info.width, CROPS, default_seed(image.info.sha256), CROP_SIZE).boxes
+            boxes = stratified(
+                image.info.height, image.info.width, CROPS, default_seed(image.info.sha256), CROP_SIZE
+            ).boxes
             cut = np.empty((CROPS, CROP_SIZE, CROP_SIZE, 3), np.uint8)
             cut_crops(image.pixels, boxes, cut)
             wholes.append(global_view(image.pixels, CROP_SIZE))

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from glass_export.precision import HALF_DTYPES, ISLANDS, STREAMED, PixelsToEmbedding, lone_parameters, units
+from glass_export.graphs import PixelsToEmbedding
+from glass_export.precision import HALF_DTYPES, ISLANDS, STREAMED, lone_parameters, units
 from glass_rt.errors import ExportError
 from glass_rt.precision_report import RangeReport
 
@@ -59,7 +60,7 @@ def probe_ranges(graph: PixelsToEmbedding, views: Tensor, precision: str, source
         if _largest(tensor) > limit or _rounding(tensor, HALF_DTYPES[precision]) > ROUNDING:
             wide[unit] = max(wide.get(unit, 0.0), _largest(tensor))
     with torch.no_grad(), _watched(placed, seen):
-        for batch in views.split(_BATCH):
+        for batch in torch.split(views, _BATCH):
             graph(batch)
     activations = _Peak()
     for name, unit_seen in seen.items():

@@ -18,7 +18,7 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import Gpu, open_gpu
-from glass_rt.backends.cuda.gpu import GpuOutOfMemory
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt_lane import Flight, Lane, Streams
 from glass_rt.backends.trt_library import Library, load_library
@@ -79,6 +79,7 @@ class TrtBackend:
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
             self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
+            self._dim = _fixed(self.outputs[0].shape[1])
             self._buckets = buckets_of(self._plan.profiles)
             self._allocate(undo)
             self._undo = undo.pop_all()
@@ -100,7 +101,7 @@ class TrtBackend:
         self._check_usable()
         check_feeds(self.inputs, feeds)
         pixels = feeds[self.inputs[0].name]
-        result = np.empty((len(pixels), *self.outputs[0].shape[1:]), np.float32)  # type: ignore[arg-type]  # D is fixed
+        result = np.empty((len(pixels), self._dim), np.float32)
         with self._guarded(), self._gpu.current():
             flights = [
                 self._launch(pixels[run.rows_of_pack], result[run.rows_of_pack], run.bucket)
@@ -114,7 +115,7 @@ class TrtBackend:
             return
         self._closed = True
         gone = BackendError("this engine was closed while a run was under way")
-        with self._gpu.current(), ExitStack() as last:
+        with _lost_is_gone(), self._gpu.current(), ExitStack() as last:
             last.callback(self._undo.close)
             with suppress(BackendError):  # a lost device cannot be waited for
                 for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
@@ -218,6 +219,22 @@ class TrtBackend:
                 temporary.write_bytes(data)
                 temporary.chmod(0o600)
                 temporary.replace(self._cache)
+
+
+def _fixed(size: int | None) -> int:
+    if size is None:
+        raise BackendError("the engine leaves the length of its embeddings open; export the model again")
+    return size
+
+
+@contextmanager
+def _lost_is_gone() -> Iterator[None]:
+    """What a lost context held is the driver's to clear away; it answers no call to free it."""
+    try:
+        yield
+    except GpuError as error:
+        if not error.lost:
+            raise
 
 
 def _read_own(path: Path) -> bytes | None:

@@ -68,7 +68,7 @@ class BindingsGpu:
         """See `Gpu`."""
         address = int(_checked("cuMemAllocHost", driver.cuMemAllocHost(nbytes)))
         view = (ctypes.c_uint8 * nbytes).from_address(address)
-        return PinnedBuffer(np.frombuffer(view, np.uint8), owner=address)
+        return PinnedBuffer(np.ctypeslib.as_array(view), owner=address)
 
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
         """See `Gpu`."""

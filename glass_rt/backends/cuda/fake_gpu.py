@@ -120,12 +120,12 @@ class FakeGpu:
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
         """See `Gpu`; freeing twice fails."""
         with self._lock:
-            self._enter("free")
             if isinstance(buffer, DeviceBuffer):
                 del self._memory[buffer.address]
                 self._used -= buffer.nbytes
             else:
                 self._pinned.remove(id(buffer))
+            self._leave("free")
 
     def create_stream(self) -> int:
         """See `Gpu`."""
@@ -136,8 +136,8 @@ class FakeGpu:
 
     def destroy_stream(self, stream: int) -> None:
         """See `Gpu`."""
-        self._enter("destroy_stream")
         del self._streams[stream]
+        self._leave("destroy_stream")
 
     def synchronize(self, stream: int) -> None:
         """See `Gpu`."""
@@ -153,8 +153,8 @@ class FakeGpu:
 
     def destroy_event(self, event: int) -> None:
         """See `Gpu`."""
-        self._enter("destroy_event")
         del self._events[event]
+        self._leave("destroy_event")
 
     def record(self, event: int, stream: int) -> None:
         """See `Gpu`."""
@@ -221,8 +221,8 @@ class FakeGpu:
 
     def destroy_graph(self, graph: int) -> None:
         """See `Gpu`."""
-        self._enter("destroy_graph")
         del self._graphs[graph]
+        self._leave("destroy_graph")
 
     def load_kernel(self, image: bytes, name: str) -> Any:
         """See `Gpu`; the kernel is its name."""
@@ -247,9 +247,15 @@ class FakeGpu:
         assert getattr(self._local, "depth", 0), f"{call} outside of `with gpu.current()`"
         assert not self.closed, f"{call} after close"
         self.calls.append(call)
-        if self._lost is not None and not call.startswith(("free", "destroy")):
+        if self._lost is not None:
             raise self._lost
         self._maybe_fail(call)
+
+    def _leave(self, call: str) -> None:
+        """As `_enter`, for calls that give something back: a lost context refuses them, and what it held is gone."""
+        self.calls.append(call)
+        if self._lost is not None:
+            raise self._lost
 
     def _maybe_fail(self, call: str) -> None:
         waiting = self._failures.get(call, [])
