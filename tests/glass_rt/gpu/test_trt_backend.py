@@ -43,7 +43,8 @@ def test_the_global_engine_takes_float32_views(bench: Any) -> None:
 def test_it_can_be_left_to_itself(bench: Any) -> None:
     gpu = FakeGpu()
     backend = bench.open(gpu)
-    assert isinstance(backend, Submits)
+    known: object = backend
+    assert isinstance(known, Submits)
     packs = [bench.views(count, seed=count) for count in (3, 70, 1, 200)]
     originals = [pack.copy() for pack in packs]
     waiting = []
