@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
@@ -26,8 +27,8 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: p
 COMMAND = str(Path(sys.executable).with_name("glass-rt"))
 
 
-def built(model: PortableModel, folder: Path, precision: str = "fp16", **settings: object) -> Bundle:
-    options = BuildOptions("tensorrt_rtx", precision, trt=TrtSettings(**settings))  # type: ignore[arg-type]
+def built(model: PortableModel, folder: Path, precision: str = "fp16", **settings: Any) -> Bundle:
+    options = BuildOptions("tensorrt_rtx", precision, trt=TrtSettings(**settings))
     return build_bundle(model, folder, options)
 
 
@@ -85,7 +86,8 @@ def test_the_same_build_is_taken_from_the_cache_and_another_one_is_not(
     assert perf_counter() - start < 2
     assert second.sha256 == first.sha256
     assert sorted(path.name for path in (cache / "engines").iterdir()) == kept
-    for index, other in enumerate(({"target": "8.9"}, {"profile": "l4"}, {"workspace_mb": 64}, {"tf32": True})):
+    others: tuple[dict[str, Any], ...] = ({"target": "8.9"}, {"profile": "l4"}, {"workspace_mb": 64}, {"tf32": True})
+    for index, other in enumerate(others):
         built(small_model, tmp_path / f"other{index}", cache=cache, **other)
         assert len(list((cache / "engines").iterdir())) == 4 * (index + 2), f"{other} is another build"
 

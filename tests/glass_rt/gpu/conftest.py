@@ -193,3 +193,9 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture
+def vendor_names() -> dict[str, dict[str, list[str]]]:
+    """Names by version and class; those of the module itself under "". See record_vendor_names.py."""
+    return NAMES
