@@ -35,14 +35,6 @@ RTX_CONFIG = {
 SINCE_10_16 = {"create_runtime_config", "IRuntimeConfig.set_execution_context_allocation_strategy"}  # probed
 # Of pathlib.Path and of our own profile file, by the same variable names.
 OURS = {"open", "read_bytes", "stem", "with_name", "parent", "name", "shapes"}
-    "open",
-    "read_bytes",
-    "stem",
-    "with_name",
-    "parent",
-    "name",
-    "shapes",
-}  # of pathlib.Path and of our profile file, by the same names
 
 
 def chain(node: ast.Attribute) -> list[str]:
