@@ -16,6 +16,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter, strftime
 from typing import Any
@@ -46,12 +47,12 @@ def main() -> int:
     for backbone in options.backbones.split(","):
         bundle = folder / f"{backbone}.{options.backend}"
         steps: dict[str, Callable[[], Any]] = {
-            "build": lambda backbone=backbone, bundle=bundle: _build(backbone, options.backend, bundle),
-            "parity": lambda bundle=bundle: parity(bundle),
-            "ragged packs": lambda bundle=bundle: ragged(bundle),
-            "latency": lambda bundle=bundle: latencies(bundle),
-            "soak": lambda bundle=bundle: soak(bundle, options.soak),
-            "torch": lambda backbone=backbone: torch_latencies(backbone),
+            "build": partial(_build, backbone, options.backend, bundle),
+            "parity": partial(parity, bundle),
+            "ragged packs": partial(ragged, bundle),
+            "latency": partial(latencies, bundle),
+            "soak": partial(soak, bundle, options.soak),
+            "torch": partial(torch_latencies, backbone),
         }
         for name, work in steps.items():
             _step(report, f"{backbone}: {name}", work)
@@ -111,12 +112,12 @@ def latencies(path: Path) -> dict[str, Any]:
         results = {}
         for crops in CROP_COUNTS:
             whole, windows = _views(1, size).astype(np.float32), _views(crops, size)
-            both = _timed(lambda whole=whole, windows=windows: _both(engines, whole, windows))
-            local = _timed(lambda windows=windows: _embed(engines["local"], windows))
+            both = _timed(partial(_both, engines, whole, windows))
+            local = _timed(partial(_embed, engines["local"], windows))
             results[str(crops)] = {"image_ms": both, "local_ms": local}
         most = bundle.manifest.engine.max_batch
         pack = _views(4 * most, size)
-        full = _timed(lambda: _embed(engines["local"], pack))
+        full = _timed(partial(_embed, engines["local"], pack))
         return {"by crops": results, "crops per second, full packs": 1e3 * len(pack) / full["median"]}
     finally:
         _close(engines)
@@ -157,11 +158,16 @@ def torch_latencies(backbone: str) -> dict[str, Any]:
     module = model.embedding_only(model.build()).eval().half().cuda()
     compiled = torch.compile(module)
     results: dict[str, Any] = {}
+
+    def run(callee: Callable[[torch.Tensor], torch.Tensor], planes: torch.Tensor) -> None:
+        callee(planes)
+        torch.cuda.synchronize()
+
     for crops in CROP_COUNTS:
         planes = torch.randn(crops, 3, 224, 224, device="cuda", dtype=torch.float16)
         for name, callee in (("eager", module), ("compiled", compiled)):
             with torch.inference_mode():
-                results[f"{name}, {crops} crops"] = _timed(lambda c=callee, p=planes: (c(p), torch.cuda.synchronize()))
+                results[f"{name}, {crops} crops"] = _timed(partial(run, callee, planes))
     return results
 
 

@@ -145,7 +145,7 @@ def test_a_model_that_is_out_of_range_all_over_is_refused() -> None:
         embedder.conv1.weight *= 1e6
         for module in embedder.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.weight *= 50
+                module.weight.mul_(50)
     with pytest.raises(ExportError, match=r"units hold values that fp16 cannot.*fp32, or in bf16"):
         probe_ranges(prepared(embedder), seeded_views()[:1], "fp16", "seeded views")
 
