@@ -6,7 +6,7 @@ ENGINE := engines/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
-.PHONY: demo test format clean
+.PHONY: demo test format clean gpu-check kernels
 
 demo: $(VENV)/.demo
 	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
@@ -28,6 +28,19 @@ test: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# On a machine with an NVIDIA GPU: builds, parity, soak and speed, into one report. Without network: see the script
+# benchmarks/gpu_check_offline.sh.
+gpu-check: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorrt-rtx,cuda]'
+	$(BIN)/python -m glass_bench.gpu_check --output gpu-check
+
+# The kernels that are shipped compiled; needs nvcc of CUDA 13.
+KERNELS := glass_rt/backends/cuda/kernels
+kernels:
+	cd $(KERNELS) && nvcc -O3 -fatbin -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_86,code=sm_86 \
+	  -gencode=arch=compute_89,code=sm_89 -gencode=arch=compute_90,code=sm_90 \
+	  '-gencode=arch=compute_120,code=[sm_120,compute_120]' -o views.fatbin views.cu
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache

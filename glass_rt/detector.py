@@ -10,11 +10,13 @@ from glass_rt.aggregator import Head
 from glass_rt.backends import Backend, open_backend
 from glass_rt.bundle import Bundle
 from glass_rt.errors import UsageError
+from glass_rt.fitness import check_machine
 from glass_rt.image.decode import ImageSource
 from glass_rt.judge import Judge
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
 from glass_rt.pipeline import Pipeline
+from glass_rt.settlement import settle_parity
 from glass_rt.verdict import Failure, Verdict
 
 
@@ -60,7 +62,7 @@ class Detector:
                 f"batch: got {batch}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
             )
         head = Head.for_model(bundle.manifest.model, bundle.head())
-        chosen = batch or min(most, DEFAULT_BATCH)
+        chosen = batch or (most if bundle.manifest.engine.requirements else min(most, DEFAULT_BATCH))
         return cls(bundle, Judge(open_engines(bundle, device=device, threads=threads), head, chosen), chosen)
 
     @property
@@ -100,13 +102,24 @@ class Detector:
 
 
 def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> dict[str, Backend]:
-    """The bundle's engines by role, opened."""
+    """The bundle's engines by role, opened.
+
+    Before a vendor's library reads them this machine is compared with what they require, and where parity is pending
+    they pass the gate first. Raises BundleUnfit, ParityError, BackendError, MissingDependency, UsageError.
+    """
+    check_machine(bundle, device)
     backend = bundle.manifest.engine.backend
-    return {
-        role: open_backend(backend, bundle.engine_file(role), device=device, threads=threads)
-        for role in bundle.manifest.model.roles
-    }
+    engines: dict[str, Backend] = {}
+    try:
+        for role in bundle.manifest.model.roles:
+            engines[role] = open_backend(backend, bundle.engine_file(role), device=device, threads=threads)
+        settle_parity(bundle, engines, device)
+    except BaseException:
+        for engine in engines.values():
+            engine.close()
+        raise
+    return engines
 
 
-# Larger batches only cost memory on a CPU: its caches are full long before.
+# Larger batches only cost memory on a CPU: its caches are full long before. GPUs get all that their bundle allows.
 DEFAULT_BATCH = 16

@@ -10,6 +10,7 @@
     ├── BundleError           a bundle or portable model cannot be used
     │   ├── BundleNotFound
     │   ├── BundleInvalid     schema, a missing, altered or foreign file
+    │   ├── BundleUnfit       built for another GPU, library version or driver
     │   └── BundleExists      the output folder is there already
     ├── CheckpointError       a checkpoint does not fit the model
     ├── ExportError           the export stage failed
@@ -93,6 +94,12 @@ class BundleInvalid(BundleError):
     """The folder's files are not those that its manifest lists."""
 
     kind = "bundle_invalid"
+
+
+class BundleUnfit(BundleError):
+    """The bundle is whole, but this machine cannot run its engines."""
+
+    kind = "bundle_unfit"
 
 
 class BundleExists(BundleError):

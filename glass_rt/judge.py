@@ -8,7 +8,7 @@ embeddings are kept, so that no crop is computed twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from glass_rt.aggregator import Floats, Head, HeadOutput, mean_of_draws
 from glass_rt.backends import Backend
+from glass_rt.backends.base import Submits
 from glass_rt.errors import BackendError
 from glass_rt.pack import Pack, Slot
 
@@ -66,20 +67,18 @@ class Judge:
 
         Raises BackendError.
         """
+        if stopping is not None:
+            return self._judge_enough(pack, stopping)
         start = perf_counter()
-        global_embeddings = embed(self._engines["global"], pack.global_views, self._batch)
-        global_ms = (perf_counter() - start) * 1e3 / len(pack.slots)
-        if stopping is None:
-            return self._judge_all(pack, global_embeddings, global_ms)
-        return self._judge_enough(pack, global_embeddings, global_ms, stopping)
-
-    def _judge_all(self, pack: Pack, global_embeddings: Floats, global_ms: float) -> list[Judgement]:
-        start = perf_counter()
+        # An engine that can be left to itself works on the whole images while the crops are started.
+        waiting = start_embedding(self._engines["global"], pack.global_views, self._batch)
         if "local" in self._engines:
-            local_embeddings = embed(self._engines["local"], pack.crops, self._batch)
+            local_embeddings = start_embedding(self._engines["local"], pack.crops, self._batch)()
+            global_embeddings = waiting()
         else:
+            global_embeddings = waiting()
             local_embeddings = np.empty((0, global_embeddings.shape[1]), np.float32)
-        crop_ms = (perf_counter() - start) * 1e3 / max(1, pack.num_crops)
+        per_view_ms = (perf_counter() - start) * 1e3 / (len(pack.slots) + pack.num_crops)
         judgements = []
         for slot, embedding in zip(pack.slots, global_embeddings, strict=True):
             start = perf_counter()
@@ -87,16 +86,16 @@ class Judge:
             outputs = [self._head.judge(embedding, draw) for draw in np.split(owned, slot.draws)]
             draws = np.stack([output.probabilities for output in outputs])
             aggregate_ms = (perf_counter() - start) * 1e3
-            engine_ms = global_ms + crop_ms * len(slot.crop_range)
+            engine_ms = per_view_ms * (1 + len(slot.crop_range))
             judgements.append(Judgement(mean_of_draws(outputs), draws, len(slot.crop_range), engine_ms, aggregate_ms))
         return judgements
 
-    def _judge_enough(
-        self, pack: Pack, global_embeddings: Floats, global_ms: float, stopping: Stopping
-    ) -> list[Judgement]:
+    def _judge_enough(self, pack: Pack, stopping: Stopping) -> list[Judgement]:
+        start = perf_counter()
+        global_embeddings = embed(self._engines["global"], pack.global_views, self._batch)
+        engine_ms = [(perf_counter() - start) * 1e3 / len(pack.slots)] * len(pack.slots)
         known = [np.empty((0, global_embeddings.shape[1]), np.float32) for _ in pack.slots]
         found: dict[int, Judgement] = {}
-        engine_ms = [global_ms] * len(pack.slots)
         for round_number in range(1, ROUNDS + 1):
             open_ones = [index for index in range(len(pack.slots)) if index not in found]
             wanted = {index: _up_to(pack.slots[index], round_number, len(known[index])) for index in open_ones}
@@ -124,6 +123,17 @@ class Judge:
         """Closes the engines."""
         for engine in self._engines.values():
             engine.close()
+
+
+def start_embedding(
+    engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int
+) -> Callable[[], Floats]:
+    """Begins what `embed` does; the function returned waits for it. Engines that cannot be left run here and now."""
+    if not isinstance(engine, Submits):
+        embeddings = embed(engine, pixels, batch)
+        return lambda: embeddings
+    wait = engine.submit({INPUT: pixels})
+    return lambda: wait()[OUTPUT]
 
 
 def embed(engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int) -> Floats:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from glass_rt.errors import BundleInvalid, UsageError
+from glass_rt.precision_report import PrecisionReport
+from glass_rt.records import record_from_json
+from glass_rt.requirements import Profile, Requirements
 
 SCHEMA = 1
 ARCHITECTURES = ("glass", "resize")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FAKE, REAL = "fake", "real"
 Kind = Literal["portable", "bundle"]
+RecordT = TypeVar("RecordT")
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,18 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Engine:
-    """How a bundle's engines were compiled. `files` maps a role (`global`, `local`) to its engine file."""
+    """How a bundle's engines were compiled. `files` maps a role (`global`, `local`) to its engine file.
+
+    `requirements` and `profile` are None for backends whose engines run wherever the backend does.
+    """
 
     backend: str
     precision: str
     device: str
     max_batch: int
     files: Mapping[str, str]
+    requirements: Requirements | None = None
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,16 @@ class Parity:
 
 @dataclass(frozen=True)
 class PortableManifest:
-    """Manifest of a portable model. `graphs` maps a precision to its ONNX file per role."""
+    """Manifest of a portable model. `graphs` maps a precision to its ONNX file per role.
+
+    `precisions` says of precisions that are decided in the graph how they were arrived at.
+    """
 
     model: Model
     graphs: Mapping[str, Mapping[str, str]]
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    precisions: Mapping[str, PrecisionReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ class BundleManifest:
     threshold: float
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    precision_report: PrecisionReport | None = None
 
 
 def to_json(manifest: PortableManifest | BundleManifest) -> dict[str, Any]:
@@ -137,6 +151,10 @@ def portable_from_json(text: str) -> PortableManifest:
         },
         tools=fields.strings("tools"),
         files=_files(fields),
+        precisions={
+            precision: record_from_json(PrecisionReport, report, f"manifest.json: precisions.{precision}")
+            for precision, report in fields.optional_child("precisions").items()
+        },
     )
 
 
@@ -152,6 +170,8 @@ def bundle_from_json(text: str) -> BundleManifest:
             device=engine.text("device"),
             max_batch=engine.integer("max_batch", low=1),
             files={role: _file_name(name) for role, name in engine.strings("files").items()},
+            requirements=engine.optional_record("requirements", Requirements),
+            profile=engine.optional_record("profile", Profile),
         ),
         parity=Parity(
             status=parity.choice("status", ("passed", "pending")),
@@ -163,6 +183,7 @@ def bundle_from_json(text: str) -> BundleManifest:
         threshold=check_threshold(fields.number("threshold")),
         tools=fields.strings("tools"),
         files=_files(fields),
+        precision_report=fields.optional_record("precision_report", PrecisionReport),
     )
 
 
@@ -253,6 +274,13 @@ class _Fields:
 
     def number(self, key: str) -> float:
         return float(self._get(key, (int, float), "a number"))
+
+    def optional_child(self, key: str) -> dict[str, Any]:
+        return {} if self.values.get(key) is None else self.child(key).values
+
+    def optional_record(self, key: str, kind: type[RecordT]) -> RecordT | None:
+        values = self.values.get(key)
+        return None if values is None else record_from_json(kind, values, f"manifest.json: {self.path}{key}")
 
     def optional_number(self, key: str) -> float | None:
         return None if self.values.get(key) is None else self.number(key)

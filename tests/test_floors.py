@@ -12,13 +12,14 @@ import glass_rt
 ROOT = Path(__file__).parent.parent
 # A module may import from lower floors; within a package (`image`, `backends`, `cli`) siblings may see each other.
 FLOORS = (
-    {"errors", "version", "progress", "environment", "budget"},
-    {"image", "backends", "manifest"},
-    {"folder", "aggregator"},
-    {"bundle", "verdict", "pack", "options"},
-    {"judge", "overlay", "sources"},
+    {"errors", "version", "progress", "environment", "budget", "gpu_advice", "precision_report"},
+    {"image", "records", "requirements"},
+    {"manifest", "backends"},
+    {"folder", "aggregator", "options"},
+    {"bundle", "verdict", "pack"},
+    {"judge", "overlay", "sources", "fitness"},
     {"parity", "subject"},
-    {"pipeline"},
+    {"pipeline", "settlement"},
     {"detector"},
     {"cli"},
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
 from glass_engines.compilers import Compiler, choose_backend, find_compiler
+from glass_engines.trt_settings import TrtSettings
 from glass_rt.aggregator import Head
 from glass_rt.backends import open_backend
 from glass_rt.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, PortableModel, load_tensors
@@ -37,12 +38,16 @@ class PreparedExport(Protocol):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to compile. `backend` may be `auto`; `slim` leaves the portable model out of the bundle."""
+    """How to compile. `backend` may be `auto`; `slim` leaves the portable model out of the bundle.
+
+    `trt` holds what only TensorRT's backends know; their batch sizes are those of its profile.
+    """
 
     backend: str = "auto"
     precision: str = "fp32"
     max_batch: int = DEFAULT_MAX_BATCH
     slim: bool = False
+    trt: TrtSettings = field(default_factory=TrtSettings)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -65,18 +70,19 @@ def build_bundle(
     `target` exists and `force` is not given.
     """
     backend = choose_backend(options.backend)
-    compiler = find_compiler(backend, options.precision)
+    compiler = find_compiler(backend, options.precision, options.trt)
     with staged(target, force=force) as folder:
         with _portable_in(folder, source, options.slim, stage) as portable:
             for name in (HEAD, REFERENCE):
                 link_or_copy(portable.folder / name, folder / name)
             engine = _compile(portable, folder, backend, compiler, options, stage)
             model = portable.manifest.model
-            with stage("parity gate"):
-                parity = _gate(folder, model, engine)
+            parity = _gate(folder, model, engine, stage) if compiler.runs_here else _pending(options.precision)
+            report = portable.manifest.precisions.get(options.precision)
             tools = {**portable.manifest.tools, **compiler.tools(), "glass-rt": __version__}
         with stage("writing the bundle"):
-            write_manifest(folder, BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools))
+            manifest = BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools, precision_report=report)
+            write_manifest(folder, manifest)
     return Bundle.open(target)
 
 
@@ -107,9 +113,10 @@ def _portable_in(
     if isinstance(source, PortableModel):
         for name in (*source.manifest.files, MANIFEST):
             link_or_copy(source.folder / name, inside / name)
+        portable = PortableModel(inside, source.manifest)  # its files were checked when it was opened
     else:
         source.write(inside, stage)
-    portable = PortableModel.open(inside)
+        portable = PortableModel.open(inside)
     yield portable
     if slim:
         for path in sorted(inside.rglob("*"), reverse=True):
@@ -125,10 +132,25 @@ def _compile(
         files[role] = f"{role}{compiler.suffix}"
         with stage(f"compiling the {role} engine ({backend} {options.precision})"):
             compiler.compile(portable.graph(options.precision, role), folder / files[role])
-    return Engine(backend, options.precision, compiler.device, options.max_batch, files)
+    max_batch = compiler.max_batch or options.max_batch
+    profile, requirements = compiler.profile, compiler.requirements
+    if profile is not None:  # of the roles that this model has
+        profile = replace(profile, shapes={role: profile.shapes[role] for role in files})
+    return Engine(backend, options.precision, compiler.device, max_batch, files, requirements, profile)
 
 
-def _gate(folder: Path, model: Model, engine: Engine) -> Parity:
+def _pending(precision: str) -> Parity:
+    """The engine cannot run here: its first opening where it can passes the gate, or is refused."""
+    tolerance = TOLERANCES[precision]
+    return Parity("pending", None, None, tolerance.embedding, tolerance.logits)
+
+
+def _gate(folder: Path, model: Model, engine: Engine, stage: Stage) -> Parity:
+    with stage("parity gate"):
+        return _run_gate(folder, model, engine)
+
+
+def _run_gate(folder: Path, model: Model, engine: Engine) -> Parity:
     head = Head.for_model(model, load_tensors(folder / HEAD))
     engines = {role: open_backend(engine.backend, folder / name) for role, name in engine.files.items()}
     try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from glass_engines.build import BuildOptions, PreparedExport, build_bundle, prepare_export
+from glass_engines.build import DEFAULT_MAX_BATCH, BuildOptions, PreparedExport, build_bundle, prepare_export
+from glass_engines.compilers import choose_backend, choose_precision, find_compiler
+from glass_engines.trt_options import trt_options
+from glass_engines.trt_settings import TrtSettings
 from glass_rt.bundle import DEFAULT_FOLDER, PortableModel
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.errors import UsageError
@@ -15,8 +19,6 @@ from glass_rt.folder import check_target
 from glass_rt.manifest import ARCHITECTURES, PRECISIONS, to_json
 from glass_rt.progress import reporter, silent
 from glass_rt.verdict import UNTRAINED
-
-_FROM_CHECKPOINT = ("backbone", "architecture", "weights", "crops")
 
 
 @click.command(short_help="A checkpoint or a portable model to an engine bundle.")
@@ -38,11 +40,20 @@ _FROM_CHECKPOINT = ("backbone", "architecture", "weights", "crops")
     metavar="DIR",
     help="Portable model, or a bundle that carries one; needs neither checkpoint nor PyTorch.",
 )
-@click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Of the engines.")
+@click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, tensorrt or tensorrt_rtx.")
 @click.option(
-    "--max-batch", type=click.IntRange(1), default=64, show_default=True, metavar="N", help="Most views in one run."
+    "--precision", type=click.Choice(PRECISIONS), help="Of the engines.  [default: fp16 for TensorRT, else fp32]"
 )
+@click.option(
+    "--max-batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 64, or the profile's]"
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Images over which the ranges of 16-bit graphs are probed.  [default: seeded views]",
+)
+@trt_options
 @click.option("--slim", is_flag=True, help="Leave the portable model out: smaller, but bound to this build.")
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: engines/<model>]"
@@ -58,8 +69,10 @@ def build(
     crops: int | None,
     source: Path | None,
     backend: str,
-    precision: str,
-    max_batch: int,
+    precision: str | None,
+    max_batch: int | None,
+    calibration: Path | None,
+    trt: TrtSettings,
     slim: bool,
     output: Path | None,
     force: bool,
@@ -71,7 +84,11 @@ def build(
     The engines must compute what PyTorch computes, or nothing is written. Without --weights the model is untrained:
     good for measuring, not for judging.
     """
-    options = BuildOptions(backend, precision, max_batch, slim)
+    backend = choose_backend(backend)
+    precision = choose_precision(precision, backend)
+    trt = replace(trt, max_batch=max_batch)
+    options = BuildOptions(backend, precision, max_batch or DEFAULT_MAX_BATCH, slim, trt)
+    find_compiler(backend, precision, trt)  # before anything takes time
     stage = silent if quiet else reporter()
     if source is not None:
         given = {
@@ -80,6 +97,7 @@ def build(
             "weights": weights,
             "classes": classes,
             "crops": crops,
+            "calibration": calibration,
         }
         if clash := [f"--{name}" for name, value in given.items() if value is not None]:
             raise UsageError(f"{', '.join(clash)}: cannot be chosen with --from; the portable model has them")
@@ -95,6 +113,7 @@ def build(
             classes=tuple((classes or "fake,real").split(",")),
             crops=crops,
             precisions=(precision,),
+            calibration=calibration,
         )
     target = output or DEFAULT_FOLDER / model.model.name
     check_target(target, force=force)
@@ -103,6 +122,12 @@ def build(
         click.echo(json.dumps({**to_json(bundle.manifest), "bundle_sha256": bundle.sha256}, indent=2))
     else:
         click.echo(f"bundle: {target}")
+        if bundle.manifest.parity.status == "pending":
+            click.echo(
+                "parity: pending; these engines cannot run on this machine. Their first opening where they can "
+                "compares them with PyTorch: glass-rt verify DIR",
+                err=True,
+            )
         if not bundle.manifest.model.weights.trained:
             click.echo(f"! {UNTRAINED}", err=True)
     return 0

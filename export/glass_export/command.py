@@ -25,6 +25,21 @@ from glass_rt.progress import reporter, silent
 @click.option(
     "--crops", type=click.IntRange(1), metavar="K", help="Crops it was trained with.  [default: the authors']"
 )
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    multiple=True,
+    default=["fp32"],
+    show_default=True,
+    help="Of the graphs; may be given several times.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Images over which the ranges of 16-bit graphs are probed.  [default: seeded views]",
+)
 @click.option("--fused", is_flag=True, help="Also write all of GLASS as one graph, glass.onnx.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder to write.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
@@ -36,6 +51,8 @@ def export(
     weights: str | None,
     classes: str,
     crops: int | None,
+    precisions: tuple[str, ...],
+    calibration: Path | None,
     fused: bool,
     output: Path,
     force: bool,
@@ -50,7 +67,9 @@ def export(
         from glass_export.portable import ExportOptions, export_portable
     except ImportError as error:
         raise MissingDependency(error.name or "torch", "export", "the export stage") from error
-    options = ExportOptions(backbone, architecture, weights, tuple(classes.split(",")), crops, fused=fused)
+    options = ExportOptions(
+        backbone, architecture, weights, tuple(classes.split(",")), crops, precisions, fused, calibration
+    )
     stage = silent if quiet else reporter()
     portable = export_portable(options, output, force=force, stage=stage)
     if as_json:

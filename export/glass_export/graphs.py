@@ -53,19 +53,29 @@ class FusableAttention(nn.Module):
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
-        assert attention.in_proj_bias is not None
-        self.in_proj_weight, self.in_proj_bias = attention.in_proj_weight, attention.in_proj_bias
+        dim = attention.embed_dim
+        self.in_proj = nn.Linear(dim, 3 * dim, device="meta")
+        self.in_proj.weight, self.in_proj.bias = attention.in_proj_weight, attention.in_proj_bias
+        self.attention_weights = AttentionWeights()
         self.out_proj = attention.out_proj
         self.heads = attention.num_heads
 
     def forward(self, tokens: Tensor, _key: Tensor, _value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:
         batch, length, dim = tokens.shape
-        joined = nn.functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)
+        joined = self.in_proj(tokens)
         split = joined.reshape(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = split[0], split[1], split[2]  # (N, heads, T, D / heads)
-        scores = query @ key.transpose(-2, -1) * (dim // self.heads) ** -0.5
-        mixed = torch.softmax(scores, dim=-1) @ value
+        # Scaled before the product, where TensorRT wants it and where half cannot overflow; 1/8 here, so it is exact.
+        scores = (query * (dim // self.heads) ** -0.5) @ key.transpose(-2, -1)
+        mixed = self.attention_weights(scores) @ value
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, dim)), None
+
+
+class AttentionWeights(nn.Module):
+    """Softmax over the last axis; a module of its own so that its precision and its inputs' range can be seen to."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return torch.softmax(scores, dim=-1)
 
 
 class FusableVit(nn.Module):

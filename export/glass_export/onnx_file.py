@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from glass_rt.errors import ExportError, MissingDependency, first_line
 
 OPSET = 20  # the first with Gelu as one operator; TensorRT 10.3 reads it
+BFLOAT16_OPSET = 22  # the first in which convolutions may be bfloat16
 
 
 def onnx_from_torch(
@@ -25,6 +26,7 @@ def onnx_from_torch(
     outputs: tuple[str, ...],
     dynamic: Mapping[str, dict[int, str]],
     metadata: Mapping[str, str],
+    opset: int = OPSET,
 ) -> None:
     """Traces `module` on the example `inputs` and writes one checked ONNX file with its weights inside.
 
@@ -39,7 +41,7 @@ def onnx_from_torch(
                 module,
                 tuple(inputs.values()),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 external_data=False,
                 input_names=list(inputs),
                 output_names=list(outputs),

@@ -18,14 +18,17 @@ from torch import nn
 from glass_export.backbones import Backbone, find_backbone
 from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
 from glass_export.graphs import FusedGlass, PixelsToEmbedding
+from glass_export.half_model import half_model
 from glass_export.model import CROP_SIZE, IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
-from glass_export.onnx_file import onnx_from_torch
+from glass_export.onnx_file import BFLOAT16_OPSET, OPSET, onnx_from_torch
+from glass_export.precision import HALF_DTYPES
 from glass_export.reference import reference_values
 from glass_export.untrained import fill_untrained
 from glass_rt.bundle import HEAD, REFERENCE, PortableModel, save_tensors
 from glass_rt.errors import CheckpointError, UsageError
 from glass_rt.folder import check_target, staged, write_manifest
 from glass_rt.manifest import ARCHITECTURES, FAKE, REAL, Model, PortableManifest, Weights
+from glass_rt.precision_report import PrecisionReport
 from glass_rt.progress import Stage, silent
 
 IMAGENET = "imagenet"
@@ -39,7 +42,8 @@ class ExportOptions:
 
     `weights`: a checkpoint's path, `imagenet` (torchvision's backbones under an untrained head), or None for the
     seeded rule. `backbone` and `architecture` may be None where a checkpoint tells them. `classes`: in the order of
-    the checkpoint's logits. `crops`: the K that the weights were trained with (None: the authors').
+    the checkpoint's logits. `crops`: the K that the weights were trained with (None: the authors'). `calibration`: a
+    folder of images over which ranges are probed for precisions of 16 bits (None: seeded views).
     """
 
     backbone: str | None = None
@@ -49,6 +53,7 @@ class ExportOptions:
     crops: int | None = None
     precisions: tuple[str, ...] = ("fp32",)
     fused: bool = False
+    calibration: Path | None = None
 
     def __post_init__(self) -> None:
         if self.architecture not in (None, *ARCHITECTURES):
@@ -64,8 +69,9 @@ class ExportOptions:
             find_backbone(self.backbone)
         if self.crops is not None and self.crops < 1:
             raise UsageError(f"crops: got {self.crops}; at least one is needed")
-        if self.precisions != ("fp32",):
-            raise UsageError(f"precision: got {', '.join(self.precisions)}; this version exports fp32 graphs")
+        exportable = ("fp32", *HALF_DTYPES)
+        if strange := [precision for precision in self.precisions if precision not in exportable]:
+            raise UsageError(f"precision: got {', '.join(strange)}; graphs are exported in {', '.join(exportable)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +81,8 @@ class PreparedExport:
     model: Model
     module: Glass | ResizeOnly
     fused: bool
+    precisions: tuple[str, ...] = ("fp32",)
+    calibration: Path | None = None
 
     def write(self, folder: Path, stage: Stage = silent) -> None:
         """Writes the files of a portable model into an existing folder. Raises ExportError."""
@@ -82,14 +90,22 @@ class PreparedExport:
             with stage("tracing the fused model"):
                 _export_fused(self.module, folder / FUSED, self.model)
         with stage("computing the reference values"):
-            save_tensors(folder / REFERENCE, reference_values(self.module, self.model.trained_crops))
+            reference = reference_values(self.module, self.model.trained_crops)
+            save_tensors(folder / REFERENCE, reference)
         embedders, head = _split(self.module)
         save_tensors(folder / HEAD, head)
-        graphs = {role: f"{role}.fp32.onnx" for role in embedders}
-        for role, embedder in embedders.items():
-            with stage(f"tracing the {role} engine"):
-                _export_embedder(embedder, folder / graphs[role], role, self.model)
-        write_manifest(folder, PortableManifest(self.model, {"fp32": graphs}, _tools()))
+        graphs, reports = dict[str, dict[str, str]](), dict[str, PrecisionReport]()
+        for precision in self.precisions:
+            modules: Mapping[str, nn.Module] = embedders
+            if precision in HALF_DTYPES:
+                half = half_model(embedders, head, self.model, reference, precision, self.calibration, stage)
+                modules, reports[precision] = half.graphs, half.report
+            graphs[precision] = {role: f"{role}.{precision}.onnx" for role in embedders}
+            for role, module in modules.items():
+                with stage(f"tracing the {role} engine ({precision})"):
+                    opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
+                    _export_embedder(module, folder / graphs[precision][role], role, self.model, opset)
+        write_manifest(folder, PortableManifest(self.model, graphs, _tools(), precisions=reports))
 
 
 def prepare_export(options: ExportOptions, stage: Stage = silent) -> PreparedExport:
@@ -111,7 +127,7 @@ def prepare_export(options: ExportOptions, stage: Stage = silent) -> PreparedExp
         std=IMAGENET_STD,
         weights=weights,
     )
-    return PreparedExport(model, module, options.fused)
+    return PreparedExport(model, module, options.fused, options.precisions, options.calibration)
 
 
 def prepare_for_build(stage: Stage, **options: Any) -> PreparedExport:
@@ -178,16 +194,18 @@ def _split(module: Glass | ResizeOnly) -> tuple[dict[str, nn.Module], dict[str, 
     return {"global": embedder}, {f"classifier.{name}": tensor.numpy() for name, tensor in linear.state_dict().items()}
 
 
-def _export_embedder(embedder: nn.Module, path: Path, role: str, model: Model) -> None:
+def _export_embedder(module: nn.Module, path: Path, role: str, model: Model, opset: int) -> None:
+    """`module` is an embedder, or the graph made of one."""
     dtype = torch.float32 if role == "global" else torch.uint8
     example = torch.zeros((2, CROP_SIZE, CROP_SIZE, 3), dtype=dtype)
     onnx_from_torch(
-        PixelsToEmbedding(embedder).eval(),
+        module if isinstance(module, PixelsToEmbedding) else PixelsToEmbedding(module).eval(),
         path,
         {"pixels": example},
         ("embedding",),
         {"pixels": {0: "N"}},
         _metadata(model, role),
+        opset,
     )
 
 

@@ -20,10 +20,10 @@ def reference_values(model: Glass | ResizeOnly, trained_crops: int) -> dict[str,
     """
     counts = (trained_crops, 1, 2) if isinstance(model, Glass) else (0, 0, 0)
     generator = np.random.Generator(np.random.PCG64(SEED))
-    global_views = np.stack([_texture(generator) for _ in counts])
+    global_views = np.stack([texture(generator) for _ in counts])
     crops = np.empty((sum(counts), CROP_SIZE, CROP_SIZE, 3), np.uint8)
     for crop in crops:
-        crop[...] = _texture(generator).round()
+        crop[...] = texture(generator).round()
     offsets = np.cumsum([0, *counts])
     with torch.no_grad():
         values = (
@@ -62,8 +62,8 @@ def _resize_values(model: ResizeOnly, views: NDArray[np.float32]) -> dict[str, T
     return {"global_embeddings": embedding(pixels).flatten(1), "logits": logits}
 
 
-def _texture(generator: np.random.Generator) -> NDArray[np.float32]:
-    """float32 (S, S, 3) in 0..255."""
+def texture(generator: np.random.Generator) -> NDArray[np.float32]:
+    """A smooth structure with noise: float32 (S, S, 3) in 0..255, RGB."""
     axis = np.linspace(0, 2 * np.pi, CROP_SIZE, dtype=np.float32)
     frequencies, phases = generator.uniform(0.5, 12, (3, 2)), generator.uniform(0, 2 * np.pi, (3, 2))
     waves = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from glass_rt.backends.base import Backend, TensorSpec
 from glass_rt.errors import UsageError
 
-BACKENDS = ("onnxruntime",)
+BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 
 
 def open_backend(name: str, engine: Path, *, device: str | None = None, threads: int | None = None) -> Backend:
@@ -20,6 +20,10 @@ def open_backend(name: str, engine: Path, *, device: str | None = None, threads:
         from glass_rt.backends.ort import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(engine, device=device or "cpu", threads=threads)
+    if name in ("tensorrt", "tensorrt_rtx"):
+        from glass_rt.backends.trt import open_trt
+
+        return open_trt(name, engine, device=device)
     raise UsageError(f"backend: got {name!r}; this glass-rt has {', '.join(BACKENDS)}")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Frees the engine; calling it twice is harmless."""
+
+
+@runtime_checkable
+class Submits(Protocol):
+    """A backend that can do more: start a pack of any size and let the caller go on. Nobody must."""
+
+    def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """Starts a run over feeds of any batch size; the function returned waits for it. Raises BackendError."""
 
 
 def check_feeds(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]) -> None:

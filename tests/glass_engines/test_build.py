@@ -191,7 +191,7 @@ def test_the_manifest_tells_the_whole_story(bundles: Bundles) -> None:
     assert manifest["model"]["weights"]["trained"] is False
     assert manifest["engine"] == {
         "backend": "onnxruntime", "precision": "fp32", "device": "cpu", "max_batch": 64,
-        "files": {"global": "global.onnx", "local": "local.onnx"},
+        "files": {"global": "global.onnx", "local": "local.onnx"}, "profile": None, "requirements": None,
     }  # fmt: skip
     assert {"torch", "torchvision", "onnx", "onnxruntime", "glass-rt"} <= set(manifest["tools"])
     assert set(manifest["files"]) >= {"global.onnx", "local.onnx", "model/manifest.json", "reference.safetensors"}

@@ -1,0 +1,248 @@
+"""The GPU kit: builds the FP16 engines, checks what they compute, soaks and times them, and writes one report.
+
+    python -m glass_bench.gpu_check --output gpu-check
+
+For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is tried whatever became of the ones before
+it, and the report says what failed. It has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter, strftime
+from typing import Any
+
+import numpy as np
+
+from glass_rt.backends import Backend
+from glass_rt.bundle import Bundle
+from glass_rt.detector import open_engines
+from glass_rt.environment import backend_versions, cpu_name, gpus
+from glass_rt.judge import INPUT, OUTPUT
+from glass_rt.parity import verify_parity
+from glass_rt.version import __version__
+
+BACKBONES = ("resnet50", "convnext_tiny", "vit_b16")
+CROP_COUNTS = (1, 4, 10, 64)
+SOAK_RUNS = 10_000
+WARM_UPS, REPEATS = 5, 30
+
+
+def main() -> int:
+    """Runs the kit; exit code 1 where a step failed."""
+    options = _options()
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"header": header(), "steps": {}}
+    _step(report, "doctor", lambda: _command("doctor", "--json"))
+    for backbone in options.backbones.split(","):
+        bundle = folder / f"{backbone}.{options.backend}"
+        steps: dict[str, Callable[[], Any]] = {
+            "build": partial(_build, backbone, options.backend, bundle),
+            "parity": partial(parity, bundle),
+            "ragged packs": partial(ragged, bundle),
+            "latency": partial(latencies, bundle),
+            "soak": partial(soak, bundle, options.soak),
+            "torch": partial(torch_latencies, backbone),
+        }
+        for name, work in steps.items():
+            _step(report, f"{backbone}: {name}", work)
+            (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (folder / "report.md").write_text(markdown(report))
+    failed = [name for name, step in report["steps"].items() if "error" in step]
+    print(f"{folder / 'report.md'}: {len(report['steps']) - len(failed)} steps passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def header() -> dict[str, Any]:
+    """What this machine is."""
+    return {
+        "date": strftime("%Y-%m-%d %H:%M:%S %z"), "glass_rt": __version__, "python": platform.python_version(),
+        "platform": platform.platform(), "cpu": cpu_name(), "gpus": [vars(gpu) for gpu in gpus()],
+        "backends": dict(backend_versions()),
+    }  # fmt: skip
+
+
+def parity(path: Path) -> dict[str, Any]:
+    """The gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
+    bundle = Bundle.open(path, every_file=True)
+    engines = open_engines(bundle)
+    try:
+        return dict(vars(verify_parity(bundle, engines)))
+    finally:
+        _close(engines)
+
+
+def ragged(path: Path) -> dict[str, Any]:
+    """Packs of 1, K, max, max + 1 and 5 x max crops give every crop the embedding that it has alone."""
+    bundle = Bundle.open(path)
+    engines = open_engines(bundle)
+    try:
+        most, trained = bundle.manifest.engine.max_batch, bundle.manifest.model.trained_crops
+        views = _views(5 * most, bundle.manifest.model.crop_size)
+        alone = np.concatenate([_embed(engines["local"], view[None]) for view in views[: most + 1]])
+        norms = np.linalg.norm(alone, axis=1)
+        worst = {}
+        for count in sorted({1, trained, most, most + 1, 5 * most}):
+            together = _embed(engines["local"], views[:count])[: most + 1]
+            distance = np.linalg.norm(together - alone[: len(together)], axis=1) / norms[: len(together)]
+            worst[str(count)] = float(distance.max())
+        if max(worst.values()) > 4e-3:
+            raise AssertionError(f"a crop's embedding depends on its neighbours: {worst}")
+        return {"worst relative distance by pack": worst}
+    finally:
+        _close(engines)
+
+
+def latencies(path: Path) -> dict[str, Any]:
+    """Milliseconds of whole packs by crop count, and images per second; copies and computing overlap in them."""
+    bundle = Bundle.open(path)
+    engines = open_engines(bundle)
+    try:
+        size = bundle.manifest.model.crop_size
+        results = {}
+        for crops in CROP_COUNTS:
+            whole, windows = _views(1, size).astype(np.float32), _views(crops, size)
+            both = _timed(partial(_both, engines, whole, windows))
+            local = _timed(partial(_embed, engines["local"], windows))
+            results[str(crops)] = {"image_ms": both, "local_ms": local}
+        most = bundle.manifest.engine.max_batch
+        pack = _views(4 * most, size)
+        full = _timed(partial(_embed, engines["local"], pack))
+        return {"by crops": results, "crops per second, full packs": 1e3 * len(pack) / full["median"]}
+    finally:
+        _close(engines)
+
+
+def soak(path: Path, runs: int) -> dict[str, Any]:
+    """Thousands of runs of changing size; the GPU's free memory must not shrink."""
+    from glass_rt.backends.cuda import open_gpu
+
+    bundle = Bundle.open(path)
+    engines, gpu = open_engines(bundle), open_gpu()
+    try:
+        views = _views(bundle.manifest.engine.max_batch, bundle.manifest.model.crop_size)
+        counts = [1, 3, 10, len(views)]
+        for count in counts * WARM_UPS:
+            _embed(engines["local"], views[:count])
+        with gpu.current():
+            before = gpu.memory()[0]
+        start = perf_counter()
+        for index in range(runs):
+            _embed(engines["local"], views[: 1 + index % 4])
+        with gpu.current():
+            lost = before - gpu.memory()[0]
+        if lost > 16 << 20:
+            raise AssertionError(f"{runs} runs took {lost >> 20} MB of GPU memory that did not come back")
+        return {"runs": runs, "seconds": perf_counter() - start, "bytes not given back": lost}
+    finally:
+        gpu.close()
+        _close(engines)
+
+
+def torch_latencies(backbone: str) -> dict[str, Any]:
+    """The same backbone in PyTorch: FP16 eager and compiled, views already on the GPU and normalised."""
+    import torch
+    from glass_export.backbones import find_backbone
+
+    model = find_backbone(backbone)
+    module = model.embedding_only(model.build()).eval().half().cuda()
+    compiled = torch.compile(module)
+    results: dict[str, Any] = {}
+
+    def run(callee: Callable[[torch.Tensor], torch.Tensor], planes: torch.Tensor) -> None:
+        callee(planes)
+        torch.cuda.synchronize()
+
+    for crops in CROP_COUNTS:
+        planes = torch.randn(crops, 3, 224, 224, device="cuda", dtype=torch.float16)
+        for name, callee in (("eager", module), ("compiled", compiled)):
+            with torch.inference_mode():
+                results[f"{name}, {crops} crops"] = _timed(partial(run, callee, planes))
+    return results
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = ["# GPU check", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in report["header"].items()]
+    for name, step in report["steps"].items():
+        lines += ["", f"## {name}: {'FAILED' if 'error' in step else 'passed'} ({step['seconds']:.1f} s)", "", "```"]
+        lines += [step.get("error") or json.dumps(step["result"], indent=1), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("gpu-check"))
+    parser.add_argument("--backend", default="tensorrt_rtx", choices=["tensorrt", "tensorrt_rtx"])
+    parser.add_argument("--backbones", default=",".join(BACKBONES))
+    parser.add_argument("--soak", type=int, default=SOAK_RUNS)
+    return parser.parse_args()
+
+
+def _step(report: dict[str, Any], name: str, work: Callable[[], Any]) -> None:
+    print(f"{name} ...", flush=True)
+    start = perf_counter()
+    step: dict[str, Any] = {}
+    try:
+        step["result"] = work()
+    except Exception:  # the report is the point: every step is tried
+        step["error"] = traceback.format_exc()
+    report["steps"][name] = {**step, "seconds": perf_counter() - start}
+
+
+def _command(*arguments: str) -> Any:
+    done = subprocess.run([sys.executable, "-m", "glass_rt", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr or done.stdout)
+    return json.loads(done.stdout)
+
+
+def _build(backbone: str, backend: str, bundle: Path) -> Any:
+    arguments = ["--backend", backend, "--precision", "fp16", "--output", str(bundle), "--force", "--json"]
+    manifest = _command("build", "--backbone", backbone, *arguments)
+    return {name: manifest[name] for name in ("engine", "parity", "precision_report", "tools")}
+
+
+def _views(count: int, size: int) -> Any:
+    return np.random.default_rng(606).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def _embed(engine: Backend, views: Any) -> Any:
+    return engine.run({INPUT: views})[OUTPUT]
+
+
+def _both(engines: dict[str, Any], whole: Any, crops: Any) -> None:
+    waits = [engines["global"].submit({INPUT: whole}), engines["local"].submit({INPUT: crops})]
+    for wait in waits:
+        wait()
+
+
+def _timed(work: Callable[[], Any]) -> dict[str, float]:
+    for _ in range(WARM_UPS):
+        work()
+    times = []
+    for _ in range(REPEATS):
+        start = perf_counter()
+        work()
+        times.append((perf_counter() - start) * 1e3)
+    return {"median": statistics.median(times), "least": min(times), "most": max(times)}
+
+
+def _close(engines: dict[str, Backend]) -> None:
+    for engine in engines.values():
+        engine.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""ONNX to TensorRT plans, by TensorRT or by TensorRT for RTX. The graph says which types are computed in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from glass_engines.compilers import Compiler
+from glass_engines.profiles_file import ProfileFile, find_profile, with_max_batch
+from glass_engines.trt_cache import build_key, keep, take, timings
+from glass_engines.trt_progress import Cancellation, progress_monitor
+from glass_engines.trt_settings import TrtSettings
+from glass_rt.backends.trt_library import Library, load_library
+from glass_rt.environment import Gpu, gpus
+from glass_rt.errors import BuildError
+from glass_rt.judge import INPUT, OUTPUT
+from glass_rt.requirements import Requirements, Shapes
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+SUFFIX = ".plan"
+
+
+@dataclass(frozen=True)
+class TrtBuild:
+    """Everything that one build depends on, apart from the graph."""
+
+    library: Library
+    settings: TrtSettings
+    file: ProfileFile
+    requirements: Requirements
+    gpu: str
+
+    @property
+    def workspace_mb(self) -> int:
+        """Most scratch memory of a kernel."""
+        return self.settings.workspace_mb or self.file.workspace_mb
+
+    @property
+    def optimisation_level(self) -> int:
+        """The vendor's 0..5."""
+        chosen = self.settings.optimisation_level
+        return self.file.optimisation_level if chosen is None else chosen
+
+    def key(self, graph: Path, shapes: tuple[Shapes, ...]) -> str:
+        """The name under which the engine is kept."""
+        circumstances = {
+            "shapes": [asdict(item) for item in shapes],
+            "requirements": asdict(self.requirements),
+            "gpu": self.gpu,
+            "workspace_mb": self.workspace_mb,
+            "optimisation_level": self.optimisation_level,
+            "tf32": self.settings.tf32,
+        }
+        return build_key(graph, circumstances)
+
+
+def compiler_for(backend: str, settings: TrtSettings) -> Compiler:
+    """The compiler `tensorrt` or `tensorrt_rtx` with these settings.
+
+    Raises MissingDependency where the library is not there, and UsageError: a target or profile that it does not have.
+    """
+    library = load_library(backend)
+    here: tuple[Gpu, ...] = gpus()
+    file = with_max_batch(find_profile(settings.profile, (gpu.name for gpu in here)), settings.max_batch)
+    requirements = library.requirements(settings.target, here[0].compute_capability if here else None)
+    # What TensorRT builds depends on the very card it is built on; what RTX builds does not.
+    build = TrtBuild(library, settings, file, requirements, "" if library.is_rtx or not here else here[0].name)
+    return Compiler(
+        precisions=PRECISIONS,
+        device="cuda",
+        suffix=SUFFIX,
+        compile=_compile_with(build),
+        tools=lambda: _tools(library),
+        max_batch=max(shapes[-1].high for shapes in file.profile.shapes.values()),
+        requirements=requirements,
+        profile=file.profile,
+        runs_here=any(requirements.runs_on(gpu.compute_capability) for gpu in here),
+    )
+
+
+def plan_from_onnx(build: TrtBuild, graph: Path, engine: Path, shapes: tuple[Shapes, ...]) -> None:
+    """Writes the plan of a strongly typed graph, with one optimisation profile per entry of `shapes`.
+
+    Raises BuildError with the vendor's log lines, and KeyboardInterrupt where Ctrl-C stopped the builder.
+    """
+    library, trt = build.library, build.library.trt
+    cancellation = Cancellation()
+    with library.explained(BuildError, f"{library.name} cannot compile {graph.name}"):
+        builder = trt.Builder(library.logger)
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = trt.OnnxParser(network, library.logger)
+        if not parser.parse_from_file(str(graph)):
+            raise BuildError(library.reason(f"{library.name} cannot read {graph.name}"))
+        config = _configured(build, builder, network, shapes)
+        config.progress_monitor = progress_monitor(trt, cancellation)
+        known = _load_timings(build, config)
+        with cancellation.on_interrupt():
+            plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise BuildError(library.reason(f"{library.name} cannot compile {graph.name}"))
+        with engine.open("wb") as file:
+            file.write(plan)
+        if known is not None:
+            _save_timings(config, known)
+
+
+def _compile_with(build: TrtBuild) -> Callable[[Path, Path], None]:
+    def compile_engine(graph: Path, engine: Path) -> None:
+        shapes = build.file.profile.shapes[engine.stem]
+        cache = build.settings.cache
+        key = build.key(graph, shapes)
+        if cache is not None and take(cache, key, engine):
+            return
+        plan_from_onnx(build, graph, engine, shapes)
+        if cache is not None:
+            keep(cache, key, engine)
+
+    return compile_engine
+
+
+def _configured(build: TrtBuild, builder: Any, network: Any, shapes: tuple[Shapes, ...]) -> Any:
+    trt, library = build.library.trt, build.library
+    _check_ends(network, library)
+    config = builder.create_builder_config()
+    build.library.apply_target(config, build.settings.target)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, build.workspace_mb << 20)
+    config.builder_optimization_level = build.optimisation_level
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not build.settings.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)  # it is set by default
+    view = tuple(network.get_input(0).shape)[1:]
+    for bucket in shapes:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(INPUT, (bucket.low, *view), (bucket.best, *view), (bucket.high, *view))
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError(library.reason(f"{library.name} refuses the batch sizes {bucket}"))
+    return config
+
+
+def _check_ends(network: Any, library: Library) -> None:
+    names = [network.get_input(0).name, network.get_output(0).name]
+    if names != [INPUT, OUTPUT] or network.num_inputs != 1 or network.num_outputs != 1:
+        raise BuildError(f"{library.name}: the graph has {', '.join(names)}; expected one {INPUT} and one {OUTPUT}")
+
+
+def _load_timings(build: TrtBuild, config: Any) -> Path | None:
+    """TensorRT measures kernels on the GPU; what it measured before is reused. RTX measures nothing."""
+    if build.library.is_rtx or build.settings.cache is None:
+        return None
+    path = timings(build.settings.cache, build.library.name, build.library.version, build.gpu)
+    config.set_timing_cache(config.create_timing_cache(path.read_bytes() if path.is_file() else b""), False)
+    return path
+
+
+def _save_timings(config: Any, path: Path) -> None:
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(config.get_timing_cache().serialize())
+        Path(file.name).replace(path)
+
+
+def _tools(library: Library) -> Mapping[str, str]:
+    return {library.name: library.version}

@@ -1,0 +1,97 @@
+"""A model's backbones in 16 bits: ranges probed, precision set, and the cost measured before anything is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glass_export.graphs import PixelsToEmbedding
+from glass_export.precision import HALF_DTYPES, measurable, narrowed, prepared
+from glass_export.probe_views import seeded_views, views_of_images
+from glass_export.range_probe import probe_ranges
+from glass_rt.aggregator import Head
+from glass_rt.backends import TensorSpec
+from glass_rt.backends.base import Array
+from glass_rt.errors import ExportError, ParityError
+from glass_rt.judge import INPUT, OUTPUT
+from glass_rt.manifest import Model
+from glass_rt.parity import TOLERANCES, check_parity
+from glass_rt.precision_report import PrecisionReport
+from glass_rt.progress import Stage
+
+_BATCH = 4  # views computed at once: more only cost memory on a CPU
+
+
+@dataclass(frozen=True, eq=False)
+class HalfModel:
+    """Graphs by role, ready to be traced, and what there is to say of them."""
+
+    graphs: Mapping[str, PixelsToEmbedding]
+    report: PrecisionReport
+
+
+def half_model(
+    embedders: Mapping[str, nn.Module],
+    head: Mapping[str, NDArray[np.float32]],
+    model: Model,
+    reference: Mapping[str, NDArray[np.generic]],
+    precision: str,
+    calibration: Path | None,
+    stage: Stage,
+) -> HalfModel:
+    """Narrows the embedders to `precision` and passes them through the parity gate, computed by PyTorch on the CPU.
+
+    Raises ExportError where the ranges do not allow it, or where narrowing costs more than this precision may.
+    """
+    with stage(f"probing ranges ({precision})"):
+        views, source = _views(calibration, tuple(embedders))
+        exact = {role: prepared(embedder) for role, embedder in embedders.items()}
+        ranges = {role: probe_ranges(graph, views[role], precision, source) for role, graph in exact.items()}
+    graphs = {
+        role: narrowed(graph, HALF_DTYPES[precision], ranges[role].widened, ranges[role].widened_streams)
+        for role, graph in exact.items()
+    }
+    with stage(f"parity gate in PyTorch ({precision})"):
+        engines = {role: _ModuleBackend(measurable(graph), model.embedding_dim) for role, graph in graphs.items()}
+        try:
+            parity = check_parity(
+                engines, Head.for_model(model, head), model, reference, TOLERANCES[precision], batches=(_BATCH,)
+            )  # fmt: skip
+        except ParityError as error:
+            raise ExportError(
+                f"{model.name} loses too much in {precision}: {error}. Export it in fp32 or bf16, "
+                "or give images of the field with --calibration, so that ranges are seen as they are"
+            ) from error
+    assert parity.embedding is not None
+    assert parity.logits is not None
+    computed_by = f"PyTorch {torch.__version__} on the CPU, {precision} values, products summed in float32"
+    return HalfModel(graphs, PrecisionReport(computed_by, parity.embedding, parity.logits, ranges))
+
+
+def _views(calibration: Path | None, roles: tuple[str, ...]) -> tuple[dict[str, Tensor], str]:
+    if calibration is None:
+        return dict.fromkeys(roles, seeded_views()), "seeded views"
+    wholes, crops, count = views_of_images(calibration)
+    return {role: wholes if role == "global" else crops for role in roles}, f"{count} images"
+
+
+class _ModuleBackend:
+    """A module behind the seam of an engine, so that the same gate judges both."""
+
+    def __init__(self, module: nn.Module, dim: int) -> None:
+        self._module = module
+        self.inputs = (TensorSpec(INPUT, np.dtype(np.float32), (None, None, None, 3)),)
+        self.outputs = (TensorSpec(OUTPUT, np.dtype(np.float32), (None, dim)),)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        with torch.no_grad():
+            return {OUTPUT: self._module(torch.from_numpy(feeds[INPUT])).numpy()}
+
+    def close(self) -> None:
+        pass

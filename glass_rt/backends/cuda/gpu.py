@@ -1,0 +1,157 @@
+"""What engines need of a GPU. Two libraries give it, and a fake in memory lets everything above it be tested.
+
+Work is ordered by streams: calls return at once and errors may come out of a later call. Handles are integers, as the
+driver and the inference libraries exchange them. Every call is made inside `with gpu.current():`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_rt.errors import BackendError
+
+Bytes = NDArray[np.uint8]
+
+
+class GpuError(BackendError):
+    """The driver refused a call. `lost` tells that the context is broken and every further call will fail too."""
+
+    kind = "gpu"
+
+    def __init__(self, call: str, status: str, *, lost: bool = False) -> None:
+        remedy = "; the GPU's context is lost: restart this process" if lost else ""
+        super().__init__(f"{call} failed: {status}{remedy}")
+        self.lost = lost
+
+
+class GpuOutOfMemory(GpuError):
+    """The device or the pinned host memory is used up."""
+
+    kind = "gpu_memory"
+
+
+# Results after which a CUDA context answers nothing else (CUDA driver API, CUresult).
+LOST = frozenset(
+    ("ILLEGAL_ADDRESS", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION",
+     "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE", "INVALID_PC", "ECC_UNCORRECTABLE", "CONTEXT_IS_DESTROYED",
+     "DEVICE_UNAVAILABLE", "ASSERT", "EXTERNAL_DEVICE", "MPS_CLIENT_TERMINATED")
+)  # fmt: skip
+
+
+def gpu_error(call: str, status: str) -> GpuError:
+    """The error of a CUresult's name, with or without `CUDA_ERROR_` in front."""
+    name = status.rsplit("CUDA_ERROR_", 1)[-1]
+    if name.startswith("OUT_OF_MEMORY"):
+        return GpuOutOfMemory(call, name)
+    return GpuError(call, name, lost=name in LOST)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceBuffer:
+    """Memory on the device; `owner` is the library's object, kept alive with it."""
+
+    address: int
+    nbytes: int
+    owner: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedBuffer:
+    """Host memory that the device copies from and to without a detour. `array` views it, uint8 (nbytes,)."""
+
+    array: Bytes
+    owner: Any = None
+
+
+class Gpu(Protocol):
+    """One device, through its primary context: the one that torch and ONNX Runtime use too."""
+
+    @property
+    def name(self) -> str:
+        """As the driver calls it."""
+
+    @property
+    def compute_capability(self) -> str:
+        """Like `8.9`."""
+
+    @property
+    def captures_graphs(self) -> bool:
+        """Whether `capture` works."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """Makes the context this thread's current one for the block, and puts back what was."""
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes on the device."""
+
+    def allocate(self, nbytes: int) -> DeviceBuffer:
+        """Device memory; raises GpuOutOfMemory."""
+
+    def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
+        """Page-locked host memory; raises GpuOutOfMemory."""
+
+    def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
+        """Gives memory back."""
+
+    def create_stream(self) -> int:
+        """A stream that does not wait for the default one."""
+
+    def destroy_stream(self, stream: int) -> None:
+        """Gives a stream back."""
+
+    def synchronize(self, stream: int) -> None:
+        """Waits until the stream's work is done; errors of that work come out here."""
+
+    def create_event(self) -> int:
+        """An event that may be timed."""
+
+    def destroy_event(self, event: int) -> None:
+        """Gives an event back."""
+
+    def record(self, event: int, stream: int) -> None:
+        """The event happens when the stream's work so far is done."""
+
+    def wait(self, stream: int, event: int) -> None:
+        """The stream's later work waits for the event; an event never recorded has happened."""
+
+    def synchronize_event(self, event: int) -> None:
+        """Waits on the host until the event has happened."""
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Time between two events that have happened."""
+
+    def copy_in(self, address: int, source: Bytes, stream: int) -> None:
+        """Host to device; `source` is pinned, contiguous and unchanged until the stream has come past."""
+
+    def copy_out(self, target: Bytes, address: int, stream: int) -> None:
+        """Device to host; `target` is pinned and contiguous."""
+
+    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Device to device."""
+
+    def capture(self, stream: int, work: Callable[[], None]) -> int:
+        """What `work` puts on the stream, as a graph that can be launched again and again; nothing runs yet."""
+
+    def launch_graph(self, graph: int, stream: int) -> None:
+        """Puts a captured graph on the stream."""
+
+    def destroy_graph(self, graph: int) -> None:
+        """Gives a graph back."""
+
+    def load_kernel(self, image: bytes, name: str) -> Any:
+        """A kernel of a fatbin or PTX image; it lives as long as the device is open."""
+
+    def launch(
+        self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
+        stream: int,
+    ) -> None:  # fmt: skip
+        """Runs a kernel; arguments are NumPy scalars of the kernel's own types (addresses: uint64)."""
+
+    def close(self) -> None:
+        """Lets go of the context; calling it twice is harmless."""

@@ -1,0 +1,179 @@
+"""The GPU through pycuda, which Jetsons have: no graph capture, else the same.
+
+`pycuda.autoinit` is never used: it makes a context of its own, which collides with those of torch and ONNX Runtime in
+one process. The primary context is retained, and pushed and popped in each thread. This has not run on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pycuda.driver as driver
+
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error
+from glass_rt.errors import BackendError
+
+
+class PycudaGpu:
+    """See `Gpu` for the contract."""
+
+    captures_graphs = False
+
+    def __init__(self, index: int = 0) -> None:
+        with _explained("cuInit"):
+            driver.init()
+            count = driver.Device.count()
+        if index >= count:
+            raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
+        with _explained("cuDevicePrimaryCtxRetain"):
+            device = driver.Device(index)
+            self._context: Any = device.retain_primary_context()
+        self.name: str = device.name()
+        self.compute_capability = ".".join(map(str, device.compute_capability()))
+        self._streams: dict[int, Any] = {}
+        self._events: dict[int, Any] = {}
+        self._modules: list[Any] = []
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """See `Gpu`."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            driver.Context.pop()
+
+    def memory(self) -> tuple[int, int]:
+        """See `Gpu`."""
+        with _explained("cuMemGetInfo"):
+            free, total = driver.mem_get_info()
+        return int(free), int(total)
+
+    def allocate(self, nbytes: int) -> DeviceBuffer:
+        """See `Gpu`."""
+        with _explained("cuMemAlloc"):
+            owner = driver.mem_alloc(nbytes)
+        return DeviceBuffer(int(owner), nbytes, owner)
+
+    def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
+        """See `Gpu`."""
+        with _explained("cuMemHostAlloc"):
+            array = driver.pagelocked_empty(nbytes, np.uint8)
+        return PinnedBuffer(array, array.base)
+
+    def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
+        """See `Gpu`."""
+        with _explained("cuMemFree"):
+            buffer.owner.free()
+
+    def create_stream(self) -> int:
+        """See `Gpu`."""
+        with _explained("cuStreamCreate"):
+            stream = driver.Stream(flags=1)  # CU_STREAM_NON_BLOCKING
+        self._streams[stream.handle] = stream
+        return int(stream.handle)
+
+    def destroy_stream(self, stream: int) -> None:
+        """See `Gpu`."""
+        self._streams.pop(stream)
+
+    def synchronize(self, stream: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuStreamSynchronize"):
+            self._streams[stream].synchronize()
+
+    def create_event(self) -> int:
+        """See `Gpu`."""
+        with _explained("cuEventCreate"):
+            event = driver.Event()
+        self._events[id(event)] = event
+        return id(event)
+
+    def destroy_event(self, event: int) -> None:
+        """See `Gpu`."""
+        self._events.pop(event)
+
+    def record(self, event: int, stream: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuEventRecord"):
+            self._events[event].record(self._streams[stream])
+
+    def wait(self, stream: int, event: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuStreamWaitEvent"):
+            self._streams[stream].wait_for_event(self._events[event])
+
+    def synchronize_event(self, event: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuEventSynchronize"):
+            self._events[event].synchronize()
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """See `Gpu`."""
+        with _explained("cuEventElapsedTime"):
+            return float(self._events[end].time_since(self._events[start]))
+
+    def copy_in(self, address: int, source: Bytes, stream: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuMemcpyHtoDAsync"):
+            driver.memcpy_htod_async(address, source, self._streams[stream])
+
+    def copy_out(self, target: Bytes, address: int, stream: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuMemcpyDtoHAsync"):
+            driver.memcpy_dtoh_async(target, address, self._streams[stream])
+
+    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """See `Gpu`."""
+        with _explained("cuMemcpyDtoDAsync"):
+            driver.memcpy_dtod_async(target, source, nbytes, self._streams[stream])
+
+    def capture(self, stream: int, work: Callable[[], None]) -> int:
+        """Not in pycuda."""
+        raise BackendError("pycuda captures no graphs; install cuda-core: pip install 'glass-rt[cuda]'")
+
+    def launch_graph(self, graph: int, stream: int) -> None:
+        """Not in pycuda."""
+        raise BackendError("pycuda captures no graphs; install cuda-core: pip install 'glass-rt[cuda]'")
+
+    def destroy_graph(self, graph: int) -> None:
+        """Nothing to do: there are none."""
+
+    def load_kernel(self, image: bytes, name: str) -> Any:
+        """See `Gpu`."""
+        with _explained("cuModuleLoadData"):
+            module = driver.module_from_buffer(image)
+            self._modules.append(module)
+            return module.get_function(name)
+
+    def launch(
+        self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
+        stream: int,
+    ) -> None:  # fmt: skip
+        """See `Gpu`."""
+        with _explained("cuLaunchKernel"):
+            kernel(*arguments, grid=grid, block=block, stream=self._streams[stream])
+
+    def close(self) -> None:
+        """See `Gpu`."""
+        if self._context is None:
+            return
+        with self.current():
+            self._modules.clear()
+            self._streams.clear()
+            self._events.clear()
+        self._context.detach()
+        self._context = None
+
+
+@contextmanager
+def _explained(call: str) -> Iterator[None]:
+    """pycuda's errors as ours; they read `cuMemAlloc failed: out of memory`."""
+    try:
+        yield
+    except driver.Error as error:
+        text = str(error).rsplit("failed: ", 1)[-1]
+        raise gpu_error(call, text.upper().replace(" ", "_")) from error

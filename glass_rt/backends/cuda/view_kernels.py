@@ -1,0 +1,61 @@
+"""Both views of an image that lies on the device, by our own kernels (`kernels/views.cu`).
+
+Not used unless asked for: the kernels' arithmetic is tested on the CPU, and they have never run on a GPU.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+
+from glass_rt.backends.cuda.gpu import DeviceBuffer, Gpu
+from glass_rt.image.sampling import Box
+
+_BLOCK = 256
+
+
+class ViewKernels:
+    """The kernels of `views.fatbin` on one device. Calls are made inside `with gpu.current():` and return at once."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        image = (files("glass_rt") / "backends" / "cuda" / "kernels" / "views.fatbin").read_bytes()
+        self._gpu = gpu
+        self._gather = gpu.load_kernel(image, "gather_crops")
+        self._rows = gpu.load_kernel(image, "reduce_rows")
+        self._columns = gpu.load_kernel(image, "reduce_columns")
+
+    def crops(
+        self, image: DeviceBuffer, width: int, boxes: DeviceBuffer, count: int, size: int, out: int, stream: int
+    ) -> None:
+        """Cuts `count` windows into `out`, the address of uint8 (count, size, size, 3), padded with zeros.
+
+        `image`: uint8 (H, width, 3). `boxes`: int32 (count, 4), see `boxes_ltwh`.
+        """
+        arguments = (
+            np.uint64(image.address), np.int32(width), np.uint64(boxes.address), np.int32(size), np.uint64(out),
+        )  # fmt: skip
+        self._gpu.launch(self._gather, (_blocks(size * size * 3), count, 1), (_BLOCK, 1, 1), arguments, stream)
+
+    def global_view(
+        self, image: DeviceBuffer, height: int, width: int, size: int, rows: DeviceBuffer, out: int, stream: int
+    ) -> None:
+        """Resizes `image` into `out`, the address of float32 (size, size, 3), 0..255.
+
+        `rows` is scratch memory, float32 (size, width, 3).
+        """
+        first = (
+            np.uint64(image.address), np.int32(height), np.int32(width), np.int32(size), np.uint64(rows.address),
+        )  # fmt: skip
+        self._gpu.launch(self._rows, (_blocks(width * 3), size, 1), (_BLOCK, 1, 1), first, stream)
+        second = (np.uint64(rows.address), np.int32(width), np.int32(size), np.uint64(out))
+        self._gpu.launch(self._columns, (_blocks(size * 3), size, 1), (_BLOCK, 1, 1), second, stream)
+
+
+def boxes_ltwh(boxes: tuple[Box, ...]) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
+    """int32 (K, 4): left, top, valid width, valid height."""
+    return np.array([(box.left, box.top, box.width, box.height) for box in boxes], np.int32).reshape(-1, 4)
+
+
+def _blocks(cells: int) -> int:
+    return -(-cells // _BLOCK)

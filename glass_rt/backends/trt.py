@@ -1,0 +1,248 @@
+"""Engines run by TensorRT or TensorRT for RTX on an NVIDIA GPU.
+
+A pack of any size is cut into runs of a few batch sizes. Two lanes of buffers take turns, so that while one run
+computes, the next is copied in and the one before is copied out. Each batch size is captured as a CUDA graph at its
+second run. None of this has run on a GPU yet; scheduling and errors are tested on a GPU in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.backends.cuda import Gpu, open_gpu
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
+from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
+from glass_rt.backends.trt_lane import Flight, Lane, Streams
+from glass_rt.backends.trt_library import Library, load_library
+from glass_rt.backends.trt_plan import Plan
+from glass_rt.errors import BackendError, UsageError
+
+LANES = 2
+
+
+def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBackend:
+    """Opens a plan with `tensorrt` or `tensorrt_rtx` on `cuda` or `cuda:N`.
+
+    Raises MissingDependency, UsageError for another device, and BackendError.
+    """
+    index = gpu_index(device)
+    library = load_library(name)
+    gpu = open_gpu(index)
+    try:
+        return TrtBackend(engine, library, gpu)
+    except BaseException:
+        gpu.close()
+        raise
+
+
+def gpu_index(device: str | None) -> int:
+    """`cuda:1` -> 1; None is the first GPU."""
+    kind, _, index = (device or "cuda").partition(":")
+    if kind != "cuda" or not (index or "0").isdigit():
+        raise UsageError(f"device: got {device!r}; TensorRT engines run on cuda or cuda:N")
+    return int(index or 0)
+
+
+@dataclass(eq=False)
+class _Prepared:
+    """A context of one lane and batch size, and its graph from the second run on."""
+
+    context: Any
+    graph: int | None = None
+    warm: bool = False
+
+
+class TrtBackend:
+    """One engine, for one worker. See `Backend` for the contract; it takes packs of any size.
+
+    `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
+    engine: code that later openings run, so it is only read back when nobody but its owner, this user, may write it.
+    """
+
+    def __init__(self, engine: Path, library: Library, gpu: Gpu) -> None:
+        self._gpu, self._library = gpu, library
+        self._cache = engine.parent / "cache" / f"{engine.stem}-{library.version}-sm{gpu.compute_capability}.kernels"
+        self._failure: BackendError | None = None
+        self._closed = False
+        self._next = 0
+        self._prepared: dict[tuple[int, int], _Prepared] = {}
+        with gpu.current(), ExitStack() as undo:
+            self._plan = Plan(library, engine.read_bytes(), str(engine), _read_own(self._cache))
+            undo.callback(self._plan.close)
+            self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
+            self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
+            self._dim = _fixed(self.outputs[0].shape[1])
+            self._buckets = buckets_of(self._plan.profiles)
+            self._allocate(undo)
+            self._undo = undo.pop_all()
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The batch sizes that runs are made of."""
+        return self._buckets
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the pack, in as many runs as it takes. Raises BackendError."""
+        return self.submit(feeds)()
+
+    def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """Starts a pack and returns how to wait for it; the feeds are read before this returns.
+
+        Other engines can be started meanwhile. Results come out in any order; `close` makes waiting fail.
+        """
+        self._check_usable()
+        check_feeds(self.inputs, feeds)
+        pixels = feeds[self.inputs[0].name]
+        result = np.empty((len(pixels), self._dim), np.float32)
+        with self._guarded(), self._gpu.current():
+            flights = [
+                self._launch(pixels[run.rows_of_pack], result[run.rows_of_pack], run.bucket)
+                for run in plan_runs(len(pixels), self._buckets)
+            ]
+        return lambda: self._finish(flights, result)
+
+    def close(self) -> None:
+        """Waits for what is under way, gives it up, and frees everything on the GPU."""
+        if self._closed:
+            return
+        self._closed = True
+        gone = BackendError("this engine was closed while a run was under way")
+        with _lost_is_gone(), self._gpu.current(), ExitStack() as last:
+            last.callback(self._undo.close)
+            with suppress(BackendError):  # a lost device cannot be waited for
+                for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
+                    self._gpu.synchronize(stream)
+            for lane in self._lanes:
+                lane.abandon(gone)
+            self._keep_cache()
+            for prepared in self._prepared.values():
+                if prepared.graph is not None:
+                    last.callback(self._gpu.destroy_graph, prepared.graph)
+            self._prepared.clear()  # contexts go before their engine
+        self._gpu.close()
+
+    def _allocate(self, undo: ExitStack) -> None:
+        gpu, rows = self._gpu, self._plan.profiles[-1].high
+        try:
+            handles = []
+            for _ in range(3):
+                handles.append(gpu.create_stream())
+                undo.callback(gpu.destroy_stream, handles[-1])
+            self._streams = Streams(*handles)
+            self._scratch = gpu.allocate(max(1, self._plan.scratch_bytes))
+            undo.callback(gpu.free, self._scratch)
+            self._lanes = []
+            for _ in range(LANES):
+                lane = Lane(gpu, self._streams, self.inputs[0], self.outputs[0], rows)
+                undo.callback(lane.close)
+                self._lanes.append(lane)
+        except GpuOutOfMemory as error:
+            free, total = gpu.memory()
+            raise BackendError(
+                f"not enough GPU memory for batches of {rows}: {self._plan.scratch_bytes >> 20} MB of activations and "
+                f"the buffers do not fit, {free >> 20} of {total >> 20} MB are free ({error}). Close what else uses "
+                "the GPU, open fewer workers, or rebuild with a smaller --max-batch"
+            ) from error
+
+    def _launch(self, views: Array, target: Array, bucket: Bucket) -> Flight:
+        index = self._next
+        self._next = (index + 1) % LANES
+        lane = self._lanes[index]
+        lane.land()
+        prepared = self._prepare(index, bucket)
+        return lane.launch(views, target, lambda stream: self._compute(prepared, stream))
+
+    def _prepare(self, index: int, bucket: Bucket) -> _Prepared:
+        key = (index, bucket.size)
+        if key not in self._prepared:
+            lane, stream = self._lanes[index], self._streams.compute
+            context = self._plan.context(bucket, lane.device_in, lane.device_out, self._scratch, stream)
+            self._prepared[key] = _Prepared(context)
+        return self._prepared[key]
+
+    def _compute(self, prepared: _Prepared, stream: int) -> None:
+        """RTX captures graphs by itself; with TensorRT the first run of a context warms it up, the second is captured.
+
+        pycuda cannot capture; it goes on as it began.
+        """
+        if prepared.graph is not None:
+            self._gpu.launch_graph(prepared.graph, stream)
+            return
+        if prepared.warm and self._gpu.captures_graphs and not self._library.is_rtx:
+            prepared.graph = self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
+            self._gpu.launch_graph(prepared.graph, stream)
+            return
+        self._plan.execute(prepared.context, stream)
+        prepared.warm = True
+
+    def _finish(self, flights: list[Flight], result: Array) -> dict[str, Array]:
+        if not self._closed and not all(flight.landed or flight.error for flight in flights):
+            with self._guarded(), self._gpu.current():
+                for lane in self._lanes:
+                    lane.land()
+        for flight in flights:
+            if flight.error is not None:
+                raise BackendError(str(flight.error)) from flight.error
+        return {self.outputs[0].name: result}
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """After a failed run nothing that is under way can be relied upon, and the engine is not used again."""
+        try:
+            yield
+        except BackendError as error:
+            self._failure = error
+            for lane in self._lanes:
+                lane.abandon(error)
+            raise
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise BackendError("this engine is closed; open the bundle again")
+        if self._failure is not None:
+            raise BackendError(f"this engine failed before and must be opened again: {self._failure}")
+
+    def _keep_cache(self) -> None:
+        with suppress(OSError, BackendError):
+            data = None if self._failure else self._plan.runtime_cache()
+            if data and data != _read_own(self._cache):
+                self._cache.parent.mkdir(exist_ok=True)
+                temporary = self._cache.with_suffix(f".{os.getpid()}")
+                temporary.write_bytes(data)
+                temporary.chmod(0o600)
+                temporary.replace(self._cache)
+
+
+def _fixed(size: int | None) -> int:
+    if size is None:
+        raise BackendError("the engine leaves the length of its embeddings open; export the model again")
+    return size
+
+
+@contextmanager
+def _lost_is_gone() -> Iterator[None]:
+    """What a lost context held is the driver's to clear away; it answers no call to free it."""
+    try:
+        yield
+    except GpuError as error:
+        if not error.lost:
+            raise
+
+
+def _read_own(path: Path) -> bytes | None:
+    """The file's bytes, where it is this user's and nobody else may write it."""
+    try:
+        status = path.stat()
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,109 @@
+"""One batch on its way through the GPU: staging memory, device memory, and the events that order its three streams.
+
+A backend has two lanes, so that one batch is copied while the other computes. All memory is allocated once, for the
+largest batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_rt.backends.base import Array, TensorSpec
+from glass_rt.backends.cuda.gpu import Gpu
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Copies in, computing and copies out have a stream each."""
+
+    copy_in: int
+    compute: int
+    copy_out: int
+
+
+@dataclass(eq=False)
+class Flight:
+    """Rows under way: where they will be written, and what went wrong with them."""
+
+    target: NDArray[np.float32]
+    error: Exception | None = None
+    landed: bool = False
+
+
+class Lane:
+    """Buffers for one batch of at most `rows` views. Every method is called inside `with gpu.current():`."""
+
+    def __init__(self, gpu: Gpu, streams: Streams, pixels: TensorSpec, embedding: TensorSpec, rows: int) -> None:
+        self._gpu, self._streams = gpu, streams
+        self._row_in, self._row_out = _row_bytes(pixels), _row_bytes(embedding)
+        self._flight: Flight | None = None
+        with ExitStack() as undo:
+            self.device_in = gpu.allocate(rows * self._row_in)
+            undo.callback(gpu.free, self.device_in)
+            self.device_out = gpu.allocate(rows * self._row_out)
+            undo.callback(gpu.free, self.device_out)
+            self._host_in = gpu.allocate_pinned(rows * self._row_in)
+            undo.callback(gpu.free, self._host_in)
+            self._host_out = gpu.allocate_pinned(rows * self._row_out)
+            undo.callback(gpu.free, self._host_out)
+            events = []
+            for _ in range(3):
+                events.append(gpu.create_event())
+                undo.callback(gpu.destroy_event, events[-1])
+            self._arrived, self._computed, self._left = events
+            self._undo = undo.pop_all()
+
+    def launch(self, views: Array, target: NDArray[np.float32], compute: Callable[[int], None]) -> Flight:
+        """Copies `views` in, has `compute(stream)` put the batch on the compute stream, and copies the result out.
+
+        Returns at once. `views` (rows, ...) is copied to the staging memory before; `target` (rows, D) is written by
+        `land`. The lane must be free.
+        """
+        assert self._flight is None, "land comes before the next launch"
+        gpu, streams = self._gpu, self._streams
+        staged_in = self._host_in.array[: len(views) * self._row_in]
+        staged_in[:] = np.ascontiguousarray(views).reshape(-1).view(np.uint8)
+        gpu.copy_in(self.device_in.address, staged_in, streams.copy_in)
+        gpu.record(self._arrived, streams.copy_in)
+        gpu.wait(streams.compute, self._arrived)
+        compute(streams.compute)
+        gpu.record(self._computed, streams.compute)
+        gpu.wait(streams.copy_out, self._computed)
+        gpu.copy_out(self._host_out.array[: len(views) * self._row_out], self.device_out.address, streams.copy_out)
+        gpu.record(self._left, streams.copy_out)
+        self._flight = Flight(target)
+        return self._flight
+
+    def land(self) -> None:
+        """Waits for the batch under way, if any, and writes its rows to their target."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        try:
+            self._gpu.synchronize_event(self._left)
+        except Exception as error:
+            flight.error = error
+            raise
+        staged = self._host_out.array[: flight.target.nbytes]
+        flight.target[...] = staged.view(np.float32).reshape(flight.target.shape)
+        flight.landed = True
+
+    def abandon(self, error: Exception) -> None:
+        """Gives up the batch under way, if any: whoever asks for it gets `error`."""
+        if self._flight is not None:
+            self._flight.error = error
+            self._flight = None
+
+    def close(self) -> None:
+        """Frees the buffers; nothing may be under way."""
+        self._undo.close()
+
+
+def _row_bytes(spec: TensorSpec) -> int:
+    sizes = [size for size in spec.shape[1:] if size is not None]
+    return int(np.prod(sizes)) * spec.dtype.itemsize

@@ -1,0 +1,60 @@
+"""Can this machine run that bundle? Asked before a vendor's library is loaded, which would log and return nothing."""
+
+from __future__ import annotations
+
+from glass_rt.bundle import Bundle
+from glass_rt.environment import Gpu, gpus, installed
+from glass_rt.errors import BundleUnfit
+from glass_rt.gpu_advice import GPU_COMMANDS, rebuild_command
+from glass_rt.manifest import Engine
+from glass_rt.requirements import Requirements
+
+
+def check_machine(bundle: Bundle, device: str | None = None) -> None:
+    """Compares the bundle's requirements with the library, GPU and driver that are here.
+
+    Raises BundleUnfit with the command that fixes it. Bundles without requirements run wherever their backend does.
+    """
+    requirements = bundle.manifest.engine.requirements
+    if requirements is None:
+        return
+    found = gpus()
+    _, _, index = (device or "cuda").partition(":")
+    number = int(index) if index.isdigit() else 0
+    problem = misfit(requirements, installed(requirements.library), found[number] if number < len(found) else None)
+    if problem is not None:
+        raise BundleUnfit(f"{bundle.folder}: {problem}. {_remedy(bundle.manifest.engine, bundle, found)}")
+
+
+def misfit(requirements: Requirements, version: str | None, gpu: Gpu | None) -> str | None:
+    """What is wrong with this machine for those engines, in a clause; None where nothing is.
+
+    `version` is the installed one of the required library. A GPU whose architecture nvidia-smi does not tell (some
+    Jetsons) is left to the library.
+    """
+    wanted = f"{requirements.library} {requirements.version}"
+    if version is None:
+        return f"its engines need {wanted}, which is not installed"
+    if version != requirements.version:
+        return (
+            f"its engines were built by {wanted}; {requirements.library} {version} is installed, and reads only its own"
+        )
+    if gpu is None:
+        return "its engines run on an NVIDIA GPU, and nvidia-smi lists none with that number"
+    if gpu.compute_capability.replace(".", "").isdigit() and not requirements.runs_on(gpu.compute_capability):
+        later = " and later" if requirements.and_later else ""
+        return (
+            f"its engines are for GPUs of SM {', '.join(requirements.compute_capabilities)}{later}; "
+            f"this {gpu.name} has SM {gpu.compute_capability}"
+        )
+    driver, least = gpu.driver.split(".")[0], requirements.driver
+    if driver.isdigit() and least and int(driver) < int(least):
+        return f"its library needs the NVIDIA driver {least} or newer; this machine has {gpu.driver}"
+    return None
+
+
+def _remedy(engine: Engine, bundle: Bundle, found: tuple[Gpu, ...]) -> str:
+    if not found:
+        return GPU_COMMANDS
+    command = rebuild_command(str(bundle.folder), engine.backend, engine.precision)
+    return f"Build it for this machine (neither PyTorch nor the checkpoint is needed): {command}"

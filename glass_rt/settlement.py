@@ -1,0 +1,87 @@
+"""Parity that was pending when the bundle was built, settled where its engines can run at last.
+
+The outcome lies in the bundle's `cache/` folder, outside of the manifest, so that the bundle stays the one that was
+pinned. It holds for one bundle on one kind of GPU, driver and library version; elsewhere the gate is passed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from glass_rt.backends import Backend
+from glass_rt.bundle import Bundle
+from glass_rt.environment import gpus, installed
+from glass_rt.errors import ParityError
+from glass_rt.gpu_advice import rebuild_command
+from glass_rt.manifest import Parity
+from glass_rt.parity import verify_parity
+
+RECORD = "cache/parity.json"
+
+
+def settle_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | None = None) -> Parity:
+    """The bundle's parity: as built, as settled here before, or by passing the gate now and noting the outcome.
+
+    Raises ParityError, saying what to do, where the engines fail the gate; a bundle in a folder that cannot be written
+    passes it at every opening.
+    """
+    built = bundle.manifest.parity
+    if built.status != "pending":
+        return built
+    circumstances = _circumstances(bundle, device)
+    if (known := _settled(bundle, circumstances)) is not None:
+        return known
+    try:
+        parity = verify_parity(bundle, engines)
+    except ParityError as error:
+        _note(bundle, {**circumstances, "status": "failed", "reason": str(error)})
+        engine = bundle.manifest.engine
+        command = rebuild_command(str(bundle.folder), engine.backend, engine.precision)
+        raise ParityError(
+            f"{bundle.folder} does not compute what PyTorch computes on this GPU: {error}. "
+            f"Build it for this machine ({command}), or in fp32"
+        ) from error
+    _note(bundle, {**circumstances, **asdict(parity)})
+    return parity
+
+
+def settled_parity(bundle: Bundle, device: str | None = None) -> Parity:
+    """What is known of the bundle's parity on this machine, without running anything."""
+    built = bundle.manifest.parity
+    if built.status != "pending":
+        return built
+    return _settled(bundle, _circumstances(bundle, device)) or built
+
+
+def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
+    requirements = bundle.manifest.engine.requirements
+    _, _, index = (device or "cuda").partition(":")
+    found, number = gpus(), int(index) if index.isdigit() else 0
+    gpu = asdict(found[number]) if number < len(found) else None
+    library = f"{requirements.library} {installed(requirements.library)}" if requirements else None
+    return {"bundle_sha256": bundle.sha256, "gpu": gpu, "library": library}
+
+
+def _settled(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:
+    try:
+        record = json.loads((bundle.folder / RECORD).read_text(encoding="utf-8"))
+        if record["status"] != "passed" or any(record[key] != value for key, value in circumstances.items()):
+            return None
+        figures = ("embedding", "logits", "embedding_tolerance", "logits_tolerance")
+        return Parity("passed", *(float(record[name]) for name in figures))
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours: the gate decides
+        return None
+
+
+def _note(bundle: Bundle, record: Mapping[str, Any]) -> None:
+    path = bundle.folder / RECORD
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)

@@ -1,0 +1,257 @@
+"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory that does nothing before it must."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glass_rt.backends.base import Submits
+from glass_rt.backends.cuda.fake_gpu import FakeGpu
+from glass_rt.backends.trt import TrtBackend
+from glass_rt.errors import BackendError
+
+MOST = 64
+VERSIONS = ["tensorrt 10.3.0", "tensorrt 10.16.1", "tensorrt 11.4.0", "tensorrt_rtx 1.7.1"]
+
+
+def run(backend: Any, views: Any) -> Any:
+    return backend.run({"pixels": views})["embedding"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("count", [0, 1, 2, 10, 33, MOST, MOST + 1, 5 * MOST])
+def test_packs_of_any_size_give_every_view_its_own_embedding(bench: Any, version: str, count: int) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu, version)
+    for repetition in range(3):  # plain, captured, replayed
+        views = bench.views(count, seed=repetition)
+        np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_the_global_engine_takes_float32_views(bench: Any) -> None:
+    backend = bench.open(FakeGpu(), role="global")
+    views = bench.views(5, role="global")
+    np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+
+
+def test_it_can_be_left_to_itself(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    known: object = backend
+    assert isinstance(known, Submits)
+    packs = [bench.views(count, seed=count) for count in (3, 70, 1, 200)]
+    originals = [pack.copy() for pack in packs]
+    waiting = []
+    for pack in packs:
+        waiting.append(backend.submit({"pixels": pack}))
+        pack[:] = 0  # the caller may reuse its feeds at once
+    for original, wait in reversed(list(zip(originals, waiting, strict=True))):
+        np.testing.assert_allclose(wait()["embedding"], bench.expected(original), atol=0.05)
+        assert wait()["embedding"].shape == (len(original), 6)  # asking twice is harmless
+    backend.close()
+
+
+def test_one_run_is_copied_in_before_the_one_before_has_been_waited_for(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    gpu.calls.clear()
+    wait = backend.submit({"pixels": bench.views(2 * MOST)})
+    assert gpu.calls.count("copy_in") == 2
+    assert "synchronize_event" not in gpu.calls, "two runs fit in flight without waiting"
+    wait()
+    backend.close()
+
+
+def test_memory_is_allocated_once_at_the_largest_batch(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    peak, allocations = gpu.peak_bytes, [call for call in gpu.calls if call.startswith("allocate")]
+    for count in (1, 64, 300, 7):
+        run(backend, bench.views(count))
+    assert gpu.peak_bytes == peak
+    assert [call for call in gpu.calls if call.startswith("allocate")] == allocations
+    assert peak == 2 * MOST * (8 * 8 * 3 + 6 * 4) + (2 << 20)  # two lanes, and the larger profile's scratch
+    backend.close()
+
+
+def test_each_batch_size_is_captured_once_per_lane_and_replayed(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    for _ in range(10):
+        run(backend, bench.views(MOST))
+    assert gpu.calls.count("capture") == 2
+    assert gpu.calls.count("launch_graph") == 8  # two lanes warmed up by a plain run each
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_without_graph_capture_it_runs_all_the_same(bench: Any) -> None:
+    gpu = FakeGpu(captures_graphs=False)
+    backend = bench.open(gpu)
+    for seed in range(4):
+        views = bench.views(70, seed)
+        np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    assert "capture" not in gpu.calls
+    backend.close()
+
+
+def test_rtx_captures_by_itself_and_keeps_what_it_compiled(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu, "tensorrt_rtx 1.7.1")
+    for _ in range(4):
+        run(backend, bench.views(MOST))
+    assert "capture" not in gpu.calls
+    backend.close()
+    (kept,) = (bench.folder / "cache").iterdir()
+    assert kept.read_bytes() == b"compiled for this GPU"
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert bench.faults.pop("cache read") == b"compiled for this GPU"
+    kept.chmod(0o666)  # somebody else could have put code there
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert "cache read" not in bench.faults
+
+
+def test_two_workers_on_one_gpu(bench: Any) -> None:
+    gpus = [FakeGpu(), FakeGpu()]
+    backends = [bench.open(gpu) for gpu in gpus]
+    failures: list[BaseException] = []
+
+    def work(backend: Any, seed: int) -> None:
+        try:
+            for repetition in range(20):
+                views = bench.views(1 + (seed * 31 + repetition * 17) % 150, seed + repetition)
+                np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+        except BaseException as error:  # pytest does not see other threads
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(backend, 100 * index)) for index, backend in enumerate(backends)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for backend, gpu in zip(backends, gpus, strict=True):
+        backend.close()
+        assert gpu.live == {}
+
+
+def test_two_workers_share_the_memory_of_one_gpu(bench: Any) -> None:
+    gpu = FakeGpu()
+    first, second = bench.open(gpu), bench.open(gpu)
+    waits = [backend.submit({"pixels": bench.views(150, seed)}) for seed, backend in enumerate((first, second))]
+    for seed, wait in enumerate(waits):
+        np.testing.assert_allclose(wait()["embedding"], bench.expected(bench.views(150, seed)), atol=0.05)
+
+
+@pytest.mark.parametrize("call", ["allocate", "allocate_pinned", "create_stream", "create_event"])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_failing_allocation_says_what_to_do_and_leaks_nothing(bench: Any, call: str, after: int) -> None:
+    gpu = FakeGpu()
+    gpu.fail(call, "CUDA_ERROR_OUT_OF_MEMORY", after)
+    with pytest.raises(BackendError, match=r"not enough GPU memory for batches of 64.*smaller --max-batch"):
+        bench.open(gpu)
+    assert gpu.live == {}
+
+
+def test_a_gpu_too_small_says_how_much_is_free(bench: Any) -> None:
+    gpu = FakeGpu(memory_bytes=1 << 20)
+    with pytest.raises(BackendError, match=r"2 MB of activations.*1 of 1 MB are free"):
+        bench.open(gpu)
+    assert gpu.live == {}
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])  # plain runs of both lanes, then their captures
+def test_a_failing_launch_fails_the_pack_and_the_engine(bench: Any, after: int) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    bench.faults["refuse_run"] = after
+    with pytest.raises(BackendError, match="something about cudnn"):
+        run(backend, bench.views(8 * MOST))
+    with pytest.raises(BackendError, match=r"(?s)failed before and must be opened again.*cudnn"):
+        run(backend, bench.views(1))
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_work_that_fails_on_the_gpu_fails_when_it_is_waited_for(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    gpu.fail("run", "CUDA_ERROR_ILLEGAL_ADDRESS", after=2)
+    first = backend.submit({"pixels": bench.views(3)})
+    second = backend.submit({"pixels": bench.views(3)})
+    with pytest.raises(BackendError, match=r"ILLEGAL_ADDRESS; the GPU's context is lost: restart this process"):
+        first()
+    with pytest.raises(BackendError, match="ILLEGAL_ADDRESS"):
+        second()
+    backend.close()  # a lost device answers no call; closing still ends
+    assert gpu.live == {}
+
+
+def test_closing_while_in_flight_frees_all_and_fails_those_who_wait(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    wait = backend.submit({"pixels": bench.views(MOST)})
+    backend.close()
+    assert gpu.live == {}
+    assert gpu.closed
+    with pytest.raises(BackendError, match="closed while a run was under way"):
+        wait()
+    with pytest.raises(BackendError, match="this engine is closed"):
+        run(backend, bench.views(1))
+    backend.close()  # twice is harmless
+
+
+def test_a_result_that_was_there_before_closing_stays(bench: Any) -> None:
+    backend = bench.open(FakeGpu())
+    views = bench.views(5)
+    wait = backend.submit({"pixels": views})
+    wait()
+    backend.close()
+    np.testing.assert_allclose(wait()["embedding"], bench.expected(views), atol=0.05)
+
+
+def test_a_plan_that_is_none_fails_with_the_vendors_words(bench: Any) -> None:
+    path, again = bench.folder / "local.plan", FakeGpu()
+    library = bench.library("tensorrt 11.4.0", again)
+    path.write_bytes(b"not a plan")
+    with pytest.raises(BackendError, match=r"cannot open .*local\.plan\n  tensorrt: .*magic tag does not match"):
+        TrtBackend(path, library, again)
+    assert again.live == {}
+
+
+def test_a_context_that_is_refused_is_an_error(bench: Any) -> None:
+    backend = bench.open(FakeGpu())
+    bench.faults["refuse_context"] = True
+    with pytest.raises(BackendError, match="cannot make an execution context for batches of 4"):
+        run(backend, bench.views(4))
+
+
+def test_wrong_feeds_are_refused_before_the_gpu_sees_them(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    gpu.calls.clear()
+    with pytest.raises(BackendError, match=r"this engine takes pixels \(N, 8, 8, 3\) uint8"):
+        run(backend, np.zeros((2, 9, 8, 3), np.uint8))
+    assert gpu.calls == []
+    backend.close()
+
+
+def test_soak_nothing_piles_up(bench: Any, request: pytest.FixtureRequest) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu, profiles=((1, 4, 8),))
+    packs = [bench.views(count, count) for count in (1, 3, 8, 20)]
+    for pack in packs * 4:
+        run(backend, pack)
+    live, peak = gpu.live, gpu.peak_bytes
+    for index in range(600):  # 10,000 on a GPU: the kit's
+        run(backend, packs[index % len(packs)])
+    assert gpu.live == live
+    assert gpu.peak_bytes == peak
+    backend.close()
+    assert gpu.live == {}

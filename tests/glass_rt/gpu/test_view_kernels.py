@@ -1,0 +1,116 @@
+"""The kernels compile, the fatbin that is shipped is theirs, and their arithmetic is the runtime's.
+
+There is no GPU: the very source is compiled for the CPU, with CUDA's words defined away, and every thread is a call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import glass_rt.backends.cuda
+from glass_rt.backends.cuda.fake_gpu import FakeGpu
+from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
+from glass_rt.image.resize import resize_antialiased
+from glass_rt.image.sampling import stratified
+from glass_rt.image.views import cut_crops
+
+KERNELS = Path(str(glass_rt.backends.cuda.__file__)).parent / "kernels"
+FLAGS = [
+    *(f"-gencode=arch=compute_{sm},code=sm_{sm}" for sm in (80, 86, 89, 90)),
+    "-gencode=arch=compute_120,code=[sm_120,compute_120]",
+]
+SHIM = """
+#include <algorithm>
+#include <cmath>
+using std::max; using std::min;
+#define __global__
+#define __device__
+struct Index { int x, y, z; };
+static Index blockIdx, threadIdx, blockDim{256, 1, 1};
+#include "%s"
+#define EVERY(call) for (blockIdx.y = 0; blockIdx.y < ny; ++blockIdx.y) \\
+  for (blockIdx.x = 0; blockIdx.x < nx; ++blockIdx.x) \\
+  for (threadIdx.x = 0; threadIdx.x < 256; ++threadIdx.x) call
+extern "C" void crops(int nx, int ny, uint8_t* i, int w, int* b, int s, uint8_t* o) {
+  EVERY(gather_crops(i, w, b, s, o));
+}
+extern "C" void rows(int nx, int ny, uint8_t* i, int h, int w, int s, float* o) { EVERY(reduce_rows(i, h, w, s, o)); }
+extern "C" void columns(int nx, int ny, float* i, int w, int s, float* o) { EVERY(reduce_columns(i, w, s, o)); }
+"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "host.cpp").write_text(SHIM % (KERNELS / "views.cu"))
+    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(folder / "host.so"), str(folder / "host.cpp")]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(folder / "host.so"))
+
+
+def pointer(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+@pytest.mark.parametrize(("height", "width"), [(500, 700), (224, 224), (100, 90), (64, 900), (1801, 1203)])
+def test_the_global_view_is_the_runtimes(host: Any, height: int, width: int) -> None:
+    size = 224 if height > 64 else 32
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rows, view = np.empty((size, width, 3), np.float32), np.empty((size, size, 3), np.float32)
+    host.rows(-(-width * 3 // 256), size, pointer(pixels), height, width, size, pointer(rows))
+    host.columns(-(-size * 3 // 256), size, pointer(rows), width, size, pointer(view))
+    assert np.abs(view - resize_antialiased(pixels, size)).max() < 0.01  # levels of 255; FP16 rounds by 0.06
+
+
+@pytest.mark.parametrize(("height", "width"), [(500, 700), (100, 90)])
+def test_the_crops_are_the_runtimes(host: Any, height: int, width: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    boxes = stratified(height, width, 5, 606, 224).boxes
+    expected, found = np.empty((5, 224, 224, 3), np.uint8), np.full((5, 224, 224, 3), 77, np.uint8)
+    cut_crops(pixels, boxes, expected)
+    table = boxes_ltwh(boxes)
+    host.crops(-(-224 * 224 * 3 // 256), 5, pointer(pixels), width, pointer(table), 224, pointer(found))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_fatbin_is_made_of_the_source(tmp_path: Path) -> None:
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not installed")
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    target = tmp_path / "views.fatbin"
+    subprocess.run([nvcc, "-O3", "-fatbin", *FLAGS, "-o", target, "views.cu"], check=True, cwd=KERNELS)
+    shipped = (KERNELS / "views.fatbin").read_bytes()
+    if "V13.0.88" not in version:
+        pytest.skip("another nvcc than the one that made the fatbin; it compiles")
+    assert target.read_bytes() == shipped
+
+
+def test_launches_cover_every_cell() -> None:
+    launches = []
+
+    class Recording(FakeGpu):
+        def launch(self, kernel: Any, grid: Any, block: Any, arguments: Any, stream: int) -> None:
+            launches.append((kernel, grid, [type(argument).__name__ for argument in arguments]))
+
+    gpu = Recording()
+    with gpu.current():
+        kernels, image = ViewKernels(gpu), gpu.allocate(1000 * 800 * 3)
+        boxes, rows, out = gpu.allocate(160), gpu.allocate(224 * 800 * 12), gpu.allocate(1 << 22)
+        kernels.crops(image, 800, boxes, 10, 224, out.address, 0)
+        kernels.global_view(image, 1000, 800, 224, rows, out.address, 0)
+    assert launches == [
+        ("gather_crops", (588, 10, 1), ["uint64", "int32", "uint64", "int32", "uint64"]),
+        ("reduce_rows", (10, 224, 1), ["uint64", "int32", "int32", "int32", "uint64"]),
+        ("reduce_columns", (3, 224, 1), ["uint64", "int32", "int32", "uint64"]),
+    ]
