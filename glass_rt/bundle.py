@@ -85,7 +85,8 @@ class Bundle:
         manifest = bundle_from_json(text)
         if missing := [role for role in manifest.model.roles if role not in manifest.engine.files]:
             raise BundleInvalid(f"manifest.json: engine.files lacks {', '.join(missing)}")
-        runtime_files = [*manifest.engine.files.values(), HEAD]
+        runtime_files = [name for name in manifest.files if "/" not in name and name != REFERENCE]
+        runtime_files += [*manifest.engine.files.values(), HEAD]  # though a foreign manifest may not list them
         check_files(folder, manifest.files, manifest.files if every_file else runtime_files)
         if every_file and (foreign := foreign_files(folder, manifest.files)):
             raise BundleInvalid(f"{folder} holds files that its manifest does not list: {', '.join(foreign)}")

@@ -108,15 +108,17 @@ def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | No
     they pass the gate first. Raises BundleUnfit, ParityError, BackendError, MissingDependency, UsageError.
     """
     check_machine(bundle, device)
-    backend = bundle.manifest.engine.backend
+    engine = bundle.manifest.engine
     engines: dict[str, Backend] = {}
     try:
         for role in bundle.manifest.model.roles:
-            engines[role] = open_backend(backend, bundle.engine_file(role), device=device, threads=threads)
+            engines[role] = open_backend(
+                engine.backend, bundle.engine_file(role), precision=engine.precision, device=device, threads=threads
+            )
         settle_parity(bundle, engines, device)
     except BaseException:
-        for engine in engines.values():
-            engine.close()
+        for opened in engines.values():
+            opened.close()
         raise
     return engines
 

@@ -7,22 +7,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+from glass_engines.calibration import CalibrationSet, calibration_set
 from glass_engines.compilers import Compiler, choose_backend, find_compiler
+from glass_engines.quantise import accuracy_report, quantised_from_onnx
 from glass_engines.trt_settings import TrtSettings
 from glass_rt.aggregator import Head
-from glass_rt.backends import open_backend
+from glass_rt.backends import Backend, open_backend
 from glass_rt.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, PortableModel, load_tensors
 from glass_rt.errors import BuildError, MissingDependency, UsageError
 from glass_rt.folder import MANIFEST, link_or_copy, staged, write_manifest
 from glass_rt.manifest import PRECISIONS, BundleManifest, Engine, Model, Parity
-from glass_rt.parity import TOLERANCES, check_parity
+from glass_rt.parity import TOLERANCES, Tolerance, check_parity
+from glass_rt.precision_report import PrecisionReport
 from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_MAX_BATCH = 64
+INT8_TOLERANCE = 0.2
 
 
 class PreparedExport(Protocol):
@@ -40,7 +45,9 @@ class PreparedExport(Protocol):
 class BuildOptions:
     """How to compile. `backend` may be `auto`; `slim` leaves the portable model out of the bundle.
 
-    `trt` holds what only TensorRT's backends know; their batch sizes are those of its profile.
+    `trt` holds what only TensorRT's backends know; their batch sizes are those of its profile. For INT8, `calibration`
+    is a folder of images, and `tolerance` the largest relative L2 distance of an embedding from float32 that is
+    accepted on the images kept out of the calibration (three times that for a logit).
     """
 
     backend: str = "auto"
@@ -48,12 +55,19 @@ class BuildOptions:
     max_batch: int = DEFAULT_MAX_BATCH
     slim: bool = False
     trt: TrtSettings = field(default_factory=TrtSettings)
+    calibration: Path | None = None
+    tolerance: float = INT8_TOLERANCE
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision: got {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if self.max_batch < 1:
             raise UsageError(f"max_batch: got {self.max_batch}; at least one is needed")
+        if self.precision == "int8" and self.calibration is None:
+            raise UsageError(
+                "calibration: INT8 needs images to learn the ranges of activations from: --calibration DIR, with some "
+                "hundred images of the kind that will be judged (a quarter of them is kept to check the result)"
+            )
 
 
 def build_bundle(
@@ -75,10 +89,18 @@ def build_bundle(
         with _portable_in(folder, source, options.slim, stage) as portable:
             for name in (HEAD, REFERENCE):
                 link_or_copy(portable.folder / name, folder / name)
-            engine = _compile(portable, folder, backend, compiler, options, stage)
             model = portable.manifest.model
+            images = (
+                calibration_set(options.calibration, model)
+                if options.calibration and options.precision == "int8"
+                else None
+            )
+            engine = _compile(portable, folder, backend, compiler, options, images, stage)
             parity = _gate(folder, model, engine, stage) if compiler.runs_here else _pending(options.precision)
             report = portable.manifest.precisions.get(options.precision)
+            if images is not None:
+                with stage("comparing with float32 on images kept out"):
+                    report = _int8_report(portable, folder, engine, images, options.tolerance)
             tools = {**portable.manifest.tools, **compiler.tools(), "glass-rt": __version__}
         with stage("writing the bundle"):
             manifest = BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools, precision_report=report)
@@ -125,18 +147,50 @@ def _portable_in(
 
 
 def _compile(
-    portable: PortableModel, folder: Path, backend: str, compiler: Compiler, options: BuildOptions, stage: Stage
+    portable: PortableModel,
+    folder: Path,
+    backend: str,
+    compiler: Compiler,
+    options: BuildOptions,
+    images: CalibrationSet | None,
+    stage: Stage,
 ) -> Engine:
     files = {}
     for role in portable.manifest.model.roles:
         files[role] = f"{role}{compiler.suffix}"
-        with stage(f"compiling the {role} engine ({backend} {options.precision})"):
-            compiler.compile(portable.graph(options.precision, role), folder / files[role])
+        graph = portable.graph(compiler.graph_precision(options.precision), role)
+        with TemporaryDirectory(prefix="glass-rt-") as temporary:
+            if images is not None:
+                narrow = Path(temporary) / graph.name
+                with stage(f"quantising the {role} engine"):
+                    quantised_from_onnx(graph, images.calibrating.of(role), narrow, portable.model)
+                graph = narrow
+            with stage(f"compiling the {role} engine ({backend} {options.precision})"):
+                compiler.compile(graph, folder / files[role])
     max_batch = compiler.max_batch or options.max_batch
     profile, requirements = compiler.profile, compiler.requirements
     if profile is not None:  # of the roles that this model has
         profile = replace(profile, shapes={role: profile.shapes[role] for role in files})
     return Engine(backend, options.precision, compiler.device, max_batch, files, requirements, profile)
+
+
+def _calibration(options: BuildOptions, model: Model) -> CalibrationSet | None:
+    if options.precision != "int8" or options.calibration is None:
+        return None
+    return calibration_set(options.calibration, model)
+
+
+def _int8_report(
+    portable: PortableModel, folder: Path, engine: Engine, images: CalibrationSet, tolerance: float
+) -> PrecisionReport:
+    model = portable.model
+    head = Head.for_model(model, load_tensors(folder / HEAD))
+    exact = {role: open_backend(engine.backend, portable.graph("fp32", role)) for role in model.roles}
+    narrow = {
+        role: open_backend(engine.backend, folder / name, precision="int8") for role, name in engine.files.items()
+    }
+    allowed = Tolerance(tolerance, 3 * tolerance)
+    return accuracy_report(exact, narrow, head, model, images.kept_out, allowed)
 
 
 def _pending(precision: str) -> Parity:
@@ -150,9 +204,16 @@ def _gate(folder: Path, model: Model, engine: Engine, stage: Stage) -> Parity:
         return _run_gate(folder, model, engine)
 
 
+def _open_engines(folder: Path, engine: Engine) -> dict[str, Backend]:
+    return {
+        role: open_backend(engine.backend, folder / name, precision=engine.precision)
+        for role, name in engine.files.items()
+    }
+
+
 def _run_gate(folder: Path, model: Model, engine: Engine) -> Parity:
     head = Head.for_model(model, load_tensors(folder / HEAD))
-    engines = {role: open_backend(engine.backend, folder / name) for role, name in engine.files.items()}
+    engines = _open_engines(folder, engine)
     try:
         reference = load_tensors(folder / REFERENCE)
         return check_parity(engines, head, model, reference, TOLERANCES[engine.precision], engine.max_batch)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from glass_engines.build import DEFAULT_MAX_BATCH, BuildOptions, PreparedExport, build_bundle, prepare_export
+from glass_engines.build import (
+    DEFAULT_MAX_BATCH,
+    INT8_TOLERANCE,
+    BuildOptions,
+    PreparedExport,
+    build_bundle,
+    prepare_export,
+)
 from glass_engines.compilers import choose_backend, choose_precision, find_compiler
 from glass_engines.trt_options import trt_options
 from glass_engines.trt_settings import TrtSettings
@@ -40,7 +47,9 @@ from glass_rt.verdict import UNTRAINED
     metavar="DIR",
     help="Portable model, or a bundle that carries one; needs neither checkpoint nor PyTorch.",
 )
-@click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, tensorrt or tensorrt_rtx.")
+@click.option(
+    "--backend", default="auto", show_default=True, help="auto, onnxruntime, openvino, tensorrt or tensorrt_rtx."
+)
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), help="Of the engines.  [default: fp16 for TensorRT, else fp32]"
 )
@@ -51,7 +60,15 @@ from glass_rt.verdict import UNTRAINED
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Images over which the ranges of 16-bit graphs are probed.  [default: seeded views]",
+    help="Images that INT8 is calibrated on, or over which ranges of 16-bit graphs are probed.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, min_open=True),
+    default=INT8_TOLERANCE,
+    show_default=True,
+    metavar="X",
+    help="INT8: accepted relative distance of an embedding from float32.",
 )
 @trt_options
 @click.option("--slim", is_flag=True, help="Leave the portable model out: smaller, but bound to this build.")
@@ -72,6 +89,7 @@ def build(
     precision: str | None,
     max_batch: int | None,
     calibration: Path | None,
+    tolerance: float,
     trt: TrtSettings,
     slim: bool,
     output: Path | None,
@@ -87,8 +105,8 @@ def build(
     backend = choose_backend(backend)
     precision = choose_precision(precision, backend)
     trt = replace(trt, max_batch=max_batch)
-    options = BuildOptions(backend, precision, max_batch or DEFAULT_MAX_BATCH, slim, trt)
-    find_compiler(backend, precision, trt)  # before anything takes time
+    options = BuildOptions(backend, precision, max_batch or DEFAULT_MAX_BATCH, slim, trt, calibration, tolerance)
+    compiler = find_compiler(backend, precision, trt)  # before anything takes time
     stage = silent if quiet else reporter()
     if source is not None:
         given = {
@@ -97,7 +115,7 @@ def build(
             "weights": weights,
             "classes": classes,
             "crops": crops,
-            "calibration": calibration,
+            "calibration": calibration if precision != "int8" else None,
         }
         if clash := [f"--{name}" for name, value in given.items() if value is not None]:
             raise UsageError(f"{', '.join(clash)}: cannot be chosen with --from; the portable model has them")
@@ -112,7 +130,7 @@ def build(
             weights=weights,
             classes=tuple((classes or "fake,real").split(",")),
             crops=crops,
-            precisions=(precision,),
+            precisions=(compiler.graph_precision(precision),),
             calibration=calibration,
         )
     target = output or DEFAULT_FOLDER / model.model.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ class Compiler:
 
     `compile(graph, engine)` writes the engine file, which is named after its role. `max_batch` overrules the caller's
     where batch sizes are part of the engine. `runs_here` False: the engine cannot be tried on this machine.
+    `narrows` are the precisions that are made from the float32 graph, by the runtime or by quantising it; the others
+    need a graph of their own.
     """
 
     precisions: tuple[str, ...]
@@ -31,6 +34,11 @@ class Compiler:
     requirements: Requirements | None = None
     profile: Profile | None = None
     runs_here: bool = True
+    narrows: tuple[str, ...] = ()
+
+    def graph_precision(self, precision: str) -> str:
+        """Precision of the portable graph that an engine of `precision` is compiled from."""
+        return "fp32" if precision in self.narrows else precision
 
 
 def find_compiler(backend: str, precision: str, settings: TrtSettings | None = None) -> Compiler:
@@ -39,12 +47,18 @@ def find_compiler(backend: str, precision: str, settings: TrtSettings | None = N
         from glass_engines import onnxruntime_compiler
 
         compiler = onnxruntime_compiler.COMPILER
+    elif backend == "openvino":
+        from glass_engines import openvino_compiler
+
+        compiler = openvino_compiler.compiler_for(precision)
     elif backend in TENSORRT:
         from glass_engines import trt_compiler
 
         compiler = trt_compiler.compiler_for(backend, settings or TrtSettings())
     else:
-        raise UsageError(f"backend: got {backend!r}; this version builds for onnxruntime, {', '.join(TENSORRT)}")
+        raise UsageError(
+            f"backend: got {backend!r}; this version builds for onnxruntime, openvino, {', '.join(TENSORRT)}"
+        )
     if precision not in compiler.precisions:
         raise UsageError(
             f"precision: {backend} engines are built in {', '.join(compiler.precisions)}, not in {precision}"
@@ -53,11 +67,13 @@ def find_compiler(backend: str, precision: str, settings: TrtSettings | None = N
 
 
 def choose_backend(asked: str) -> str:
-    """The backend that `auto` stands for on this machine: TensorRT where it and an NVIDIA GPU are there."""
+    """The backend that `auto` stands for: TensorRT beside an NVIDIA GPU, else OpenVINO on x86, else ONNX Runtime."""
     if asked != "auto":
         return asked
     present = [name for name in TENSORRT if any(map(installed, BACKEND_PACKAGES[name]))]
-    return present[0] if present and gpus() else "onnxruntime"
+    if present and gpus():
+        return present[0]
+    return "openvino" if installed("openvino") and platform.machine() in ("x86_64", "AMD64") else "onnxruntime"
 
 
 def choose_precision(asked: str | None, backend: str) -> str:

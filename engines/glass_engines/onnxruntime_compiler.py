@@ -35,4 +35,11 @@ def _tools() -> Mapping[str, str]:
     return {"onnxruntime": load_onnxruntime().__version__}
 
 
-COMPILER = Compiler(precisions=("fp32",), device="cpu", suffix=".onnx", compile=optimised_from_onnx, tools=_tools)
+COMPILER = Compiler(
+    precisions=("fp32", "int8"),
+    narrows=("int8",),
+    device="cpu",
+    suffix=".onnx",
+    compile=optimised_from_onnx,
+    tools=_tools,
+)

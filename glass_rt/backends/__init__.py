@@ -7,19 +7,26 @@ from pathlib import Path
 from glass_rt.backends.base import Backend, TensorSpec
 from glass_rt.errors import UsageError
 
-BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
+BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 
 
-def open_backend(name: str, engine: Path, *, device: str | None = None, threads: int | None = None) -> Backend:
+def open_backend(
+    name: str, engine: Path, *, precision: str = "fp32", device: str | None = None, threads: int | None = None
+) -> Backend:
     """Opens an engine file.
 
-    `device` is the backend's own default where None; `threads` is the number of CPU threads one run may use (None: a
-    thread per physical core). Raises MissingDependency, BackendError, or UsageError for an unknown name or device.
+    `precision` is the one that the engine was built in, for backends that decide it when they open one. `device` is the
+    backend's own default where None; `threads` is the number of CPU threads one run may use (None: a thread per
+    physical core). Raises MissingDependency, BackendError, or UsageError for an unknown name or device.
     """
     if name == "onnxruntime":
         from glass_rt.backends.ort import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(engine, device=device or "cpu", threads=threads)
+    if name == "openvino":
+        from glass_rt.backends.ov import OpenVinoBackend
+
+        return OpenVinoBackend(engine, precision=precision, device=device or "cpu", threads=threads)
     if name in ("tensorrt", "tensorrt_rtx"):
         from glass_rt.backends.trt import open_trt
 

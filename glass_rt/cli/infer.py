@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 
 import click
 
 from glass_rt.bundle import find_bundle
+from glass_rt.cli.interrupt import stop_on_interrupt
+from glass_rt.cli.journal import Journal
 from glass_rt.cli.options import engine_option, json_option, quiet_option, run_options
-from glass_rt.cli.tables import FORMATS, writer_for
+from glass_rt.cli.progress_line import ProgressLine
+from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import DEFAULT_MAX_PIXELS, ImageSource, load
 from glass_rt.image.sampling import MAX_SEED
-from glass_rt.options import DetectOptions
+from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions
 from glass_rt.overlay import draw_overlay, write_overlay
 from glass_rt.sources import find_images
 from glass_rt.verdict import Failure, Verdict
 
 
+def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) -> Crops:
+    """The value of `--crops`: a number from 1 on, or `auto`."""
+    if value is None or value == "auto":
+        return value  # type: ignore[return-value] # mypy does not narrow a string to a literal
+    if value.isdigit() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto", param=param)
+
+
 @click.command(short_help="Images to verdicts.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @engine_option
-@click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
+@click.option(
+    "--crops",
+    callback=parse_crops,
+    metavar="K|auto",
+    help="Crops per image; auto: as few of those it was trained with as the verdict needs.  [default: as trained]",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT_MARGIN,
+    show_default=True,
+    metavar="X",
+    help="--crops auto stops this many standard errors from the threshold.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="R",
+    help="Independent samplings, seeds S, S+1, ...; the mean decides.",
+)
 @click.option(
     "--sampling",
     type=click.Choice(["stratified", "tiles"]),
@@ -58,6 +93,14 @@ from glass_rt.verdict import Failure, Verdict
     metavar="DIR",
     help="Write the evidence pictures there.",
 )
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Append the results to a .jsonl or .csv file instead of printing them.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the file of --output: skip the images it holds.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: cores, up to 8]")
 @run_options
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object per line, as they come.")
@@ -66,12 +109,17 @@ from glass_rt.verdict import Failure, Verdict
 def infer(
     images: tuple[str, ...],
     engine: Path | None,
-    crops: int | None,
+    crops: Crops,
+    margin: float,
+    draws: int,
     sampling: str,
     seed: int | None,
     threshold: float | None,
     max_pixels: int,
     overlay: Path | None,
+    output: Path | None,
+    resume: bool,
+    workers: int | None,
     device: str | None,
     batch: int | None,
     threads: int | None,
@@ -83,33 +131,67 @@ def infer(
 ) -> int:
     """Judge images: files, folders, glob patterns, or - for standard input.
 
-    Exit code 0: all judged. 1: some could not be judged; the others were. 2: wrong usage.
+    Exit code 0: all judged. 1: some could not be judged; the others were. 2: wrong usage. 130: interrupted; Ctrl-C
+    finishes the images in flight, a second one stops at once.
     """
-    if as_json + jsonl + as_csv > 1:
-        raise click.UsageError("choose one of --json, --jsonl and --csv")
+    if as_json + jsonl + as_csv + (output is not None) > 1:
+        raise click.UsageError("choose one of --json, --jsonl, --csv and --output")
+    if resume and output is None:
+        raise click.UsageError("--resume goes on with the file of --output")
     options = DetectOptions(
         crops=crops,
+        margin=margin,
+        draws=draws,
         sampling="tiles" if sampling == "tiles" else "stratified",
         seed=seed,
         threshold=threshold,
         max_pixels=max_pixels,
+        workers=workers,
     )
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
     single = len(images) == 1 and not Path(images[0]).is_dir() and not any(c in images[0] for c in "*?[")
-    results = writer_for(form, sys.stdout, single=single)
-    with Detector.open(
-        find_bundle(engine), device=device, batch=batch, threads=threads, expect_bundle=expect_bundle
-    ) as detector:
-        for result in detector.detect_many(_sources(images), options):
+    results = CountedResults(sys.stdout) if output else writer_for(form, sys.stdout, single=single)
+    with ExitStack() as stack:
+        detector = stack.enter_context(
+            Detector.open(find_bundle(engine), device=device, batch=batch, threads=threads, expect_bundle=expect_bundle)
+        )
+        journal = stack.enter_context(Journal(output, resume=resume)) if output else None
+        stopped = stack.enter_context(stop_on_interrupt())
+        found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
+        line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr, total)
+        for result in detector.detect_many(_sources(found, stopped), options):
             results.add(result)
+            if journal is not None:
+                journal.add(result)
             if overlay is not None and isinstance(result, Verdict):
                 results.note_overlay(_write_overlay(overlay, result, options))
+            line.step(results.failed)
+        line.clear()
     results.finish(None if quiet else sys.stderr)
+    if stopped.is_set():
+        raise KeyboardInterrupt
     return 1 if results.failed else 0
 
 
-def _sources(images: tuple[str, ...]) -> Iterator[ImageSource | Failure]:
-    for item in find_images(images):
+def _found(
+    images: tuple[str, ...], journal: Journal | None, *, show_progress: bool
+) -> tuple[Iterable[str | Failure], int | None]:
+    """What is to be judged, and how many; counting means listing, which is done only where somebody sees it."""
+    found = (item for item in find_images(images) if journal is None or not journal.holds(_name(item)))
+    if not show_progress:
+        return found, None
+    listed = list(found)
+    return listed, len(listed)
+
+
+def _name(item: str | Failure) -> str:
+    return item if isinstance(item, str) else str(item.path)
+
+
+def _sources(found: Iterable[str | Failure], stopped: Event) -> Iterator[ImageSource | Failure]:
+    for item in found:
+        if stopped.is_set():
+            return
         yield sys.stdin.buffer.read() if item == "-" else item
 
 

@@ -12,7 +12,7 @@ from glass_rt.errors import GlassError
 from glass_rt.verdict import UNTRAINED, Failure, Verdict
 
 FORMATS = ("json", "jsonl", "csv", "table")
-_CSV_COLUMNS = (
+CSV_COLUMNS = (
     "path", "sha256", "label", "probability_fake", "threshold", "trained", "width", "height", "format",
     "crops", "stratified", "grid", "seed", "notices", "error_kind", "error",
 )  # fmt: skip
@@ -94,16 +94,11 @@ class CsvResults(Results):
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
-        self._rows = csv.DictWriter(out, _CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+        self._rows = csv.DictWriter(out, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         self._rows.writeheader()
 
     def _write(self, result: Verdict | Failure) -> None:
-        values = result.to_json()
-        if isinstance(result, Verdict):
-            values |= {"crops": len(result.crops), "notices": "; ".join(result.notices)}
-        else:
-            values = {"path": result.path, "error_kind": result.error.kind, "error": str(result.error)}
-        self._rows.writerow(values)
+        self._rows.writerow(csv_row(result))
 
 
 class TableResults(Results):
@@ -127,6 +122,20 @@ class TableResults(Results):
     def _end(self) -> None:
         if not self._single and any(notice != _headline(UNTRAINED) for notice in self._notices):
             self._out.write("* see the notices (--json gives each image's)\n")
+
+
+class CountedResults(Results):
+    """Prints nothing as they come: they go to a file, and only what concerns them all is said."""
+
+    def _write(self, result: Verdict | Failure) -> None:
+        pass
+
+
+def csv_row(result: Verdict | Failure) -> dict[str, object]:
+    """Values by CSV_COLUMNS (and others)."""
+    if isinstance(result, Failure):
+        return {"path": result.path, "error_kind": result.error.kind, "error": str(result.error)}
+    return {**result.to_json(), "crops": len(result.crops), "notices": "; ".join(result.notices)}
 
 
 def writer_for(form: str, out: TextIO, *, single: bool) -> Results:

@@ -1,0 +1,79 @@
+"""Views of real images, by the runtime's own decoder and sampling: some to calibrate INT8 on, others to judge it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_rt.errors import GlassError, UsageError
+from glass_rt.image.decode import load
+from glass_rt.image.sampling import default_seed, stratified
+from glass_rt.image.views import baseline_view, cut_crops, global_view
+from glass_rt.manifest import Model
+from glass_rt.sources import find_images
+from glass_rt.verdict import Failure
+
+MOST_IMAGES = 120
+KEPT_OUT = 4  # every fourth image judges, the others calibrate
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Global views float32 (n, S, S, 3), and crops uint8 (n, K, S, S, 3) (K = 0 for the resize-only architecture)."""
+
+    wholes: NDArray[np.float32]
+    crops: NDArray[np.uint8]
+
+    def of(self, role: str) -> NDArray[np.float32] | NDArray[np.uint8]:
+        """What the engine of a role sees, one view per row."""
+        return self.wholes if role == "global" else self.crops.reshape(-1, *self.crops.shape[2:])
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Two disjoint sets of images of one folder."""
+
+    calibrating: Views
+    kept_out: Views
+
+
+def calibration_set(folder: Path, model: Model) -> CalibrationSet:
+    """The views of up to 120 readable images under `folder`, one in four of them kept out of the calibration.
+
+    Raises UsageError where it holds fewer images than either set needs.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"calibration: {folder} is not a folder of images")
+    found = list(islice(_views(folder, model), MOST_IMAGES))
+    if len(found) < KEPT_OUT:
+        raise UsageError(f"calibration: {folder} holds {len(found)} readable images; at least {KEPT_OUT} are needed")
+    kept_out = found[KEPT_OUT - 1 :: KEPT_OUT]
+    calibrating = [pair for index, pair in enumerate(found) if index % KEPT_OUT != KEPT_OUT - 1]
+    return CalibrationSet(_stacked(calibrating), _stacked(kept_out))
+
+
+def _views(folder: Path, model: Model) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    for source in find_images([str(folder)]):
+        if isinstance(source, Failure):
+            continue
+        try:
+            image = load(source)
+        except GlassError:  # the folder is the user's own; what cannot be read cannot calibrate
+            continue
+        size, info = model.crop_size, image.info
+        crops = np.empty((model.trained_crops, size, size, 3), np.uint8)
+        if model.architecture == "resize":
+            yield baseline_view(image.pixels, size), crops
+            continue
+        boxes = stratified(info.height, info.width, model.trained_crops, default_seed(info.sha256), size).boxes
+        cut_crops(image.pixels, boxes, crops)
+        yield global_view(image.pixels, size), crops
+
+
+def _stacked(pairs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]]) -> Views:
+    return Views(np.stack([whole for whole, _ in pairs]), np.stack([crops for _, crops in pairs]))

@@ -1,0 +1,77 @@
+"""Engines run by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.environment import usable_cores
+from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+
+# The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+@cache
+def load_openvino() -> Any:
+    """The openvino module; raises MissingDependency with the command that installs it."""
+    try:
+        import openvino
+    except ImportError:
+        raise MissingDependency("openvino", "openvino", "this engine") from None
+    return openvino
+
+
+def check_precision(precision: str) -> None:
+    """Raises UsageError where this processor does not compute in `precision`."""
+    if precision == "bf16":
+        able = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" not in able:
+            raise UsageError("precision: this processor does not compute in bf16 (needs AVX-512 BF16 or AMX); use fp32")
+
+
+class OpenVinoBackend:
+    """One compiled model. See `Backend` for the contract."""
+
+    def __init__(
+        self, engine: Path, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
+    ) -> None:
+        if device != "cpu":
+            raise UsageError(f"device: got {device!r}; OpenVINO engines of glass-rt run on cpu")
+        check_precision(precision)
+        core = load_openvino().Core()
+        properties = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",  # one run at a time, by all threads
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        }
+        try:
+            compiled = core.compile_model(core.read_model(engine), "CPU", properties)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
+        self.inputs = tuple(_spec(port) for port in compiled.inputs)
+        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        self._request = compiled.create_infer_request()
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the model; inputs are read where they lie, outputs are copied out."""
+        check_feeds(self.inputs, feeds)
+        try:
+            results = self._request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
+        return {spec.name: results[spec.name].copy() for spec in self.outputs}
+
+    def close(self) -> None:
+        """Drops the request; the model goes with the last reference."""
+        self.__dict__.pop("_request", None)
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
+    return TensorSpec(port.get_any_name(), np.dtype(port.get_element_type().to_dtype()), shape)

@@ -1,0 +1,99 @@
+"""`infer --output`: results appended to a file as they come, so that a run that was cut short can go on.
+
+A line is written whole and handed to the system before the next image is counted: whatever happens to the process,
+the file lacks at most the images in flight, and a last line that was cut is dropped on resuming.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from types import TracebackType
+
+from glass_rt.cli.tables import CSV_COLUMNS, csv_row
+from glass_rt.errors import GlassError, UsageError
+from glass_rt.verdict import Failure, Verdict
+
+SUFFIXES = (".jsonl", ".csv")
+
+
+class Journal:
+    """The file of `--output`. When it is resumed it knows the paths that it holds, and what moved."""
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        if path.suffix not in SUFFIXES:
+            raise UsageError(f"output: got {path.name}; its suffix must be one of {', '.join(SUFFIXES)}")
+        if path.exists() and not resume:
+            raise UsageError(f"output: {path} exists already; --resume goes on with it, another name starts afresh")
+        self._csv = path.suffix == ".csv"
+        self._paths: set[str] = set()
+        self._moved: set[str] = set()  # SHA-256 of images whose path is not there any more
+        try:
+            whole = _without_cut_line(path) if path.exists() else 0
+            self._file = path.open("a", encoding="utf-8", newline="")
+            self._file.truncate(whole)
+            if whole:
+                self._read(path)
+            elif self._csv:
+                self._write(",".join(CSV_COLUMNS) + "\n")
+        except OSError as error:
+            raise GlassError(f"output: {path} cannot be written: {error.strerror}") from error
+
+    def holds(self, path: str) -> bool:
+        """Whether the file has a result for this path, or for one that is gone and had the same content."""
+        if path in self._paths:
+            return True
+        if not self._moved:
+            return False
+        try:
+            return hashlib.sha256(Path(path).read_bytes()).hexdigest() in self._moved
+        except OSError:
+            return False
+
+    def add(self, result: Verdict | Failure) -> None:
+        """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
+        if self._csv:
+            line = io.StringIO()
+            csv.DictWriter(line, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n").writerow(
+                csv_row(result)
+            )
+            self._write(line.getvalue())
+        else:
+            self._write(json.dumps(result.to_json(), allow_nan=False) + "\n")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _write(self, line: str) -> None:
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise GlassError(
+                f"output: {self._file.name} cannot be written: {error.strerror}; --resume goes on"
+            ) from error
+
+    def _read(self, path: Path) -> None:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file) if self._csv else map(json.loads, file)
+            for number, row in enumerate(rows, start=1):
+                if not isinstance(row, dict) or "path" not in row:
+                    raise UsageError(f"output: line {number} of {path} is not a result of glass-rt infer")
+                if row["path"]:
+                    self._paths.add(row["path"])
+                    if row.get("sha256") and not Path(row["path"]).exists():
+                        self._moved.add(row["sha256"])
+
+
+def _without_cut_line(path: Path) -> int:
+    """Size of the file up to its last line end."""
+    data = path.read_bytes()
+    return data.rfind(b"\n") + 1

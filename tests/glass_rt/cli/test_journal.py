@@ -1,0 +1,109 @@
+"""`infer --output` and `--resume`: every image exactly once, whatever happened in between."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import Bundles, Cli
+
+
+@pytest.fixture
+def album(pictures: tuple[Path, ...], tmp_path: Path) -> Path:
+    """Forty links to four pictures, and one broken file."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number:03}.img").symlink_to(pictures[number % 4])
+    (folder / "broken.jpg").write_text("no image")
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_killed_in_the_middle_is_resumed(cli: Cli, bundles: Bundles, album: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    engine = bundles("mobilenet_v3_small").folder
+    command = [sys.executable, "-m", "glass_rt", "infer", str(album), "--engine", str(engine), "--output", str(output)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while (not output.exists() or output.read_bytes().count(b"\n") < 5) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    before = len(output.read_bytes().splitlines())
+    assert before >= 5
+    with output.open("a") as file:
+        file.write('{"schema": 1, "path": "cut of')  # as if the kill had come in the middle of a line
+    resumed = cli("infer", album, "--engine", engine, "--output", output, "--resume")
+    assert "Traceback" not in resumed.stderr
+    found = rows(output)
+    assert sorted(str(row["path"]) for row in found) == sorted(str(path) for path in album.iterdir())
+    whole = cli("infer", album, "--engine", engine, "--jsonl")
+    expected = {row["path"]: row.get("probability_fake") for row in map(json.loads, whole.stdout.splitlines())}
+    assert {row["path"]: row.get("probability_fake") for row in found} == expected
+
+
+def test_renamed_files_are_known_by_their_content(
+    cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    shutil.copy(pictures[0], folder / "old.jpg")
+    engine, output = bundles("mobilenet_v3_small").folder, tmp_path / "r.jsonl"
+    assert cli("infer", folder, "--engine", engine, "--output", output).returncode == 0
+    (folder / "old.jpg").rename(folder / "new.jpg")
+    shutil.copy(pictures[1], folder / "other.png")
+    assert cli("infer", folder, "--engine", engine, "--output", output, "--resume").returncode == 0
+    assert [Path(str(row["path"])).name for row in rows(output)] == ["old.jpg", "other.png"]
+
+
+def test_csv_is_resumed_too(cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    engine, output = bundles("mobilenet_v3_small").folder, tmp_path / "r.csv"
+    cli("infer", pictures[0], "--engine", engine, "--output", output)
+    cli("infer", *pictures[:3], "--engine", engine, "--output", output, "--resume")
+    with output.open() as file:
+        assert [Path(row["path"]).name for row in csv.DictReader(file)] == [path.name for path in pictures[:3]]
+
+
+def test_an_output_is_never_overwritten(cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    engine, output = bundles("mobilenet_v3_small").folder, tmp_path / "r.jsonl"
+    output.write_text("mine\n")
+    done = cli("infer", pictures[0], "--engine", engine, "--output", output)
+    assert (done.returncode, output.read_text()) == (2, "mine\n")
+    strange = cli("infer", pictures[0], "--engine", engine, "--output", tmp_path / "r.txt")
+    assert strange.returncode == 2
+    assert "suffix" in strange.stderr
+
+
+def test_ctrl_c_finishes_what_is_in_flight(bundles: Bundles, album: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    engine = bundles("mobilenet_v3_small").folder
+    command = [
+        sys.executable,
+        "-m",
+        "glass_rt",
+        "infer",
+        *[str(album)] * 20,
+        "--engine",
+        str(engine),
+        "--output",
+        str(output),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while (not output.exists() or output.read_bytes().count(b"\n") < 3) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert 3 <= len(rows(output)) < 20 * 41
+    assert output.read_bytes().endswith(b"\n")
