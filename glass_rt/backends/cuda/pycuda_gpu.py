@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pycuda.driver as driver
 
-from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error
 from glass_rt.errors import BackendError
 
 
@@ -171,9 +171,15 @@ class PycudaGpu:
 
 @contextmanager
 def _explained(call: str) -> Iterator[None]:
-    """pycuda's errors as ours; they read `cuMemAlloc failed: out of memory`."""
+    """pycuda's errors as ours; they read `cuMemAlloc failed: out of memory`.
+
+    It has no words for the results that are newer than itself, illegal addresses among them, so what it calls unknown
+    counts as a lost context.
+    """
     try:
         yield
     except driver.Error as error:
-        text = str(error).rsplit("failed: ", 1)[-1]
+        text = str(error).rsplit("failed: ", 1)[-1].split(" - ")[0]
+        if "unknown" in text or "assert" in text:
+            raise GpuError(call, text, lost=True) from error
         raise gpu_error(call, text.upper().replace(" ", "_")) from error
