@@ -1,7 +1,8 @@
 """The GPU through pycuda, which Jetsons have: no graph capture, else the same.
 
 `pycuda.autoinit` is never used: it makes a context of its own, which collides with those of torch and ONNX Runtime in
-one process. The primary context is retained, and pushed and popped in each thread. This has not run on a GPU.
+one process. The primary context is retained, and pushed and popped in each thread. This has not run on a GPU: it ran
+against a stand-in for the driver, and there pycuda left the released context current in the thread that closed it.
 """
 
 from __future__ import annotations
