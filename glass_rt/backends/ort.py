@@ -54,8 +54,9 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime runs on {running}, not on the {wanted} asked for. "
                 f"Available: {', '.join(ort.get_available_providers())}. CUDA needs: pip install 'glass-rt[gpu]'"
             )
-        self._cuda = wanted == "CUDAExecutionProvider"
-        self._device_id = int(providers[0][1].get("device_id", 0))
+        on_gpu = wanted == "CUDAExecutionProvider"
+        # Where outputs are bound; None on the CPU, where there is nothing to gain.
+        self._bound_to = ("cuda", int(providers[0][1]["device_id"])) if on_gpu else None
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
 
@@ -64,18 +65,22 @@ class OnnxRuntimeBackend:
         check_feeds(self.inputs, feeds)
         names = [spec.name for spec in self.outputs]
         try:
-            arrays = self._run_bound(names, feeds) if self._cuda else self._session.run(names, dict(feeds))
+            arrays = (
+                self._run_bound(names, feeds, *self._bound_to)
+                if self._bound_to
+                else self._session.run(names, dict(feeds))
+            )
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
         return dict(zip(names, arrays, strict=True))
 
-    def _run_bound(self, names: list[str], feeds: Mapping[str, Array]) -> list[Array]:
+    def _run_bound(self, names: list[str], feeds: Mapping[str, Array], device: str, index: int) -> list[Array]:
         """Through an IO binding: inputs are copied to the device once, outputs stay there until they are asked for."""
         binding = self._session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in names:
-            binding.bind_output(name, "cuda", self._device_id)
+            binding.bind_output(name, device, index)
         self._session.run_with_iobinding(binding)
         arrays: list[Array] = binding.copy_outputs_to_cpu()
         return arrays

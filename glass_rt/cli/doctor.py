@@ -12,13 +12,15 @@ import click
 
 from glass_rt.cli.options import json_option
 from glass_rt.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
+from glass_rt.gpu_advice import GPU_COMMANDS
 from glass_rt.version import __version__
 
 _PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")
+_GPU_ACCESS = ("cuda-core", "pycuda")
 _ADVICE = {
     "onnxruntime": "pip install 'glass-rt[cpu]'",
-    "tensorrt": "pip install 'glass-rt[tensorrt]'   (NVIDIA GPU; downloads from NVIDIA's index)",
-    "tensorrt_rtx": "pip install 'glass-rt[tensorrt-rtx]'   (NVIDIA RTX GPU)",
+    "tensorrt": "pip install 'glass-rt[tensorrt,cuda]'   (NVIDIA GPU)",
+    "tensorrt_rtx": "pip install 'glass-rt[tensorrt-rtx,cuda]'   (NVIDIA GPU; builds anywhere)",
 }
 
 
@@ -42,6 +44,7 @@ def doctor(as_json: bool) -> int:
             "gpus": [asdict(gpu) for gpu in found],
             "packages": packages,
             "backends": dict(backends),
+            "gpu_access": {name: installed(name) for name in _GPU_ACCESS},
             "problems": problems,
         }
         click.echo(json.dumps(report, indent=2))
@@ -64,13 +67,24 @@ def _print(
     for name, version in backends.items():
         missing = f"not installed; {_ADVICE[name]}" if name in _ADVICE else "not installed"
         click.echo(f"  {name:<24}{version or missing}")
+    click.echo("GPU access")
+    for name in _GPU_ACCESS:
+        click.echo(f"  {name:<24}{installed(name) or 'not installed' + _gpu_access_advice(name)}")
     click.echo("Packages")
     for name, version in packages.items():
         click.echo(f"  {name:<24}{version or 'not installed' + _purpose(name)}")
     for problem in problems:
         click.echo(f"PROBLEM   {problem}")
+    if not found or not any(backends[name] for name in ("tensorrt", "tensorrt_rtx")):
+        click.echo(GPU_COMMANDS)
     if not problems:
         click.echo("No problems found.")
+
+
+def _gpu_access_advice(package: str) -> str:
+    return {"cuda-core": "; pip install 'glass-rt[cuda]'", "pycuda": "; Jetson: pip install 'glass-rt[pycuda]'"}[
+        package
+    ]
 
 
 def _purpose(package: str) -> str:

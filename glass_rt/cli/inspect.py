@@ -10,6 +10,9 @@ import click
 from glass_rt.bundle import Bundle, find_bundle
 from glass_rt.cli.options import json_option
 from glass_rt.manifest import to_json
+from glass_rt.precision_report import PrecisionReport
+from glass_rt.requirements import Shapes
+from glass_rt.settlement import settled_parity
 from glass_rt.verdict import UNTRAINED
 
 
@@ -32,7 +35,7 @@ def inspect(bundle: Path | None, as_json: bool) -> int:
 
 def _rows(bundle: Bundle) -> list[tuple[str, str]]:
     manifest = bundle.manifest
-    model, engine, parity = manifest.model, manifest.engine, manifest.parity
+    model, engine, parity = manifest.model, manifest.engine, settled_parity(bundle)
     crops = f", {model.trained_crops} crops of {model.crop_size} px" if model.trained_crops else ""
     rows = [
         ("bundle", f"{bundle.folder}"),
@@ -45,11 +48,36 @@ def _rows(bundle: Bundle) -> list[tuple[str, str]]:
         ("parity", _parity(parity.status, parity.embedding, parity.logits)),
         ("built with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ]
+    if engine.requirements is not None:
+        needs = engine.requirements
+        later = " and later" if needs.and_later else ""
+        driver = f", NVIDIA driver {needs.driver} or newer" if needs.driver else ""
+        capabilities = f"SM {', '.join(needs.compute_capabilities)}{later}"
+        rows.append(("runs on", f"{capabilities}, with {needs.library} {needs.version}{driver}"))
+    if engine.profile is not None:
+        shapes = (f"{role} {_buckets(buckets)}" for role, buckets in engine.profile.shapes.items())
+        rows.append(("profile", f"{engine.profile.name}: {'; '.join(shapes)}"))
+    if manifest.precision_report is not None:
+        rows.append(("precision", _precision(manifest.precision_report)))
     rows += [("file", f"{entry.size / 1e6:9.1f} MB  {name}") for name, entry in manifest.files.items()]
     return rows if model.weights.trained else [*rows, ("warning", UNTRAINED)]
 
 
+def _buckets(buckets: tuple[Shapes, ...]) -> str:
+    return ", ".join(f"{shape.low}..{shape.high} (best {shape.best})" for shape in buckets)
+
+
+def _precision(report: PrecisionReport) -> str:
+    ranges = report.ranges.values()
+    widened = sum(len(found.widened) + len(found.widened_streams) for found in ranges)
+    largest = max(found.largest_activation for found in ranges)
+    return (
+        f"costs {report.embedding:.1e} (relative L2) of embeddings, {report.logits:.1e} of logits, "
+        f"by {report.computed_by}; largest value {largest:.3g}, {widened} units kept in float32"
+    )
+
+
 def _parity(status: str, embedding: float | None, logits: float | None) -> str:
     if embedding is None or logits is None:
-        return status
+        return f"{status}: settled at the first opening on a machine that can run the engines"
     return f"{status}: embeddings within {embedding:.1e} (relative L2) of PyTorch's, logits within {logits:.1e}"

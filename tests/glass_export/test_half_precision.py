@@ -27,11 +27,10 @@ from glass_rt.errors import ExportError
 def embedder_of(backbone: str, layers: int | None = None) -> Any:
     """A GLASS embedder with the seeded rule's weights; ViT cut to its first `layers` blocks, for the time."""
     model: Any = build_model(find_backbone(backbone), "resize")
-    fill_untrained(checkpoint_module(model))
-    embedder = model.split()[0]
     if layers is not None:
-        embedder.encoder.layers = embedder.encoder.layers[:layers]
-    return embedder
+        model.model.encoder.layers = model.model.encoder.layers[:layers]
+    fill_untrained(checkpoint_module(model))
+    return model.split()[0]
 
 
 def graph_of(backbone: str) -> PixelsToEmbedding:
@@ -68,16 +67,22 @@ def test_batch_norms_are_folded_in_float32() -> None:
         torch.testing.assert_close(folded(views), embedder(views), rtol=1e-4, atol=1e-4)
 
 
-def test_every_normalisation_is_an_island_in_float32_whatever_its_class_is_called() -> None:
-    for backbone, count in (("convnext_tiny", 23), ("vit_b16", 7)):  # 18 + 4 LayerNorm2d + the classifier's; 3 x 2 + 1
-        result = narrowed(graph_of(backbone), torch.float16)
-        islands = [module for module in result.modules() if isinstance(module, Island)]
-        norms = [island.layer for island in islands if isinstance(island.layer, nn.LayerNorm)]
-        assert len(norms) == count == sum(isinstance(module, nn.LayerNorm) for module in result.modules())
-        assert {parameter.dtype for norm in norms for parameter in norm.parameters()} == {torch.float32}
-    assert sum(isinstance(norm, LayerNorm2d) for norm in norms) == 0
-    convnext = narrowed(graph_of("convnext_tiny"), torch.float16)
-    assert sum(isinstance(module, LayerNorm2d) for module in convnext.modules()) == 5
+@pytest.mark.parametrize(
+    ("backbone", "norms", "norms_2d"),
+    [
+        ("convnext_tiny", 23, 5),  # one per block, four between stages and the classifier's
+        ("vit_b16", 7, 0),  # two per block and the last
+    ],
+)
+def test_every_normalisation_is_an_island_whatever_its_class_is_called(
+    backbone: str, norms: int, norms_2d: int
+) -> None:
+    result = narrowed(graph_of(backbone), torch.float16)
+    layers = [module.layer for module in result.modules() if isinstance(module, Island)]
+    found = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
+    assert len(found) == norms == sum(isinstance(module, nn.LayerNorm) for module in result.modules())
+    assert sum(isinstance(layer, LayerNorm2d) for layer in found) == norms_2d
+    assert {parameter.dtype for layer in found for parameter in layer.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vit_b16"])

@@ -1,7 +1,8 @@
 """The GPU through pycuda, which Jetsons have: no graph capture, else the same.
 
 `pycuda.autoinit` is never used: it makes a context of its own, which collides with those of torch and ONNX Runtime in
-one process. The primary context is retained, and pushed and popped in each thread. This has not run on a GPU.
+one process. The primary context is retained, and pushed and popped in each thread. This has not run on a GPU: it ran
+against a stand-in for the driver, and there pycuda left the released context current in the thread that closed it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pycuda.driver as driver
 
-from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error
 from glass_rt.errors import BackendError
 
 
@@ -171,9 +172,15 @@ class PycudaGpu:
 
 @contextmanager
 def _explained(call: str) -> Iterator[None]:
-    """pycuda's errors as ours; they read `cuMemAlloc failed: out of memory`."""
+    """pycuda's errors as ours; they read `cuMemAlloc failed: out of memory`.
+
+    It has no words for the results that are newer than itself, illegal addresses among them, so what it calls unknown
+    counts as a lost context.
+    """
     try:
         yield
     except driver.Error as error:
-        text = str(error).rsplit("failed: ", 1)[-1]
+        text = str(error).rsplit("failed: ", 1)[-1].split(" - ")[0]
+        if "unknown" in text or "assert" in text:
+            raise GpuError(call, text, lost=True) from error
         raise gpu_error(call, text.upper().replace(" ", "_")) from error

@@ -1,0 +1,123 @@
+"""The seam through cuda-core's bindings and through pycuda, against a stand-in for the driver (driver_stand_in.c)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import ctypes, sys
+import numpy as np
+from glass_rt.backends.cuda import open_gpu
+from glass_rt.backends.cuda.gpu import GpuOutOfMemory
+from glass_rt.errors import BackendError
+
+gpu = open_gpu(access=sys.argv[1])
+assert (gpu.name, gpu.compute_capability) == ("Stand-in", "8.9")
+assert gpu.captures_graphs == (sys.argv[1] == "cuda-core")
+with gpu.current():
+    assert gpu.memory() == (1000, 2000)
+    first, second, stream = gpu.allocate(64), gpu.allocate(64), gpu.create_stream()
+    into, out = gpu.allocate_pinned(64), gpu.allocate_pinned(64)
+    begin, end = gpu.create_event(), gpu.create_event()
+
+    def there_and_back():
+        gpu.copy_in(first.address, into.array, stream)
+        gpu.copy_within(second.address, first.address, 64, stream)
+        gpu.copy_out(out.array[:32], second.address, stream)
+
+    into.array[:] = np.arange(64)
+    out.array[:] = 0
+    gpu.record(begin, stream)
+    there_and_back()
+    gpu.record(end, stream)
+    gpu.wait(stream, end)
+    gpu.synchronize_event(end)
+    gpu.synchronize(stream)
+    assert (out.array[:32] == np.arange(32)).all() and (out.array[32:] == 0).all()
+    assert gpu.elapsed_ms(begin, end) == 2.5
+    if gpu.captures_graphs:
+        graph = gpu.capture(stream, there_and_back)
+        into.array[:] = 7
+        assert out.array[0] == 0, "nothing runs while it is captured"
+        gpu.launch_graph(graph, stream)
+        assert (out.array[:32] == 7).all()
+        gpu.destroy_graph(graph)
+    kernel = gpu.load_kernel(b"image", "add")
+    arguments = (np.uint64(first.address), np.int32(40), np.int32(2))
+    gpu.launch(kernel, (7, 1, 1), (256, 1, 1), arguments, stream)
+    gpu.copy_out(out.array, first.address, stream)
+    assert out.array[:4].view(np.int32)[0] == 42
+    try:
+        # pycuda crashes on this stand-in wherever a call is refused; why is not known, so its errors are not tested.
+        if sys.argv[1] == "cuda-core":
+            gpu.allocate(1 << 40)
+            raise SystemExit("not refused")
+    except GpuOutOfMemory as error:
+        assert "cuMemAlloc failed: OUT_OF_MEMORY" in str(error)
+    del kernel  # pycuda's keeps its module
+    for buffer in (first, second, into, out):
+        gpu.free(buffer)
+    for event in (begin, end):
+        gpu.destroy_event(event)
+    gpu.destroy_stream(stream)
+gpu.close()
+gpu.close()
+left = ctypes.CDLL("libcuda.so.1").stand_in_live()
+# pycuda pushes the primary context once more to release it, and takes it to be popped by that.
+assert left == (0 if sys.argv[1] == "cuda-core" else 1000000), f"everything is given back, the context too: {left}"
+try:
+    open_gpu(1)
+    raise SystemExit("not refused")
+except BackendError as error:
+    assert "cuda:1 is not there; this machine has 1 NVIDIA GPU(s)" in str(error)
+print("as it should be")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library")
+@pytest.mark.parametrize(("access", "module"), [("cuda-core", "cuda.bindings.driver"), ("pycuda", "pycuda")])
+def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, module: str) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    found = importlib.util.find_spec(module.partition(".")[0])
+    if found is None:
+        pytest.skip(f"{access} is not installed")
+    source = Path(__file__).with_name("driver_stand_in.c").read_text()
+    if access == "pycuda":
+        (extension,) = Path(str(found.origin)).parent.glob("_driver*.so")
+        source += others(source, extension)
+    (tmp_path / "stand_in.c").write_text(source)
+    library = tmp_path / "libcuda.so.1"
+    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
+    subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, access],
+        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "as it should be", done.stderr
+
+
+def others(source: str, extension: Path) -> str:
+    """Calls that the extension is linked to and the seam never makes: they refuse."""
+    listing = subprocess.run(
+        ["nm", "-D", "--undefined-only", str(extension)], capture_output=True, text=True, check=True
+    )
+    names = {line.split()[-1].partition("@")[0] for line in listing.stdout.splitlines()}
+    missing = sorted(name for name in names if name.startswith("cu") and f" {name}(" not in source)
+    return "".join(f"R {name}(void) {{ return 801; }}\n" for name in missing)
+
+
+def test_without_a_driver_it_says_so() -> None:
+    pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
+    if shutil.which("nvidia-smi"):
+        pytest.skip("there is a driver here")
+    code = "from glass_rt.backends.cuda import open_gpu; open_gpu(access='cuda-core')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "BackendError: no NVIDIA driver is installed" in done.stderr
