@@ -72,6 +72,12 @@ def cpu_busy_ticks() -> tuple[int, int] | None:
     return user + nice + system + irq + softirq, steal
 
 
+def own_cpu_s() -> float:
+    """Processor seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def _memory_gb() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)

@@ -127,6 +127,7 @@ def _run(run: loadgen.Run) -> Reply:
         "reasons": sorted(set(run.failures))[:5],
         "images": [query.image for query in run.queries],
         "inside_ms": [query.inside_ms for query in run.queries],
+        "stages_ms": [dict(query.answer.stages_ms) for query in run.queries if query.answer.stages_ms],
     }
 
 
