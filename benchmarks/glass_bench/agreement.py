@@ -10,9 +10,7 @@ from glass_bench.stand import Stand
 TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.1}
 
 
-def disagreement(
-    stand: Stand, others: Sequence[Stand], probabilities: Mapping[str, Sequence[float]]
-) -> str | None:
+def disagreement(stand: Stand, others: Sequence[Stand], probabilities: Mapping[str, Sequence[float]]) -> str | None:
     """What is wrong with the answers of `stand`, by its name, or None.
 
     The reference is the fp32 PyTorch pipeline of the same weights, crops and sampling, else an fp32 engine of them

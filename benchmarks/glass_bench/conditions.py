@@ -43,6 +43,7 @@ def parse_condition(text: str, figures: Iterable[str]) -> Condition:
         limit = None
     if match is None or limit is None or match["figure"] not in known:
         raise UsageError(
-            f"fail-if: got {text!r}; expected [CONTENDER:]FIGURE>NUMBER with >, >=, < or <= and one of {', '.join(known)}"
+            f"fail-if: got {text!r}; expected [CONTENDER:]FIGURE>NUMBER with >, >=, < or <= "
+            f"and one of {', '.join(known)}"
         )
     return Condition(text.strip(), match["contender"], match["figure"], match["sign"], limit)

@@ -222,9 +222,7 @@ def _guarded(judge: Callable[[], Answer]) -> Answer:
         return Answer(None, error=f"{type(error).__name__}: {error}")
 
 
-def _drive(
-    scenario: str, paths: Sequence[str], configure: Callable[[Any, Any], None], seed: int, sut: _Sut
-) -> Run:
+def _drive(scenario: str, paths: Sequence[str], configure: Callable[[Any, Any], None], seed: int, sut: _Sut) -> Run:
     lg = _loadgen()
     settings = lg.TestSettings()
     settings.mode = lg.TestMode.PerformanceOnly

@@ -79,7 +79,9 @@ class Stand:
         entry = RunEntry(repeat=repeat, **{key: _tuple(value) for key, value in reply.items()})
         self.runs.append(entry)
         if entry.void:
-            self.disqualify("failed", f"{self.name}: {entry.failures} of {len(entry.images)} queries: {entry.reasons[0]}")
+            self.disqualify(
+                "failed", f"{self.name}: {entry.failures} of {len(entry.images)} queries: {entry.reasons[0]}"
+            )
         return entry
 
     def fail(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Numbers from repeated measurements: percentiles, spread, straight lines, bootstrap intervals. Nothing is timed here."""
+"""Numbers from repeated measurements: percentiles, spread, straight lines, bootstrap. Nothing is timed here."""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ def uneven_gain(height: int, width: int, unevenness: float) -> Floats:
     """float32 (H, W): the gain of a stride-2 transposed convolution; its mean over any 2 x 2 pixels is 1."""
     rows = 1 + unevenness * np.where(np.arange(height) % 2, 1.0, -1.0)
     columns = 1 + unevenness * np.where(np.arange(width) % 2, 1.0, -1.0)
-    return np.outer(rows, columns).astype(np.float32)
+    gain: Floats = np.outer(rows, columns).astype(np.float32)
+    return gain
 
 
 def _scene(width: int, height: int, generator: np.random.Generator) -> Floats:
@@ -75,7 +76,8 @@ def _scene(width: int, height: int, generator: np.random.Generator) -> Floats:
             window = (slice(top, bottom), slice(left, right))
             patch = _surface(right - left, bottom - top, generator)
             picture[window] += (patch - picture[window]) * mask[window][:, :, None]
-    return np.clip(picture, 8, 236)
+    clipped: Floats = np.clip(picture, 8, 236)
+    return clipped
 
 
 def _surface(width: int, height: int, generator: np.random.Generator) -> Floats:
@@ -89,13 +91,14 @@ def _surface(width: int, height: int, generator: np.random.Generator) -> Floats:
 
 def _noise(width: int, height: int, generator: np.random.Generator, finest: int) -> Floats:
     """float32 (H, W), about -1..1: octaves of random grids enlarged, weights falling as in photographs."""
-    total = np.zeros((height, width), np.float32)
+    total: Floats = np.zeros((height, width), np.float32)
     cell, weight = max(8, max(width, height) // 3), 1.0
     while cell >= finest:
         grid = generator.standard_normal((height // cell + 2, width // cell + 2), dtype=np.float32)
         total += np.float32(weight) * cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
         cell, weight = cell // 4, weight * 0.5
-    return total * np.float32(0.6)
+    total *= np.float32(0.6)
+    return total
 
 
 def _shape(width: int, height: int, generator: np.random.Generator) -> Floats:

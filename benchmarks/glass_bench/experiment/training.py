@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from glass_export.backbones import find_backbone
+from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module, normalise
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glass_bench.experiment.views import ViewSet
-from glass_export.backbones import find_backbone
-from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module, normalise
 
 FINAL_LEARNING_RATE = 1e-6
 LABEL_SMOOTHING = 0.1
@@ -30,7 +30,7 @@ BATCH_NORM_MOMENTUM = 0.1
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training run; learning rates and decays for (global, local, head), as far as the model has them."""
+    """Settings of one training run; rates and decays are for (global, local, head), as far as the model has them."""
 
     epochs: int
     batch: int
@@ -70,7 +70,7 @@ def train(
     """Trains one model from random weights; the same numbers for the same seed, machine and thread count."""
     torch.manual_seed(seed)
     order = np.random.Generator(np.random.PCG64(seed))
-    model = build_model(find_backbone(backbone), architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(find_backbone(backbone), architecture).to(memory_format=torch.channels_last)
     _prepare_layers(model)
     optimiser = torch.optim.AdamW(_parameter_groups(model, recipe))
     steps = recipe.epochs * -(-len(training.labels) // recipe.batch)

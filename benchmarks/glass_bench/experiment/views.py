@@ -54,9 +54,7 @@ def view_set(specs: Sequence[SceneSpec], crops_kept: int) -> ViewSet:
 
 def _keep(views: ViewSet, row: int, encoded: bytes, crops_kept: int) -> None:
     image = decode(encoded)
-    sampling = stratified(
-        image.info.height, image.info.width, crops_kept, default_seed(image.info.sha256), CROP_SIZE
-    )
+    sampling = stratified(image.info.height, image.info.width, crops_kept, default_seed(image.info.sha256), CROP_SIZE)
     views.global_views[row] = global_view(image.pixels, CROP_SIZE)
     views.baseline_views[row] = baseline_view(image.pixels, CROP_SIZE)
     cut_crops(image.pixels, sampling.boxes, views.crops[row])

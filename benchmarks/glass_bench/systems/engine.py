@@ -99,9 +99,7 @@ class EngineSystem:
         (result,) = self._detector.detect_many([path], options)
         if isinstance(result, Failure):
             return Answer(None, error=f"{result.error.kind}: {result.error}")
-        return Answer(
-            result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops)
-        )
+        return Answer(result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops))
 
     def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
         """Images in order, their crops sharing batches."""

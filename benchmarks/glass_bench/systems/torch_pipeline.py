@@ -16,6 +16,10 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from glass_export.backbones import find_backbone
+from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
+from glass_export.model import IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
+from glass_export.untrained import fill_untrained
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
@@ -23,10 +27,6 @@ from torchvision.transforms import functional
 from glass_bench.contenders import Contender
 from glass_bench.errors import BenchError
 from glass_bench.systems.base import Answer, Description
-from glass_export.backbones import find_backbone
-from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
-from glass_export.model import IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
-from glass_export.untrained import fill_untrained
 from glass_rt.bundle import Bundle
 from glass_rt.image.sampling import default_seed
 from glass_rt.manifest import Model
@@ -113,7 +113,9 @@ class TorchSystem:
         image = functional.to_tensor(picture)  # (3, H, W) float32 in 0..1
         whole = functional.resize(image, [self._size, self._size], antialias=True)
         height, width = image.shape[1:]
-        boxes = _tiles(height, width, self._size) if self._tiles else _stratified(height, width, crops, seed, self._size)
+        boxes = (
+            _tiles(height, width, self._size) if self._tiles else _stratified(height, width, crops, seed, self._size)
+        )
         cut = torch.stack([_cut(image, top, left, self._size) for top, left in boxes])
         return (
             functional.normalize(whole, IMAGENET_MEAN, IMAGENET_STD)[None],
