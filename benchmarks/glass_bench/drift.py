@@ -45,7 +45,7 @@ def drift(
         first,
         second,
         len(names),
-        tuple(Flip(names[i], float(ours[i]), float(theirs[i])) for i in flipped),
+        tuple(Flip(names[i], float(ours[i]), float(theirs[i])) for i in flipped.tolist()),
         float((theirs - ours).mean()),
         distribution(np.abs(theirs - ours).tolist()),
     )

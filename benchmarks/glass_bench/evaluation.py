@@ -259,7 +259,7 @@ def _warnings(results: Sequence[EngineResult], guesses: Sequence[Guess], unlabel
         if guess.leaks:
             yield (
                 f"the label hides in the {guess.by}: guessing by it alone is right for {guess.accuracy:.0%} of the "
-                f"images (always the same guess: {guess.base_rate:.0%}), so scores on this set may say nothing of content"
+                f"images (always the same guess: {guess.base_rate:.0%}), so scores here may say nothing of content"
             )
     for result in results:
         if not result.trained:

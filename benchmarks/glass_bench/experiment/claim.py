@@ -56,6 +56,7 @@ def run_claim(options: ClaimOptions, output: Path, stage: Stage = silent) -> str
     start = perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)  # sums in the same order whatever the number of cores
     with stage(f"rendering {options.scenes} scenes to train on, twice each"):
         training = view_set(_specs(options.scenes, 3 * options.seed), CROPS_KEPT)
         validation = view_set(_specs(options.validation_scenes, 3 * options.seed + 1), CROPS)
@@ -180,8 +181,9 @@ def _method(options: ClaimOptions, trained: dict[str, Trained]) -> list[str]:
     return [
         f"Seed {options.seed}. {options.scenes} scenes to train on, {options.validation_scenes} to choose the epoch, "
         f"{options.test_scenes} to test, each as fake and as real, {MEGAPIXELS[0]:g} to {MEGAPIXELS[1]:g} megapixels; "
-        f"the fakes' rows and columns alternate in brightness by {UNEVENNESS[0]:.0%} to {UNEVENNESS[1]:.0%}. Both models "
-        f"are {BACKBONE}, trained from random weights on the same pictures with the paper's optimiser, schedule and loss.",
+        f"the fakes' rows and columns alternate in brightness by {UNEVENNESS[0]:.0%} to {UNEVENNESS[1]:.0%}. "
+        f"Both models are {BACKBONE}, trained from random weights on the same pictures with the paper's optimiser, "
+        "schedule and loss.",
         "",
         *bests,
     ]
