@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from glass_rt.errors import BundleInvalid, BundleNotFound, UsageError
 from glass_rt.folder import MANIFEST, check_files, foreign_files, read_manifest, sha256_of
@@ -109,6 +111,11 @@ def load_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise BundleInvalid(f"{path} cannot be read: {error}") from error
+
+
+def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays as safetensors, which takes the bytes of a strided view as they lie: so contiguous ones."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def find_bundle(explicit: str | os.PathLike[str] | None, *, under: Path = DEFAULT_FOLDER) -> Path:

@@ -26,6 +26,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or the error's type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
 class GlassError(Exception):
     """Base of all errors raised on purpose; `kind` is the short name that JSON results carry."""
 

@@ -25,8 +25,8 @@ class Tolerance:
     logits: float
 
 
-# fp32: about ten times the largest drift seen between ONNX Runtime and PyTorch on the five backbones.
-TOLERANCES = {"fp32": Tolerance(embedding=2e-5, logits=1e-4)}
+# fp32: over ten times the largest drift seen with ONNX Runtime on the five backbones (7.4e-7; 1e-5 of a logit).
+TOLERANCES = {"fp32": Tolerance(embedding=1e-5, logits=5e-5)}
 
 
 def check_parity(

@@ -12,13 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
+
 from glass_rt.aggregator import Head
 from glass_rt.bundle import HEAD, REFERENCE
 from glass_rt.folder import write_manifest
 from glass_rt.manifest import BundleManifest, Engine, Model, Parity, Weights
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
 
 SIZE, DIM, CROPS = 224, 4, 2
 SLOW_PRODUCTS = 60

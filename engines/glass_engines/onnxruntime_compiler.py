@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glass_engines.compilers import Compiler
 from glass_rt.backends.ort import load_onnxruntime
-from glass_rt.errors import BuildError
+from glass_rt.errors import BuildError, first_line
 
 _ERRORS_ONLY = 3
 
@@ -26,7 +26,7 @@ def optimised_from_onnx(graph: Path, engine: Path) -> None:
     try:
         ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises a dozen unrelated types
-        raise BuildError(f"ONNX Runtime cannot compile {graph.name}: {str(error).splitlines()[0]}") from error
+        raise BuildError(f"ONNX Runtime cannot compile {graph.name}: {first_line(error)}") from error
     if not engine.is_file():
         raise BuildError(f"ONNX Runtime wrote no optimised graph for {graph.name}: is the disk full?")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glass_export.backbones import BACKBONES, find_backbone
 from glass_export.model import build_model, checkpoint_module
-from glass_rt.errors import CheckpointError
+from glass_rt.errors import CheckpointError, first_line
 from glass_rt.manifest import ARCHITECTURES
 
 _NESTED = ("state_dict", "model", "model_state_dict")
@@ -89,10 +89,10 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a plain state_dict: it needs code to be unpickled, which is never run. "
-            f"Save it again with torch.save(model.state_dict(), ...). ({str(error).splitlines()[0][:120]})"
+            f"Save it again with torch.save(model.state_dict(), ...). ({first_line(error)})"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0][:200]}") from error
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
 
 
 def _unnest(value: Any, path: Path) -> dict[str, Tensor]:

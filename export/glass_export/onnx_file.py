@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from glass_rt.errors import ExportError, MissingDependency
+from glass_rt.errors import ExportError, MissingDependency, first_line
 
 OPSET = 20  # the first with Gelu as one operator; TensorRT 10.3 reads it
 
@@ -49,7 +49,7 @@ def onnx_from_torch(
     except ImportError as error:
         raise MissingDependency("onnxscript", "export", "the export stage") from error
     except Exception as error:  # the exporter wraps whatever the tracer met
-        reason = str(error.__cause__ or error).splitlines()[0][:300]
+        reason = first_line(error.__cause__ or error)
         raise ExportError(f"{path.name}: PyTorch could not trace the model: {reason}") from error
     assert program is not None, "dynamo=True returns a program"
     model = program.model_proto
@@ -64,7 +64,7 @@ def _check(path: Path, dynamic: Mapping[str, dict[int, str]]) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path.name}: the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"{path.name}: the exported graph is not valid ONNX: {first_line(error)}") from error
     model = onnx.load(path, load_external_data=False)
     for value in model.graph.input:
         for axis in dynamic[value.name]:

@@ -13,7 +13,6 @@ import onnx
 import torch
 import torchvision
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from torch import nn
 
 from glass_export.backbones import Backbone, find_backbone
@@ -23,7 +22,7 @@ from glass_export.model import CROP_SIZE, IMAGENET_MEAN, IMAGENET_STD, Glass, Re
 from glass_export.onnx_file import onnx_from_torch
 from glass_export.reference import reference_values
 from glass_export.untrained import fill_untrained
-from glass_rt.bundle import HEAD, REFERENCE, PortableModel
+from glass_rt.bundle import HEAD, REFERENCE, PortableModel, save_tensors
 from glass_rt.errors import CheckpointError, UsageError
 from glass_rt.folder import check_target, staged, write_manifest
 from glass_rt.manifest import ARCHITECTURES, FAKE, REAL, Model, PortableManifest, Weights
@@ -83,9 +82,9 @@ class PreparedExport:
             with stage("tracing the fused model"):
                 _export_fused(self.module, folder / FUSED, self.model)
         with stage("computing the reference values"):
-            save_file(reference_values(self.module, self.model.trained_crops), folder / REFERENCE)
+            save_tensors(folder / REFERENCE, reference_values(self.module, self.model.trained_crops))
         embedders, head = _split(self.module)
-        save_file(head, folder / HEAD)
+        save_tensors(folder / HEAD, head)
         graphs = {role: f"{role}.fp32.onnx" for role in embedders}
         for role, embedder in embedders.items():
             with stage(f"tracing the {role} engine"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.errors import BackendError, MissingDependency, UsageError
+from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
@@ -47,7 +47,7 @@ class OnnxRuntimeBackend:
         try:
             self._session = ort.InferenceSession(str(engine), options, providers=providers)
         except Exception as error:  # the library raises a dozen unrelated types
-            raise BackendError(f"ONNX Runtime cannot open {engine}: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime cannot open {engine}: {first_line(error)}") from error
         wanted, running = providers[0][0], self._session.get_providers()[0]
         if running != wanted:  # the library falls back to the CPU in silence
             raise BackendError(
@@ -64,7 +64,7 @@ class OnnxRuntimeBackend:
         try:
             arrays = self._session.run(names, dict(feeds))
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
         return dict(zip(names, arrays, strict=True))
 
     def close(self) -> None:
@@ -77,7 +77,3 @@ def _spec(node: Any) -> TensorSpec:
         raise BackendError(f"{node.name}: {node.type} is not a type that engines of glass-rt have")
     shape = tuple(size if isinstance(size, int) else None for size in node.shape)
     return TensorSpec(node.name, np.dtype(_DTYPES[node.type]), shape)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

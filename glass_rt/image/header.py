@@ -171,8 +171,28 @@ def _gif(data: bytes) -> Header:
     width, height = struct.unpack_from("<HH", data, 6)
     control = data.find(b"\x21\xf9\x04", 13, 13 + 3 * 256 + 1024)
     transparent = control >= 0 and bool(data[control + 3] & 1)
-    # A second image descriptor cannot be told without walking every block; the loop extension says as much.
-    return Header("gif", width, height, transparent=transparent, animated=b"NETSCAPE2.0" in data[:2048])
+    return Header("gif", width, height, transparent=transparent, animated=_gif_frames(data, most=2) > 1)
+
+
+def _gif_frames(data: bytes, most: int) -> int:
+    """Number of image descriptors, counted up to `most`; a file that ends early counts as far as it goes."""
+
+    def table(flags: int) -> int:
+        return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+    frames, position = 0, 13 + table(data[10])
+    while position + 10 < len(data) and frames < most:
+        if data[position] == 0x2C:
+            frames += 1
+            position += 10 + table(data[position + 9]) + 1  # the byte after the colours is the LZW code size
+        elif data[position] == 0x21:
+            position += 2
+        else:
+            break
+        while position < len(data) and data[position]:  # sub-blocks, up to an empty one
+            position += 1 + data[position]
+        position += 1
+    return frames
 
 
 def _bmp(data: bytes) -> Header:

@@ -36,8 +36,8 @@ def resize_antialiased(pixels: Pixels, size: int) -> NDArray[np.float32]:
 def resize_pillow(pixels: Pixels, size: int) -> Pixels:
     """`pixels` uint8 (H, W, C) resized to uint8 (size, size, C), bit-equal to Pillow's `resize(..., BILINEAR)`.
 
-    Pillow filters the rows first and rounds to 8 bits after each pass, with fixed-point coefficients. The sums stay
-    below 2^53, so products in float64 are exact.
+    Pillow (before 13, which turns the order round for tall images) filters along the rows first and rounds to 8 bits
+    after each pass, with fixed-point coefficients. The sums stay below 2^53, so products in float64 are exact.
     """
     height, width, channels = pixels.shape
     horizontal = pixels

@@ -1,42 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from glass_rt.cli import cli
-
+from bench_zoo import write_bundle, write_labelled_pictures
 from glass_bench.systems import Description
-from tests.glass_bench import zoo
+
+FAULTS = ("slow", "wrong", "failing")
 
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The zoo: good, slow, wrong, failing, resize."""
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles by name: good, good_resize, and one per planted fault."""
     folder = tmp_path_factory.mktemp("zoo")
-    found = {"good": zoo.write_bundle(folder / "good"), "resize": zoo.write_bundle(folder / "good_resize", "resize")}
-    for fault in ("slow", "wrong", "failing"):
-        found[fault] = zoo.write_bundle(folder / fault, fault=fault)
-    return found
+    found = {"good": write_bundle(folder / "good"), "good_resize": write_bundle(folder / "good_resize", "resize")}
+    return found | {fault: write_bundle(folder / fault, fault=fault) for fault in FAULTS}
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return zoo.write_labelled_pictures(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture
-def run() -> Callable[..., tuple[int, str]]:
-    """Runs `glass-rt ...` in this process: (exit code, stdout)."""
-
-    def command(*words: object) -> tuple[int, str]:
-        result = CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return int(result.return_value or 0), result.stdout
-
-    return command
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six reddish pictures under `fake` and six bluish ones under `real`."""
+    return write_labelled_pictures(tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""What tests share: built models and bundles (once per session), real images, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from glass_bench.sample import landscape
+from glass_engines.build import BuildOptions, build_bundle
+from glass_export.portable import ExportOptions, export_portable
+from support import Bundles, Cli, Portables, write_picture
+
+from glass_rt.bundle import Bundle, PortableModel
+
+IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"
+
+
+@pytest.fixture(scope="session")
+def portables(tmp_path_factory: pytest.TempPathFactory) -> Portables:
+    """`portables(backbone, architecture="glass", weights=None, ...)`: a portable model, exported once per session."""
+    made: dict[tuple[object, ...], PortableModel] = {}
+
+    def portable(backbone: str, architecture: str = "glass", **options: object) -> PortableModel:
+        key = (backbone, architecture, *sorted(options.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("portable") / backbone
+            made[key] = export_portable(ExportOptions(backbone, architecture, **options), folder)  # type: ignore[arg-type]
+        return made[key]
+
+    return portable
+
+
+@pytest.fixture(scope="session")
+def bundles(portables: Portables, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """`bundles(backbone, architecture="glass", ...)`: an ONNX Runtime fp32 bundle, built once per session."""
+    made: dict[Path, Bundle] = {}
+
+    def bundle(backbone: str, architecture: str = "glass", **options: object) -> Bundle:
+        source = portables(backbone, architecture, **options)
+        if source.folder not in made:
+            folder = tmp_path_factory.mktemp("bundle") / backbone
+            made[source.folder] = build_bundle(source, folder, BuildOptions(backend="onnxruntime"))
+        return made[source.folder]
+
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real images that the environment names; without it the test is skipped."""
+    named = os.environ.get(IMAGES_VARIABLE)
+    if not named or not Path(named).is_dir():
+        pytest.skip(f"{IMAGES_VARIABLE} names no folder of real images")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Eight generated pictures of different sizes and formats, the smaller ones not stratified at K = 4."""
+    folder = tmp_path_factory.mktemp("pictures")
+    sizes = ((1600, 1200), (1000, 700), (640, 480), (2400, 900), (300, 1200), (200, 150), (1, 1), (1024, 1024))
+    paths = []
+    for seed, (width, height) in enumerate(sizes):
+        path = folder / f"{width}x{height}.{('jpg', 'png')[seed % 2]}"
+        write_picture(path, landscape(width, height, seed))
+        paths.append(path)
+    return tuple(paths)
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """`cli("infer", path, ...)`: runs the command line as a user would; exit code and output as text."""
+
+    def run(
+        *arguments: object, cwd: Path | None = None, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "glass_rt", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, cwd=cwd, input=stdin, timeout=600)
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run

@@ -1,0 +1,177 @@
+"""The other commands, and what all of them have in common."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import Bundles, Cli
+
+from glass_rt.bundle import Bundle
+
+COMMANDS = ("build", "export", "infer", "inspect", "verify", "doctor")
+
+
+def test_help_lists_the_commands_and_each_explains_itself(cli: Cli) -> None:
+    listing = cli("--help")
+    assert listing.returncode == 0
+    for command in COMMANDS:
+        assert f"  {command} " in listing.stdout
+        detail = cli(command, "--help")
+        assert detail.returncode == 0
+        assert detail.stdout.startswith(f"Usage: glass-rt {command}")
+
+
+def test_version_names_the_backends(cli: Cli) -> None:
+    done = cli("--version")
+    assert done.stdout.startswith("glass-rt 0.")
+    assert "onnxruntime: onnxruntime" in done.stdout
+
+
+def test_shell_completion_is_there() -> None:
+    environment = {**os.environ, "_GLASS_RT_COMPLETE": "bash_source"}
+    done = subprocess.run(
+        [
+            shutil.which("glass-rt") or "",
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "complete" in done.stdout
+
+
+def test_doctor_reports_and_finds_no_fault_here(cli: Cli) -> None:
+    done = cli("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert report["backends"]["onnxruntime"].startswith("onnxruntime")
+    assert report["cores"] >= 1
+    assert (done.returncode == 0) == (report["problems"] == [])
+    assert "Backends" in cli("doctor").stdout
+
+
+def test_build_infer_inspect_and_verify_from_an_empty_folder(
+    cli: Cli, tmp_path: Path, pictures: tuple[Path, ...]
+) -> None:
+    built = cli("build", "--backbone", "mobilenet_v3_small", "--crops", 3, "--json", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    manifest = json.loads(built.stdout)
+    assert manifest["model"]["trained_crops"] == 3
+    assert manifest["parity"]["status"] == "passed"
+    assert "tracing the global engine ..." in built.stderr
+    judged = cli("infer", pictures[0], "--json", cwd=tmp_path)
+    assert len(json.loads(judged.stdout)["crops"]) == 3
+    shown = json.loads(cli("inspect", "--json", cwd=tmp_path).stdout)
+    assert shown["bundle_sha256"] == manifest["bundle_sha256"]
+    assert "UNTRAINED WEIGHTS" in cli("inspect", cwd=tmp_path).stdout
+    verified = cli("verify", "--json", cwd=tmp_path)
+    assert json.loads(verified.stdout)["status"] == "passed"
+    again = cli("build", "--backbone", "mobilenet_v3_small", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "exists already; --force replaces it" in again.stderr
+
+
+def test_a_portable_model_becomes_a_bundle(cli: Cli, tmp_path: Path) -> None:
+    exported = cli("export", "--backbone", "resnet18", "--architecture", "resize", "--output", "model", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    built = cli("build", "--from", "model", "--slim", "--max-batch", 4, cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    bundle = Bundle.open(tmp_path / "engines" / "resnet18_resize", every_file=True)
+    assert bundle.manifest.engine.max_batch == 4
+    clash = cli("build", "--from", "model", "--backbone", "resnet18", cwd=tmp_path)
+    assert clash.returncode == 2
+    assert "--backbone: cannot be chosen with --from" in clash.stderr
+
+
+def test_verify_finds_an_altered_file(cli: Cli, bundles: Bundles, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundles("mobilenet_v3_small").folder, tmp_path / "copy"))
+    graph = copy / "model" / "global.fp32.onnx"
+    graph.write_bytes(graph.read_bytes() + b"\0")
+    done = cli("verify", copy)
+    assert done.returncode == 1
+    assert "global.fp32.onnx" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["build"], 2, "backbone: needed"),
+        (["build", "--backbone", "vgg16"], 2, "expected one of vit_b16"),
+        (["build", "--backbone", "resnet18", "--backend", "onnxruntime", "--precision", "fp16"], 2, "precision"),
+        (["build", "--weights", "absent.pt"], 1, "no such checkpoint"),
+        (["build", "--from", "absent"], 1, "no such folder"),
+        (["build", "--backbone", "resnet18", "--classes", "cat,dog"], 2, "classes"),
+        (["export", "--backbone", "resnet18"], 2, "--output"),
+        (["inspect", "absent"], 1, "no such folder"),
+        (["verify", "absent"], 1, "no such folder"),
+    ],
+)
+def test_mistakes_are_answered_with_one_line(
+    cli: Cli, tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    done = cli(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def start_build(folder: Path, source: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "glass_rt", "build", "--from", str(source), "--output", "out/bundle", "--force"]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def built(bundles: Bundles, tmp_path: Path) -> Path:
+    """A working folder with a bundle `out/bundle` in it."""
+    shutil.copytree(bundles("resnet18").folder, tmp_path / "out" / "bundle")
+    return tmp_path
+
+
+def test_ctrl_c_during_a_build_leaves_the_previous_bundle(built: Path, bundles: Bundles) -> None:
+    before = Bundle.open(built / "out" / "bundle").sha256
+    process = start_build(built, bundles("resnet18").folder)
+    deadline = time.monotonic() + 60
+    while not list((built / "out").glob(".bundle.partial-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert [path.name for path in (built / "out").iterdir()] == ["bundle"]
+    assert Bundle.open(built / "out" / "bundle", every_file=True).sha256 == before
+
+
+def test_a_full_disk_during_a_build_leaves_the_previous_bundle(built: Path, bundles: Bundles) -> None:
+    """A limit on the size of files stands for the full disk: writing past it fails in the same places."""
+    before = Bundle.open(built / "out" / "bundle").sha256
+    command = [sys.executable, "-m", "glass_rt", "build", "--from", str(bundles("resnet18").folder)]
+    done = subprocess.run(
+        [*command, "--output", "out/bundle", "--force"],
+        cwd=built,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000)),
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert [path.name for path in (built / "out").iterdir()] == ["bundle"]
+    assert Bundle.open(built / "out" / "bundle", every_file=True).sha256 == before
+
+
+def test_a_closed_pipe_is_no_traceback(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
+    files = " ".join(f"'{path}'" for path in pictures)
+    line = (
+        f"{sys.executable} -m glass_rt infer {files} --jsonl --engine '{bundles('mobilenet_v3_small').folder}' | true"
+    )
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -1,0 +1,183 @@
+"""`glass-rt infer` as people use it: in a process of its own, by its output and its exit code."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+from support import Bundles, Cli
+
+from glass_rt import DetectOptions, Detector
+from glass_rt.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: Bundles) -> Bundle:
+    return bundles("mobilenet_v3_small")
+
+
+def test_one_image_gives_one_object(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    done = cli("infer", pictures[0], "--engine", bundle.folder, "--seed", 7, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    with Detector.open(bundle.folder) as detector:
+        expected = detector.detect(pictures[0], DetectOptions(seed=7)).to_json()
+    for values in (result, expected):
+        values.pop("timings_ms")
+    assert result == json.loads(json.dumps(expected))
+    assert list(result)[:4] == ["schema", "path", "sha256", "width"]
+    assert result["engine"]["bundle_sha256"] == bundle.sha256
+    assert result["trained"] is False
+
+
+def test_several_files_folders_and_patterns_give_an_array_in_order(
+    cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "album" / "deep"
+    folder.mkdir(parents=True)
+    shutil.copy(pictures[1], folder / "b.png")
+    shutil.copy(pictures[1], folder / "a")  # no suffix: told by content
+    (folder / "notes.txt").write_text("not an image, and not named like one")
+    (folder / ".hidden.png").write_text("hidden")
+    shutil.copy(pictures[2], tmp_path / "x1.jpg")
+    shutil.copy(pictures[2], tmp_path / "x2.jpg")
+    done = cli("infer", pictures[0], tmp_path / "album", tmp_path / "x*.jpg", "--engine", bundle.folder, "--json")
+    results = json.loads(done.stdout)
+    names = [Path(result["path"]).name for result in results]
+    assert names == ["1600x1200.jpg", "a", "b.png", "x1.jpg", "x2.jpg"]
+    assert results[1]["probability_fake"] == results[2]["probability_fake"]
+    assert done.returncode == 0
+
+
+def test_bad_files_are_named_and_the_others_judged(
+    cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "cut.jpg").write_bytes(pictures[0].read_bytes()[:5000])
+    (tmp_path / "nothing").mkdir()
+    arguments = ["absent.jpg", tmp_path / "text.jpg", pictures[0], tmp_path / "empty.png", tmp_path / "cut.jpg"]
+    done = cli(
+        "infer",
+        *arguments,
+        tmp_path / "nothing",
+        tmp_path / "*.heic",
+        pictures[1],
+        "--engine",
+        bundle.folder,
+        "--jsonl",
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = [result["error"]["kind"] if "error" in result else result["label"] for result in results]
+    assert done.returncode == 1
+    assert [kind if kind not in ("fake", "real") else "judged" for kind in kinds] == [
+        "not_readable", "format", "judged", "format", "corrupt", "not_readable", "not_readable", "judged",
+    ]  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "2 of 8 judged" in done.stderr
+
+
+def test_the_table_is_for_people(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    single = cli("infer", pictures[0], "--engine", bundle.folder)
+    assert "untrained" in single.stdout.splitlines()[0]
+    assert "UNTRAINED WEIGHTS: this verdict says nothing about the image" in single.stdout
+    several = cli("infer", *pictures[:3], "absent.png", "--engine", bundle.folder)
+    lines = several.stdout.splitlines()
+    assert [line.split()[0] in ("FAKE", "REAL") for line in lines[:3]] == [True] * 3
+    assert lines[3].split() == ["ERROR", "absent.png:", "no", "such", "file"]
+    assert several.returncode == 1
+    quiet = cli("infer", *pictures[:3], "--engine", bundle.folder, "--quiet")
+    assert quiet.stderr == ""
+
+
+def test_csv_has_a_row_per_image(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    done = cli("infer", pictures[0], "absent.png", "--engine", bundle.folder, "--csv")
+    first, second = csv.DictReader(io.StringIO(done.stdout))
+    assert first["label"] in ("fake", "real")
+    assert 0 <= float(first["probability_fake"]) <= 1
+    assert (second["error_kind"], second["error"], second["label"]) == ("not_readable", "no such file", "")
+
+
+def test_standard_input_is_an_image(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    done = cli("infer", "-", "--engine", bundle.folder, "--json", stdin=pictures[0].read_bytes())
+    named = cli("infer", pictures[0], "--engine", bundle.folder, "--json")
+    piped, by_path = json.loads(done.stdout), json.loads(named.stdout)
+    assert piped["path"] is None
+    assert piped["crops"] == by_path["crops"]
+
+
+def test_options_reach_the_detector(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    result = json.loads(
+        cli(
+            "infer", pictures[0], "--engine", bundle.folder, "--json", "--crops", 3, "--threshold", 0, "--seed", 1
+        ).stdout
+    )
+    assert (len(result["crops"]), result["threshold"], result["label"], result["seed"]) == (3, 0.0, "fake", 1)
+    tiles = json.loads(cli("infer", pictures[1], "--engine", bundle.folder, "--json", "--sampling", "tiles").stdout)
+    assert len(tiles["crops"]) == 5 * 4
+    limited = cli("infer", pictures[0], "--engine", bundle.folder, "--json", "--max-pixels", 1000)
+    assert json.loads(limited.stdout)["error"]["kind"] == "too_large"
+    assert limited.returncode == 1
+
+
+def test_evidence_pictures_are_written(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    done = cli("infer", *pictures, "--engine", bundle.folder, "--overlay", tmp_path / "evidence")
+    assert done.returncode == 0
+    drawn = sorted((tmp_path / "evidence").iterdir())
+    assert len(drawn) == len(pictures)
+    for path in drawn:
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        height, width = picture.shape[:2]
+        assert 900 <= width <= 1600
+        assert height > 132
+
+
+def test_an_evidence_folder_that_cannot_be_written_fails_plainly(
+    cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = cli("infer", pictures[0], "--engine", bundle.folder, "--overlay", tmp_path / "file" / "evidence")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "P(AI-generated)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["infer"],
+        ["infer", "x.png", "--json", "--csv"],
+        ["infer", "x.png", "--crops", "0"],
+        ["infer", "x.png", "--seed", "-1"],
+        ["infer", "x.png", "--threshold", "2"],
+        ["infer", "x.png", "--crops", "3", "--sampling", "tiles"],
+        ["infer", "x.png", "--nonsense"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(cli: Cli, bundle: Bundle, arguments: list[str]) -> None:
+    done = cli(*arguments, *(["--engine", bundle.folder] if arguments[0] == "infer" else []))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_no_engine_says_how_to_get_one(cli: Cli, pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    done = cli("infer", pictures[0], cwd=tmp_path)
+    assert done.returncode == 1
+    assert "glass-rt build --backbone vit_b16" in done.stderr
+
+
+def test_a_damaged_bundle_is_refused(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
+    (copy / "local.onnx").write_bytes(b"other")
+    done = cli("infer", pictures[0], "--engine", copy)
+    assert done.returncode == 1
+    assert "rebuild the bundle" in done.stderr
+    pinned = cli("infer", pictures[0], "--engine", bundle.folder, "--expect-bundle", "0" * 64)
+    assert pinned.returncode == 1
+    assert "is another bundle" in pinned.stderr

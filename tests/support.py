@@ -1,0 +1,34 @@
+"""Names that tests import: where the golden numbers are, the types of the shared fixtures, pictures on disk."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_rt.bundle import Bundle, PortableModel
+
+GOLDEN = Path(__file__).parent / "golden"
+
+Portables = Callable[..., PortableModel]
+Bundles = Callable[..., Bundle]
+
+
+class Cli(Protocol):
+    """Runs `glass-rt` in a process of its own."""
+
+    def __call__(
+        self, *arguments: object, cwd: Path | None = None, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Writes RGB pixels in the format of the path's suffix."""
+    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    assert done
+    path.write_bytes(encoded.tobytes())
