@@ -116,7 +116,7 @@ def _reference(model: Model, head: dict[str, Floats]) -> dict[str, NDArray[np.ge
 
 
 def _embedding(views: NDArray[np.float32] | NDArray[np.uint8]) -> Floats:
-    means = views.astype(np.float64).reshape(len(views), -1, 3).mean(axis=1) / 255
+    means = views.astype(np.float64).mean(axis=(1, 2)) / 255
     embedding: Floats = (means @ _weights().astype(np.float64)).astype(np.float32)
     return embedding
 
@@ -149,8 +149,8 @@ def _graph(role: str, fault: str | None) -> onnx.ModelProto:
 def _slow_nodes(constants: dict[str, NDArray[np.generic]]) -> Sequence[onnx.NodeProto]:
     """Products of a large matrix made from the pixels, whose result counts for nothing."""
     constants |= {
-        "shape": np.array([448, -1], np.int64),
-        "first": np.array([448], np.int64),
+        "shape": np.array([336, -1], np.int64),
+        "first": np.array([336], np.int64),
         "zero": np.array([0], np.int64),
         "axis": np.array([1], np.int64),
         "nothing": np.zeros(1, np.float32),

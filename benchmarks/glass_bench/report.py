@@ -86,8 +86,32 @@ def _findings(record: Record) -> list[str]:
         if rate is not None and rate.wide:
             why = "one repeat only" if rate.spread is None else f"repeats differ by {rate.spread:.0%}"
             lines.append(f"- {entry.name}: {why}: too wide for a precise throughput")
+    lines += [f"- **{line}**" for line in _slower_twins(record)]
     lines += [f"- {line}" for line in record.skipped]
     return ["## Findings", "", *lines] if lines else []
+
+
+def _slower_twins(record: Record) -> list[str]:
+    """Engines that take longer, beyond the noise, than the fastest one of the same model and crops."""
+    lines = []
+    engines = [e for e in record.contenders if e.kind == "engine" and e.variant_of is None and e.description]
+    for entry in engines:
+        ratios = [
+            (found.value, other.name)
+            for other in engines
+            if _same_work(entry, other) and (found := cost_ratio(entry, other)) and found.told_apart and found.value > 1
+        ]
+        if ratios:
+            value, name = max(ratios)
+            lines.append(f"{entry.name}: {rounded(value, 2)} times as slow as {name}, which runs the same model")
+    return lines
+
+
+def _same_work(entry: ContenderEntry, other: ContenderEntry) -> bool:
+    ours, theirs = entry.description, other.description
+    if entry is other or ours is None or theirs is None:
+        return False
+    return (ours.weights_sha256, ours.crops, entry.sampling) == (theirs.weights_sha256, theirs.crops, other.sampling)
 
 
 def _latency_table(record: Record) -> list[str]:
