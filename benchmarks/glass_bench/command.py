@@ -197,7 +197,7 @@ def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> i
     "--test-scenes", type=click.IntRange(4), default=80, show_default=True, help="Scenes to test on, each twice."
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), default=6, show_default=True, help="Of GLASS; resize-only gets twice as many."
+    "--epochs", type=click.IntRange(1), default=8, show_default=True, help="Of GLASS; resize-only gets twice as many."
 )
 @click.option("--backend", default="auto", show_default=True, help="Of the engines, as for build.")
 @quiet_option

@@ -104,10 +104,10 @@ def test_figures_worked_by_hand() -> None:
     fast = entry("glass", FAST)
     mean = mean_latency(fast)
     assert mean is not None
-    assert (mean.median, mean.low, mean.high) == (pytest.approx(15.1), pytest.approx(15.1), pytest.approx(15.2))
+    assert (mean.median, mean.low, mean.high) == pytest.approx((15.1, 15.1, 15.2))
     pooled = pooled_latency(fast)
     assert pooled is not None
-    assert (pooled.count, pooled.p50) == (6, pytest.approx((10.2 + 20) / 2))
+    assert (pooled.count, pooled.p50) == pytest.approx((6, (10.2 + 20) / 2))
     stages = stage_times(fast)
     assert stages is not None
     assert stages.unaccounted == pytest.approx(0.25)  # a quarter decoding, a half in the engine
@@ -138,7 +138,7 @@ def test_the_crop_fit_goes_through_the_medians() -> None:
     points = tuple(SweepPoint(k, (10 + 5 * k, 10 + 5 * k, 999.0), 100 + 2 * k) for k in (1, 2, 4, 8))
     fit = crop_fit(entry("glass", FAST, crop_sweep=points))
     assert fit is not None
-    assert (fit.time.slope, fit.time.intercept, fit.time.r2) == (pytest.approx(5), pytest.approx(10), pytest.approx(1))
+    assert (fit.time.slope, fit.time.intercept, fit.time.r2) == pytest.approx((5, 10, 1))
     assert fit.memory is not None
     assert fit.memory.slope == pytest.approx(2)
     assert crop_fit(entry("glass", FAST)) is None

@@ -13,8 +13,7 @@ def test_percentiles_worked_by_hand() -> None:
     found = distribution([10, 20, 30, 40, 50])
     assert (found.count, found.minimum, found.mean, found.maximum) == (5, 10, 30, 50)
     # Rank 0.9 * 4 = 3.6 lies six tenths of the way from 40 to 50.
-    assert (found.p50, found.p90) == (30, pytest.approx(46))
-    assert (found.p95, found.p99) == (pytest.approx(48), pytest.approx(49.6))
+    assert (found.p50, found.p90, found.p95, found.p99) == pytest.approx((30, 46, 48, 49.6))
 
 
 def test_percentiles_are_scipys() -> None:
@@ -47,9 +46,9 @@ def test_spread_is_the_range_over_the_median(
 
 
 def test_a_line_worked_by_hand() -> None:
-    # Means 2 and 16/3; slope (1 * 7/3 + 1 * 8/3) / 2 = 5/2... over x 1, 2, 3 and y 3, 5, 8.
+    # Means 2 and 16/3; slope (1 * 7/3 + 1 * 8/3) / 2 = 5/2; residuals 1/6, -1/3, 1/6 of deviations -7/3, -1/3, 8/3.
     line = fit_line([1, 2, 3], [3, 5, 8])
-    assert (line.slope, line.intercept) == (pytest.approx(2.5), pytest.approx(1 / 3))
+    assert (line.slope, line.intercept) == pytest.approx((2.5, 1 / 3))
     assert line.r2 == pytest.approx(1 - (1 / 6) / (38 / 3))
 
 
@@ -58,7 +57,7 @@ def test_a_line_is_scipys() -> None:
     x = np.arange(1, 17)
     y = 40 + 12.5 * x + generator.normal(0, 3, 16)
     line, theirs = fit_line(x.tolist(), y.tolist()), stats.linregress(x, y)
-    assert (line.slope, line.intercept) == (pytest.approx(theirs.slope), pytest.approx(theirs.intercept))
+    assert (line.slope, line.intercept) == pytest.approx((theirs.slope, theirs.intercept))
     assert line.r2 == pytest.approx(theirs.rvalue**2)
 
 
@@ -75,7 +74,7 @@ def test_a_flat_line_explains_everything() -> None:
 
 def test_a_ratio_has_the_bounds_of_the_farthest_repeats() -> None:
     found = ratio(repeated([20, 22, 24]), repeated([10, 11, 12]))
-    assert (found.value, found.low, found.high) == (2, pytest.approx(20 / 12), pytest.approx(2.4))
+    assert (found.value, found.low, found.high) == pytest.approx((2, 20 / 12, 2.4))
     assert found.told_apart
     assert not ratio(repeated([10, 12]), repeated([11, 13])).told_apart
 

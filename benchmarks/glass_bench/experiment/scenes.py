@@ -110,7 +110,8 @@ def _shape(width: int, height: int, generator: np.random.Generator) -> Floats:
     spread = radius * generator.uniform(0.6, 1.4, len(angles))
     points = centre + np.stack([np.cos(angles), np.sin(angles)], axis=1) * spread[:, None]
     cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 255, cv2.LINE_AA)
-    return mask.astype(np.float32) / np.float32(255)
+    soft: Floats = mask.astype(np.float32) / np.float32(255)
+    return soft
 
 
 def _bounds(mask: Floats) -> tuple[int, int, int, int]:
