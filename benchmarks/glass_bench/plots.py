@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glass_bench.compare import BUSY_SHARE
 from glass_bench.figures import baseline_of, crop_fit, stage_times, valid_runs
 from glass_bench.record import ContenderEntry, Record
 from glass_bench.systems import STAGES
@@ -28,6 +29,7 @@ def write_plots(record: Record, folder: Path) -> tuple[str, ...]:
     for name, draw in _PLOTS.items():
         chart, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
         if draw(record, axes):
+            chart.supxlabel(_caption(record), fontsize="x-small", color="#555555")
             chart.savefig(folder / name, dpi=_DPI)
             drawn.append(name)
         pyplot.close(chart)
@@ -46,17 +48,35 @@ def load_pyplot() -> Any:
     return pyplot
 
 
+def _caption(record: Record) -> str:
+    machine = record.machine
+    parts = [machine.cpu.split(" (")[0], f"{machine.cores} cores", *(gpu["name"] for gpu in machine.gpus)]
+    sizes = [image.width * image.height / 1e6 for image in record.images]
+    if sizes:
+        parts.append(f"{len(sizes)} images of {min(sizes):.1f} to {max(sizes):.1f} MP")
+    parts += [record.started[:10], f"glass-rt {machine.packages.get('glass-rt', '?')}"]
+    if record.load.foreign_share is not None and record.load.foreign_share > BUSY_SHARE:
+        parts.append(f"BUSY MACHINE ({record.load.foreign_share:.0%} other work)")
+    return "cost only; " + ", ".join(parts)
+
+
+def _label(record: Record, entry: ContenderEntry) -> str:
+    few = entry.sampling == "tiles" and len(record.tile_images) < len(record.images)
+    return f"{entry.name}, {len(record.tile_images)} of {len(record.images)} images" if few else entry.name
+
+
 def _latency_cdf(record: Record, axes: Axes) -> bool:
     entries = [entry for entry in _mains(record) if valid_runs(entry, "single_stream")]
     for entry in entries:
         values = np.sort([value for run in valid_runs(entry, "single_stream") for value in run.inside_ms])
         shares = np.arange(1, len(values) + 1) / len(values)
         dashed = "-" if entry.role in ("engine", "baseline") else "--"
-        axes.step(values, shares, dashed, where="post", label=entry.name, color=_colour(record, entry))
+        axes.step(values, shares, dashed, where="post", label=_label(record, entry), color=_colour(record, entry))
     axes.set(
         xlabel="ms per image (SingleStream)", ylabel="share of queries", title="Latency", xscale="log", ylim=(0, 1.02)
     )
-    return _finish(axes, bool(entries))
+    axes.xaxis.set_major_formatter("{x:g}")
+    return _finish(axes, bool(entries), outside=True)
 
 
 def _throughput_crops(record: Record, axes: Axes) -> bool:
@@ -109,11 +129,12 @@ def _throughput_size(record: Record, axes: Axes) -> bool:
         ticks = sorted({point.x for entry in entries for point in entry.size_sweep})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
     return _finish(axes, bool(entries))
 
 
 def _stage_bars(record: Record, axes: Axes) -> bool:
-    found = [(entry.name, stages) for entry in _mains(record) if (stages := stage_times(entry)) is not None]
+    found = [(_label(record, entry), stages) for entry in _mains(record) if (stages := stage_times(entry)) is not None]
     names = [name for name, _ in found]
     left = np.zeros(len(found))
     for stage, colour in zip(STAGES, COLOURS, strict=False):
@@ -146,11 +167,12 @@ def _colour(record: Record, entry: ContenderEntry) -> str:
     return COLOURS[names.index(entry.name) % len(COLOURS)] if entry.name in names else COLOURS[-1]
 
 
-def _finish(axes: Axes, has_data: bool) -> bool:
+def _finish(axes: Axes, has_data: bool, *, outside: bool = False) -> bool:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if has_data:
-        axes.legend(frameon=False, fontsize="small")
+        where = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {"loc": "best"}
+        axes.legend(frameon=False, fontsize="small", **where)
     return has_data
 
 

@@ -18,7 +18,7 @@ from glass_bench.figures import (
     throughput,
 )
 from glass_bench.record import ContenderEntry, Record
-from glass_bench.statistics import repeated
+from glass_bench.statistics import WIDE_SPREAD, Repeated, repeated
 from glass_bench.systems import STAGES
 from glass_bench.text import figure, rounded, table, times
 
@@ -77,18 +77,18 @@ def _heading(record: Record) -> list[str]:
 
 def _findings(record: Record) -> list[str]:
     lines = [f"- **{finding}**" for finding in record.findings]
-    for entry in record.contenders:
-        value = mean_latency(entry)
-        if value is not None and value.wide:
-            why = "one repeat only" if value.spread is None else f"repeats differ by {value.spread:.0%}"
-            lines.append(f"- {entry.name}: {why}: too wide for a precise latency")
-        rate = throughput(entry)
-        if rate is not None and rate.wide:
-            why = "one repeat only" if rate.spread is None else f"repeats differ by {rate.spread:.0%}"
-            lines.append(f"- {entry.name}: {why}: too wide for a precise throughput")
+    for what, of in (("latency", mean_latency), ("throughput", throughput)):
+        wide = [(entry.name, value) for entry in record.contenders if (value := of(entry)) is not None and value.wide]
+        if wide:
+            listed = ", ".join(f"{name} ({_spread(value)})" for name, value in wide)
+            lines.append(f"- repeats differ too much for a precise {what} (over {WIDE_SPREAD:.0%}): {listed}")
     lines += [f"- **{line}**" for line in _slower_twins(record)]
     lines += [f"- {line}" for line in record.skipped]
     return ["## Findings", "", *lines] if lines else []
+
+
+def _spread(value: Repeated) -> str:
+    return "1 run" if value.spread is None else f"{value.spread:.0%}"
 
 
 def _slower_twins(record: Record) -> list[str]:
@@ -125,7 +125,7 @@ def _latency_table(record: Record) -> list[str]:
         rows.append(
             [
                 entry.name,
-                _what(entry),
+                _what(record, entry),
                 figure(mean_latency(entry), "ms"),
                 figure(latency(entry), "ms"),
                 rounded(pooled.p90, 3) + " ms" if pooled else "-",
@@ -149,12 +149,12 @@ def _latency_table(record: Record) -> list[str]:
     ]
 
 
-def _what(entry: ContenderEntry) -> str:
+def _what(record: Record, entry: ContenderEntry) -> str:
     told = entry.description
     if told is None:
         return entry.kind
     if entry.sampling == "tiles":
-        looks = "global view + every window"
+        looks = f"global view + every window, on {len(record.tile_images)} of {len(record.images)} images"
     else:
         looks = f"global view + {told.crops} crops" if told.architecture == "glass" else "resized image"
     engine = "engines that do nothing" if entry.kind == "no-op" else f"{told.backend} {told.precision}"
