@@ -15,7 +15,7 @@ def whole(zoo: dict[str, Path], labelled: Path, cli: Cli, tmp_path_factory: pyte
     output = tmp_path_factory.mktemp("whole")
     done = cli(
         "bench", "--engine", zoo["good"], "--baseline", zoo["good_resize"], "--images", labelled, "--output", output,
-        "--no-pytorch", "--budget", 20, "--repeats", 2, "--megapixels", "0.3,1,2", "--batches", "1,4", "--workers", 2,
+        "--no-pytorch", "--budget", 120, "--repeats", 2, "--megapixels", "0.3,1,2", "--batches", "1,4", "--workers", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return output
