@@ -146,7 +146,7 @@ def _save(trained: Trained, output: Path, architecture: str) -> None:
         name: tensor.to(torch.float16).contiguous() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
         for name, tensor in trained.state.items()
     }
-    save_file(tensors, output / f"{NAMES[architecture]}.safetensors", {"note": NOTE, "backbone": BACKBONE})
+    save_file(tensors, output / f"{NAMES[architecture]}.safetensors", {"note": NOTE})
     log = [asdict(epoch) for epoch in trained.log]
     (output / f"{NAMES[architecture]}.log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 
