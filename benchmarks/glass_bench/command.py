@@ -104,6 +104,7 @@ def bench(
     from glass_bench.checks import conditions_met
     from glass_bench.conditions import parse_condition
     from glass_bench.figures import FIGURES, failures
+    from glass_bench.loadgen import load_loadgen
     from glass_bench.plots import load_pyplot, write_plots
     from glass_bench.report import markdown, summary
 
@@ -131,7 +132,8 @@ def bench(
         same_training=same_training,
         seed=seed,
     )
-    load_pyplot()  # a missing library is better known before the measuring than after
+    for load in (load_pyplot, load_loadgen):  # a missing library is better known before the measuring than after
+        load()
     output.mkdir(parents=True, exist_ok=True)
     record = run_benchmark(
         asked.quick(options) if quick else options, shown_command(sys.argv), silent if quiet else reporter()
@@ -216,8 +218,14 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
 
 def shown_command(argv: list[str]) -> str:
     """The command line for a record: paths are cut to their last part, which says enough and betrays nothing."""
-    words = ["glass-rt", *(Path(word).name if "/" in word else word for word in argv[1:])]
-    return " ".join(words)
+    return " ".join(["glass-rt", *(_last_part(word) for word in argv[1:])])
+
+
+def _last_part(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return f"{option}={_last_part(value)}"
+    return Path(word).name if "/" in word else word
 
 
 def _names(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -223,7 +223,7 @@ def _guarded(judge: Callable[[], Answer]) -> Answer:
 
 
 def _drive(scenario: str, paths: Sequence[str], configure: Callable[[Any, Any], None], seed: int, sut: _Sut) -> Run:
-    lg = _loadgen()
+    lg = load_loadgen()
     settings = lg.TestSettings()
     settings.mode = lg.TestMode.PerformanceOnly
     settings.min_duration_ms = 0
@@ -268,7 +268,8 @@ def parse_summary(text: str) -> tuple[dict[str, float], bool]:
     return figures, re.search(r"Early stopping satisfied:\s*Yes", text, re.IGNORECASE) is not None
 
 
-def _loadgen() -> Any:
+def load_loadgen() -> Any:
+    """LoadGen's Python module; raises MissingDependency."""
     try:
         import mlperf_loadgen
     except ImportError:
