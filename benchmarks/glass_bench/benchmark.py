@@ -1,0 +1,380 @@
+"""The benchmark itself: opens the contenders, drives them in turn, and writes down what they did."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from time import perf_counter
+from typing import Any
+
+from glass_bench.agreement import disagreement
+from glass_bench.errors import ContenderFailed
+from glass_bench.images import BenchImage, find_bench_images, sized_copies, thin
+from glass_bench.lineup import Place, line_up
+from glass_bench.machine import cpu_busy_ticks, load_average, own_cpu_s, this_machine
+from glass_bench.options import BenchOptions
+from glass_bench.plan import images_that_fit, rotated, rounds
+from glass_bench.record import ImageEntry, Load, ProbeEntry, Record, ServerEntry, SweepPoint
+from glass_bench.search import Probe, find_rate
+from glass_bench.stand import Stand
+from glass_rt.image.sampling import tiles
+from glass_rt.progress import Stage, silent
+
+CROP_SIZE = 224
+PROBED_IMAGES = 3
+SERVER_QUERIES = 100  # fewer say nothing of a 99th percentile
+SERVER_PROBES = 6
+MEMORY_POINTS = 6
+PLANNED_REPEATS = 3  # images are left out until so many repeats fit; more are made if there is time
+
+
+def run_benchmark(options: BenchOptions, command: str, stage: Stage = silent) -> Record:
+    """Measures everything that was asked for and fits the time; contenders that fail are named, the rest goes on.
+
+    Raises BenchError where the folder holds no images.
+    """
+    started, clock, machine = datetime.now(timezone.utc), perf_counter(), this_machine()
+    load = _LoadWatch()
+    found, refused = find_bench_images(options.images)
+    bench = _Benchmark(options, found, stage)
+    bench.skipped += [f"{name}: not an image that can be read" for name in refused]
+    with bench.opened():
+        bench.warm_up()
+        bench.single()
+        bench.offline()
+        bench.take_memory()
+        bench.crop_sweep()
+        bench.size_sweep()
+        bench.server()
+    bench.crop_memory()
+    bench.variants()
+    return Record(
+        started=started.isoformat(timespec="seconds"),
+        duration_s=perf_counter() - clock,
+        command=command,
+        machine=machine,
+        load=load.finish(),
+        settings=_settings(options),
+        folder=options.images.resolve().name,
+        images=tuple(ImageEntry(i.name, i.width, i.height, i.format, i.size) for i in bench.images),
+        tile_images=tuple(bench.tile_images),
+        refused=tuple(refused),
+        skipped=tuple(bench.skipped),
+        contenders=tuple(stand.entry() for stand in bench.stands),
+        findings=tuple(bench.findings),
+    )
+
+
+class _Benchmark:
+    """The parts of one run, in the order in which `run_benchmark` calls them."""
+
+    def __init__(self, options: BenchOptions, found: Sequence[BenchImage], stage: Stage) -> None:
+        self.options, self.stage = options, stage
+        self.found = list(found)
+        self.images: list[BenchImage] = []
+        self.tile_images: list[int] = []
+        self.skipped: list[str] = []
+        self.findings: list[str] = []
+        places = line_up(options)
+        self.stands = [Stand(place) for place in places if place.variant_of is None]
+        self._variants: list[Place] = [place for place in places if place.variant_of is not None]
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """All contenders' processes, started one after the other."""
+        try:
+            for stand in self.stands:
+                with self.stage(f"opening {stand.name}"):
+                    stand.open()
+                self._complain(stand)
+            yield
+        finally:
+            for stand in self.stands:
+                stand.close()
+
+    def warm_up(self) -> None:
+        """Judges a few images twice: caches fill, answers are compared, and the second time says what fits."""
+        probes = thin(self.found, PROBED_IMAGES)
+        answers: dict[str, list[float]] = {}
+        with self.stage("warming up"):
+            for stand in self.running():
+                chosen = probes[:1] if stand.place.contender.sampling == "tiles" else probes
+                paths = [image.path for image in chosen]
+                try:
+                    stand.judge(paths[:1])
+                    rows = stand.judge(paths)
+                except ContenderFailed as error:
+                    stand.fail(error)
+                    self._complain(stand)
+                    continue
+                stand.probe_ms = sum(row["total_ms"] for row in rows) / len(rows)
+                stand.windows = rows[0]["windows"]
+                answers[stand.name] = [row["probability_fake"] for row in rows]
+        self._compare_answers(answers)
+        self._choose_images()
+
+    def single(self) -> None:
+        """SingleStream, the contenders taking turns."""
+        if "single" not in self.options.scenarios:
+            return
+        with self.stage(f"SingleStream over {len(self.images)} images"):
+            for number in rounds(self.options.share_s("single"), self.options.repeats, least=2):
+                for stand in self._turn(number):
+                    numbers = self._numbers_for(stand)
+                    self._run(
+                        stand, "single_stream", number, numbers, seed=self.options.seed + number,
+                        expected_ms=stand.probe_ms,
+                    )  # fmt: skip
+
+    def offline(self) -> None:
+        """Offline, the contenders taking turns; all tiles are left out, their throughput follows from their latency."""
+        if "offline" not in self.options.scenarios:
+            return
+        with self.stage("Offline"):
+            for number in rounds(self.options.share_s("offline"), self.options.repeats, least=2):
+                for stand in self._turn(number):
+                    if stand.place.contender.sampling != "tiles":
+                        self._offline(stand, number)
+
+    def crop_sweep(self) -> None:
+        """Time against the number of crops, on one image of median size, in a shuffled order each round."""
+        stands = [s for s in self.running() if s.place.role == "engine" and s.architecture == "glass"]
+        if "crops" not in self.options.sweeps or not stands:
+            return
+        image = self.images[len(self.images) // 2]
+        order = random.Random(self.options.seed)
+        times: dict[tuple[str, int], list[float]] = {}
+        with self.stage("sweep over crops"):
+            for _ in rounds(self.options.share_s("crops"), self.options.repeats):
+                counts = list(self.options.crop_counts)
+                order.shuffle(counts)
+                for crops in counts:
+                    for stand in stands:
+                        for row in self._judged(stand, [image.path], crops):
+                            times.setdefault((stand.name, crops), []).append(row["total_ms"])
+        for stand in stands:
+            stand.crop_sweep = [
+                SweepPoint(crops, tuple(times[stand.name, crops]))
+                for crops in sorted(self.options.crop_counts)
+                if (stand.name, crops) in times
+            ]
+
+    def size_sweep(self) -> None:
+        """Time against image size, on mosaics of the largest image."""
+        stands = [s for s in self.running() if s.place.role in ("engine", "baseline")]
+        if "size" not in self.options.sweeps or not stands:
+            return
+        times: dict[tuple[str, float], list[float]] = {}
+        with (
+            self.stage("sweep over image sizes"),
+            sized_copies(self.found[-1], self.options.megapixels) as copies,
+        ):
+            for _ in rounds(self.options.share_s("size"), self.options.repeats, least=2):
+                for copy, megapixels in zip(copies, self.options.megapixels, strict=True):
+                    for stand in stands:
+                        for row in self._judged(stand, [copy.path]):
+                            times.setdefault((stand.name, megapixels), []).append(row["total_ms"])
+        for stand in stands:
+            stand.size_sweep = [
+                SweepPoint(megapixels, tuple(times[stand.name, megapixels]))
+                for megapixels in self.options.megapixels
+                if (stand.name, megapixels) in times
+            ]
+
+    def server(self) -> None:
+        """The arrival rate that each engine and baseline holds, as far as the time allows."""
+        if "server" not in self.options.scenarios:
+            return
+        stands = [s for s in self.running() if s.place.role in ("engine", "baseline")]
+        for stand in stands:
+            needed_s = SERVER_QUERIES * SERVER_PROBES * stand.probe_ms / 1e3
+            allowed_s = self.options.share_s("server") / len(stands)
+            if needed_s > 2 * allowed_s:
+                self.skipped.append(
+                    f"{stand.name}: Server scenario not run: {SERVER_PROBES} rates of {SERVER_QUERIES} queries need "
+                    f"about {needed_s:.0f} s, {allowed_s:.0f} s were left for it; --budget gives more"
+                )
+                continue
+            with self.stage(f"Server: what rate {stand.name} holds"):
+                self._search_rate(stand)
+
+    def take_memory(self) -> None:
+        """The most memory of each contender over SingleStream and Offline, before the sweeps enlarge it."""
+        for stand in self.running():
+            stand.take_memory()
+
+    def crop_memory(self) -> None:
+        """Memory against the number of crops: a new process for each number, as allocators do not give back."""
+        counts = sorted(self.options.crop_counts)
+        chosen = set(counts if len(counts) <= MEMORY_POINTS else counts[:: max(1, len(counts) // (MEMORY_POINTS - 1))])
+        image = self.images[len(self.images) // 2]
+        for stand in self.stands:
+            if self.options.quick or stand.status != "measured" or not stand.crop_sweep:
+                continue
+            with self.stage(f"memory over crops of {stand.name}"):
+                stand.crop_sweep = [
+                    SweepPoint(p.x, p.ms, self._fresh_peak(stand.place, image, int(p.x)) if p.x in chosen else None)
+                    for p in stand.crop_sweep
+                ]
+
+    def variants(self) -> None:
+        """Offline with other batches and numbers of workers: opened and measured one after the other."""
+        measured = {stand.name for stand in self.stands if stand.status == "measured"}
+        places = [place for place in self._variants if place.variant_of in measured]
+        for place in places:
+            stand = Stand(place)
+            with self.stage(f"Offline, {place.contender.name}"):
+                stand.open(check=False)
+                try:
+                    self._warm_variant(stand)
+                    for number in rounds(self.options.share_s("variants") / len(places), self.options.repeats):
+                        if stand.running:
+                            self._offline(stand, number)
+                    stand.take_memory()
+                finally:
+                    stand.close()
+            self._complain(stand)
+            self.stands.append(stand)
+
+    def running(self) -> list[Stand]:
+        """Contenders that can still be measured."""
+        return [stand for stand in self.stands if stand.running]
+
+    def _turn(self, number: int) -> Iterable[Stand]:
+        by_name = {stand.name: stand for stand in self.running()}
+        for name in rotated(list(by_name), number):
+            if by_name[name].running:
+                yield by_name[name]
+
+    def _run(self, stand: Stand, scenario: str, repeat: int, numbers: Sequence[int], **arguments: Any) -> None:
+        paths = [self.images[number].path for number in numbers]
+        if stand.run(scenario, repeat, paths=paths, **arguments) is not None:
+            local = stand.runs[-1]
+            shared = {**vars(local), "images": tuple(numbers[i] for i in local.images)}
+            stand.runs[-1] = type(local)(**shared)
+        self._complain(stand)
+
+    def _offline(self, stand: Stand, number: int) -> None:
+        self._run(
+            stand, "offline", number, range(len(self.images)), seed=self.options.seed + number,
+            samples=len(self.images),
+        )  # fmt: skip
+
+    def _judged(self, stand: Stand, paths: Sequence[str], crops: int | None = None) -> list[dict[str, Any]]:
+        if not stand.running:
+            return []
+        try:
+            return stand.judge(paths, crops)
+        except ContenderFailed as error:
+            stand.fail(error)
+            self._complain(stand)
+            return []
+
+    def _numbers_for(self, stand: Stand) -> Sequence[int]:
+        return self.tile_images if stand.place.contender.sampling == "tiles" else range(len(self.images))
+
+    def _choose_images(self) -> None:
+        """As many as the SingleStream part has time for, evenly over the sizes; for all tiles a tenth of that time."""
+        plain = [s for s in self.running() if s.place.contender.sampling != "tiles"]
+        per_image_s = sum(stand.probe_ms for stand in plain) / 1e3
+        budget_s = self.options.share_s("single")
+        repeats = min(self.options.repeats, PLANNED_REPEATS)
+        count = images_that_fit(0.8 * budget_s, repeats, per_image_s, len(self.found))
+        self.images = thin(self.found, count)
+        if count < len(self.found):
+            self.skipped.append(
+                f"{len(self.found) - count} of {len(self.found)} images left out to keep the time; --budget takes more"
+            )
+        for stand in self.running():
+            if stand.place.contender.sampling == "tiles":
+                self.tile_images = self._tile_images(0.2 * budget_s / repeats, stand)
+
+    def _tile_images(self, budget_s: float, stand: Stand) -> list[int]:
+        """Numbers of the images, smallest first, whose windows fit; one at least."""
+        chosen: list[int] = []
+        spent_s = 0.0
+        for number, image in enumerate(self.images):
+            windows = len(tiles(image.height, image.width, CROP_SIZE).boxes)
+            spent_s += windows * stand.probe_ms / 1e3 / max(1, stand.windows)
+            if chosen and spent_s > budget_s:
+                break
+            chosen.append(number)
+        return chosen
+
+    def _compare_answers(self, answers: dict[str, list[float]]) -> None:
+        """Contenders of the same weights that look at the same windows must say the same."""
+        for stand in self.running():
+            others = [other for other in self.running() if other.name in answers and other is not stand]
+            if text := disagreement(stand, others, answers):
+                stand.disqualify("wrong", text)
+                self._complain(stand)
+
+    def _search_rate(self, stand: Stand) -> None:
+        options = self.options
+        bound_ms = options.bound_ms or round(3 * stand.probe_ms, 1)
+        entries: list[ProbeEntry] = []
+        key = f"p{options.percentile:g}".replace(".", "_") + "_ms"
+
+        def probe(rate: float) -> Probe:
+            reply = stand.ask(
+                "server", paths=[image.path for image in self.images], seed=options.seed, rate=rate,
+                queries=SERVER_QUERIES, bound_ms=bound_ms, percentile=options.percentile,
+            )  # fmt: skip
+            latency = reply["loadgen"][key]
+            held = latency <= bound_ms and not reply["void"]
+            entries.append(ProbeEntry(rate, latency, held, reply["early_stopping"], reply["failures"]))
+            return Probe(rate, latency, held)
+
+        try:
+            found = find_rate(probe, 0.6e3 / stand.probe_ms, most=SERVER_PROBES)
+        except ContenderFailed as error:
+            stand.fail(error)
+            self._complain(stand)
+            return
+        stand.server = ServerEntry(bound_ms, options.percentile, SERVER_QUERIES, found.rate, tuple(entries))
+
+    def _fresh_peak(self, place: Place, image: BenchImage, crops: int) -> float | None:
+        stand = Stand(place)
+        stand.open(check=False)
+        try:
+            stand.judge([image.path] * 2, crops)
+            stand.take_memory()
+        except ContenderFailed:
+            return None
+        finally:
+            stand.close()
+        return stand.peak_mb
+
+    def _warm_variant(self, stand: Stand) -> None:
+        if stand.running:
+            self._judged(stand, [self.images[0].path])
+
+    def _complain(self, stand: Stand) -> None:
+        if stand.complaint and (text := f"{stand.status.upper()}: {stand.complaint}") not in self.findings:
+            self.findings.append(text)
+
+
+class _LoadWatch:
+    """What else the machine did meanwhile, as far as the system tells."""
+
+    def __init__(self) -> None:
+        self._average, self._ticks, self._own_s = load_average(), cpu_busy_ticks(), own_cpu_s()
+
+    def finish(self) -> Load:
+        return Load(self._average, foreign_share(self._ticks, cpu_busy_ticks(), own_cpu_s() - self._own_s))
+
+
+def foreign_share(before: tuple[int, int] | None, after: tuple[int, int] | None, own_s: float) -> float | None:
+    """The share of the busy time between two readings of `cpu_busy_ticks` that `own_s` does not explain."""
+    if before is None or after is None or own_s <= 0:
+        return None
+    busy_s = (sum(after) - sum(before)) / 100  # USER_HZ is 100 on every Linux that has /proc/stat
+    return None if busy_s <= 0 else min(1.0, max(0.0, 1 - own_s / busy_s))
+
+
+def _settings(options: BenchOptions) -> dict[str, Any]:
+    """The options without paths."""
+    left_out = ("engines", "baselines", "images", "checkpoints")
+    return {name: value for name, value in vars(options).items() if name not in left_out}

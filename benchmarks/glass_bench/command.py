@@ -1,0 +1,246 @@
+"""`glass-rt bench`: what does native-resolution evidence cost, here, against the resize-only model?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from glass_rt.bundle import find_bundle
+from glass_rt.cli.options import quiet_option
+from glass_rt.progress import reporter, silent
+
+RECORD, REPORT = "bench.json", "bench.md"
+
+
+@click.group(invoke_without_command=True, short_help="Measure engines against each other and against PyTorch.")
+@click.option(
+    "--engine", "engines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
+    help="Bundle to measure; may be repeated.  [default: the one that infer would use]",
+)  # fmt: skip
+@click.option(
+    "--baseline", "baselines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
+    help="Bundle to compare with, as a rule the resize-only one of the same backbone; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", help="Images to judge."
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("bench"), show_default=True,
+              help="Folder for bench.json, bench.md and the plots.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Under a minute: engines, baselines and the no-op engine only.")
+@click.option(
+    "--budget", type=click.FloatRange(1), metavar="S", help="Seconds for measuring.  [default: 330, quick 16]"
+)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Most repeats of each figure.")
+@click.option("--scenarios", metavar="LIST", help="Of single,offline,server.  [default: all]")
+@click.option("--sweeps", metavar="LIST", help="Of crops,size,batch,workers.  [default: all]")
+@click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of an engine.  [default: cores]")
+@click.option("--batches", metavar="LIST", default="1,4,16", show_default=True, help="Of the sweep over batches.")
+@click.option("--workers", metavar="LIST", default="1,2", show_default=True, help="Of the sweep over workers.")
+@click.option(
+    "--megapixels", metavar="LIST", default="1,2,5,12,24,50", show_default=True, help="Of the sweep over sizes."
+)
+@click.option("--bound", type=click.FloatRange(0, min_open=True), metavar="MS",
+              help="Latency that the Server scenario holds.  [default: 3 times a single image's]")  # fmt: skip
+@click.option("--percentile", type=float, default=99.0, show_default=True, help="Of the latencies under --bound.")
+@click.option(
+    "--weights", "checkpoints", type=click.Path(path_type=Path, exists=True), multiple=True, metavar="FILE",
+    help="Checkpoint of a trained bundle, for its PyTorch contenders; may be repeated.",
+)  # fmt: skip
+@click.option("--pytorch/--no-pytorch", default=True, show_default=True, help="The plain PyTorch pipelines.")
+@click.option("--tiles/--no-tiles", default=True, show_default=True, help="GLASS with every window of the image.")
+@click.option("--noop/--no-noop", default=True, show_default=True, help="The pipeline around engines that do nothing.")
+@click.option("--same-training", is_flag=True, help="The two sides were trained on the same data.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=606, show_default=True, help="Of orders and arrivals."
+)
+@click.option(
+    "--fail-if", "conditions", multiple=True, metavar="COND", help="Exit 1 where a figure meets it: 'p99_ms>50'."
+)
+@quiet_option
+@click.pass_context
+def bench(
+    context: click.Context,
+    engines: tuple[Path, ...],
+    baselines: tuple[Path, ...],
+    images: Path | None,
+    output: Path,
+    quick: bool,
+    budget: float | None,
+    repeats: int,
+    scenarios: str | None,
+    sweeps: str | None,
+    crops: int | None,
+    batch: int | None,
+    threads: int | None,
+    batches: str,
+    workers: str,
+    megapixels: str,
+    bound: float | None,
+    percentile: float,
+    checkpoints: tuple[Path, ...],
+    pytorch: bool,
+    tiles: bool,
+    noop: bool,
+    same_training: bool,
+    seed: int,
+    conditions: tuple[str, ...],
+    quiet: bool,
+) -> int:
+    """Measure what engines cost on your images: latency, throughput, stages, crops, sizes, memory.
+
+    Contenders run in processes of their own, on the same images and cores, in turns. Exit code 1: a contender failed
+    or computes something else than its model, or a --fail-if condition is met.
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    if images is None:
+        raise click.UsageError("--images DIR is needed: figures of other images than yours would be of little use")
+    from glass_bench import options as asked
+    from glass_bench.benchmark import run_benchmark
+    from glass_bench.checks import conditions_met
+    from glass_bench.conditions import parse_condition
+    from glass_bench.figures import FIGURES, failures
+    from glass_bench.loadgen import load_loadgen
+    from glass_bench.plots import load_pyplot, write_plots
+    from glass_bench.report import markdown, summary
+
+    limits = [parse_condition(text, FIGURES) for text in conditions]
+    options = asked.BenchOptions(
+        engines=engines or (find_bundle(None),),
+        images=images,
+        baselines=baselines,
+        checkpoints=checkpoints,
+        budget_s=budget or (asked.QUICK_BUDGET_S if quick else asked.BUDGET_S),
+        repeats=repeats,
+        scenarios=_names(scenarios, asked.SCENARIOS),
+        sweeps=_names(sweeps, asked.SWEEPS),
+        pytorch=pytorch,
+        tiles=tiles,
+        noop=noop,
+        crops=crops,
+        batch=batch,
+        threads=threads,
+        batches=_integers(batches),
+        workers=_integers(workers),
+        megapixels=_numbers(megapixels),
+        bound_ms=bound,
+        percentile=percentile,
+        same_training=same_training,
+        seed=seed,
+    )
+    for load in (load_pyplot, load_loadgen):  # a missing library is better known before the measuring than after
+        load()
+    output.mkdir(parents=True, exist_ok=True)
+    record = run_benchmark(
+        asked.quick(options) if quick else options, shown_command(sys.argv), silent if quiet else reporter()
+    )
+    record.write(output / RECORD)
+    plots = write_plots(record, output)
+    (output / REPORT).write_text(markdown(record, plots), encoding="utf-8")
+    click.echo(summary(record))
+    click.echo(f"\nwrote {RECORD}, {REPORT} and {len(plots)} plots to {output}", err=True)
+    met = conditions_met(record, limits)
+    for line in met:
+        click.echo(f"LIMIT: {line}", err=True)
+    bad = any(entry.status != "measured" or failures(entry) for entry in record.contenders)
+    return 1 if met or bad else 0
+
+
+@bench.command(name="compare", short_help="Two records side by side.")
+@click.argument("before", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("after", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--fail-if", "conditions", multiple=True, metavar="COND",
+    help="Exit 1 where a ratio after/before meets it and is beyond the noise: 'p50_ms>1.1'.",
+)  # fmt: skip
+def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> int:
+    """Compare two records of bench: ratios of the second to the first, and whether they are beyond the noise."""
+    from glass_bench.compare import COMPARED, compare
+    from glass_bench.conditions import parse_condition
+    from glass_bench.record import read_record
+    from glass_bench.text import figure, table, times
+
+    limits = [parse_condition(text, COMPARED) for text in conditions]
+    result = compare(read_record(before), read_record(after))
+    rows = [
+        [row.contender, row.figure, figure(row.before), figure(row.after), times(row.ratio), row.verdict]
+        for row in result.rows
+    ]
+    click.echo("\n".join(table(["contender", "figure", "before", "after", "after / before", "verdict"], rows, left=2)))
+    for caution in result.cautions:
+        click.echo(f"! {caution}")
+    met = [
+        (row, limit)
+        for limit in limits
+        for row in result.rows
+        if row.figure == limit.figure
+        and limit.contender in (None, row.contender)
+        and row.ratio.told_apart
+        and limit.met(row.ratio.value)
+    ]
+    for row, limit in met:
+        click.echo(
+            f"LIMIT: {row.contender}: {row.figure} is {row.ratio.value:.3f} times as before ({limit.text})", err=True
+        )
+    return 1 if met else 0
+
+
+@bench.command(short_help="The small reproduced claim: train, build, evaluate.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder to write.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=606, show_default=True)
+@click.option(
+    "--scenes", type=click.IntRange(4), default=100, show_default=True, help="Scenes to train on, each twice."
+)
+@click.option(
+    "--test-scenes", type=click.IntRange(4), default=80, show_default=True, help="Scenes to test on, each twice."
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=8, show_default=True, help="Of GLASS; resize-only gets twice as many."
+)
+@click.option("--backend", default="auto", show_default=True, help="Of the engines, as for build.")
+@quiet_option
+def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: int, backend: str, quiet: bool) -> int:
+    """Show, from a seed, that evidence at native resolution is lost to a model that sees only the resized image.
+
+    Makes labelled pictures whose fake ones carry an upsampler's artefact, trains GLASS and resize-only on the same
+    data, builds engines of both with `glass-rt build`, and evaluates the engines.
+    """
+    from glass_bench.experiment.claim import ClaimOptions, run_claim
+
+    options = ClaimOptions(seed, scenes, test_scenes, epochs, backend)
+    click.echo(run_claim(options, output, silent if quiet else reporter()))
+    return 0
+
+
+def shown_command(argv: list[str]) -> str:
+    """The command line for a record: paths are cut to their last part, which says enough and betrays nothing."""
+    return " ".join(["glass-rt", *(_last_part(word) for word in argv[1:])])
+
+
+def _last_part(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return f"{option}={_last_part(value)}"
+    return Path(word).name if "/" in word else word
+
+
+def _names(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if given is None else tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def _integers(given: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in _names(given, ()))
+    except ValueError:
+        raise click.UsageError(f"got {given!r}; expected whole numbers with commas between them") from None
+
+
+def _numbers(given: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(item) for item in _names(given, ()))
+    except ValueError:
+        raise click.UsageError(f"got {given!r}; expected numbers with commas between them") from None

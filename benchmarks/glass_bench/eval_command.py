@@ -1,0 +1,88 @@
+"""`glass-rt eval`: how often is an engine right on labelled images?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from glass_rt.bundle import find_bundle
+from glass_rt.cli.options import json_option, quiet_option
+from glass_rt.progress import reporter, silent
+
+REPORT = "eval.md"
+
+
+@click.command(short_help="Measure how often engines are right on labelled images.")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+@click.option("--labels", default="folder", show_default=True, metavar="folder|CSV",
+              help="Sub-folders `fake` and `real`, or a CSV with the columns path and label.")  # fmt: skip
+@click.option(
+    "--engine", "engines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
+    help="Bundle to evaluate; repeated, others are compared with the first.  [default: the one infer would use]",
+)  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("eval"), show_default=True,
+              help="Folder for eval.json, eval.csv, eval.md and the plots.")  # fmt: skip
+@click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
+@click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
+              help="Of the crops; tiles: every window.")  # fmt: skip
+@click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="Fake from here.  [default: the bundle's]")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]")
+@click.option("--fpr", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True,
+              help="Most real images called fake, for the accuracy at a limited false-positive rate.")  # fmt: skip
+@click.option(
+    "--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Resamples of the intervals."
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=606, show_default=True, help="Of the resamples.")
+@json_option
+@quiet_option
+def evaluate(
+    folder: Path,
+    labels: str,
+    engines: tuple[Path, ...],
+    output: Path,
+    crops: int | None,
+    sampling: str,
+    threshold: float | None,
+    batch: int | None,
+    fpr: float,
+    bootstrap: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Evaluate engines on the labelled images of DIR: the paper's table, intervals, sizes and formats, flips.
+
+    Exit code 1: images could not be judged; the others are evaluated.
+    """
+    from glass_bench.command import shown_command
+    from glass_bench.evaluation import EvalOptions, evaluate_engines
+    from glass_bench.labels import labelled_images
+    from glass_bench.quality_report import quality_markdown, quality_table, write_quality_plots
+
+    options = EvalOptions(crops, sampling == "tiles", threshold, batch, fpr, bootstrap, seed)
+    images, unlabelled = labelled_images(folder, labels)
+    record = evaluate_engines(
+        engines or (find_bundle(None),),
+        folder,
+        images,
+        unlabelled,
+        options,
+        shown_command(sys.argv),
+        silent if quiet else reporter(),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    record.write(output)
+    plots = write_quality_plots(record, output)
+    (output / REPORT).write_text(quality_markdown(record, plots), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(json.loads((output / "eval.json").read_text(encoding="utf-8"))))
+    else:
+        click.echo("\n".join(quality_table(record)))
+        for warning in record.warnings:
+            click.echo(f"! {warning}")
+    if not quiet:
+        click.echo(f"\nwrote eval.json, eval.csv, {REPORT} and {len(plots)} plots to {output}", err=True)
+    return 1 if any(engine.failures for engine in record.engines) else 0

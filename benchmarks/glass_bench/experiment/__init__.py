@@ -1,0 +1,1 @@
+"""The claim, reproduced small: evidence that exists only at native resolution, and who sees it."""

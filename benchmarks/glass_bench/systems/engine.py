@@ -1,0 +1,137 @@
+"""glass-rt itself as a system under test, around its engines or around engines that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+
+from glass_bench.contenders import Contender
+from glass_bench.systems.base import Answer, Description
+from glass_rt.aggregator import Head
+from glass_rt.backends import Backend, TensorSpec
+from glass_rt.backends.base import Array
+from glass_rt.bundle import Bundle
+from glass_rt.detector import DEFAULT_BATCH, Detector, open_engines
+from glass_rt.errors import ParityError
+from glass_rt.judge import INPUT, OUTPUT, Judge
+from glass_rt.manifest import Model
+from glass_rt.options import DetectOptions
+from glass_rt.parity import verify_parity
+from glass_rt.verdict import Failure, Timings
+
+
+class TimedBackend:
+    """A backend that adds up the milliseconds spent in its runs."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.inputs, self.outputs = backend.inputs, backend.outputs
+        self.spent_ms = 0.0
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the engine and times it."""
+        start = perf_counter()
+        arrays = self._backend.run(feeds)
+        self.spent_ms += (perf_counter() - start) * 1e3
+        return arrays
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self._backend.close()
+
+
+class NoopBackend:
+    """An engine that does nothing: embeddings of zeros. What is left of the time is the pipeline's own."""
+
+    def __init__(self, model: Model, role: str) -> None:
+        dtype = np.dtype(np.float32 if role == "global" else np.uint8)
+        size = model.crop_size
+        self.inputs = (TensorSpec(INPUT, dtype, (None, size, size, 3)),)
+        self.outputs = (TensorSpec(OUTPUT, np.dtype(np.float32), (None, model.embedding_dim)),)
+        self._dim = model.embedding_dim
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Zeros, float32 (N, D)."""
+        return {OUTPUT: np.zeros((len(feeds[INPUT]), self._dim), np.float32)}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class EngineSystem:
+    """A bundle opened as `Detector.open` does it, with a clock around each engine. See `System`."""
+
+    def __init__(self, contender: Contender) -> None:
+        bundle = Bundle.open(contender.bundle)
+        manifest, noop = bundle.manifest, contender.kind == "no-op"
+        engines: Mapping[str, Backend] = (
+            {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
+            if noop
+            else open_engines(bundle, threads=contender.threads)
+        )
+        batch = contender.batch or min(manifest.engine.max_batch, DEFAULT_BATCH)
+        self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
+        self._detector = Detector(
+            bundle, Judge(self._engines, Head.for_model(manifest.model, bundle.head()), batch), batch
+        )
+        self._options = DetectOptions(crops=contender.crops, sampling=contender.sampling)
+        self._noop = noop
+        self.description = Description(
+            architecture=manifest.model.architecture,
+            backbone=manifest.model.backbone,
+            backend="none" if noop else manifest.engine.backend,
+            precision="none" if noop else manifest.engine.precision,
+            device=manifest.engine.device,
+            crops=0 if manifest.model.architecture == "resize" else contender.crops or manifest.model.trained_crops,
+            batch=batch,
+            trained=manifest.model.weights.trained,
+            weights_sha256=manifest.model.weights.sha256,
+            bundle_sha256=bundle.sha256,
+        )
+
+    def judge(self, path: str, crops: int | None = None) -> Answer:
+        """One image, with its stage times."""
+        for engine in self._engines.values():
+            engine.spent_ms = 0.0
+        options = self._options if crops is None else replace(self._options, crops=crops)
+        (result,) = self._detector.detect_many([path], options)
+        if isinstance(result, Failure):
+            return Answer(None, error=f"{result.error.kind}: {result.error}")
+        return Answer(result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops))
+
+    def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
+        """Images in order, their crops sharing batches."""
+        for result in self._detector.detect_many(paths, self._options):
+            if isinstance(result, Failure):
+                yield Answer(None, error=f"{result.error.kind}: {result.error}")
+            else:
+                yield Answer(result.probability_fake, windows=len(result.crops))
+
+    def check(self) -> str | None:
+        """The bundle's parity gate, run here and now; nothing to compare where the engines do nothing."""
+        if self._noop:
+            return None
+        try:
+            verify_parity(self._detector.bundle, self._engines)
+        except ParityError as error:
+            return str(error)
+        return None
+
+    def close(self) -> None:
+        """Closes the engines."""
+        self._detector.close()
+
+    def _stages_ms(self, timings: Timings) -> dict[str, float]:
+        in_global = self._engines["global"].spent_ms
+        in_local = self._engines["local"].spent_ms if "local" in self._engines else 0.0
+        return {
+            "decode": timings.decode,
+            "views": timings.views,
+            "copy": max(0.0, timings.engine - in_global - in_local),
+            "engine_global": in_global,
+            "engine_local": in_local,
+            "aggregate": timings.aggregate,
+        }

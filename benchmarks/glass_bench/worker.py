@@ -1,0 +1,143 @@
+"""One contender's process: takes orders as JSON lines on standard input, answers each with one on standard output.
+
+python -m glass_bench.worker; started by `glass_bench.process`, not by hand. Whatever libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any, TextIO
+
+from glass_bench import loadgen, memory
+from glass_bench.contenders import Contender
+from glass_bench.systems import Answer, System, open_system
+from glass_rt.environment import usable_cores
+from glass_rt.errors import GlassError
+
+Order = dict[str, Any]
+Reply = dict[str, Any]
+
+
+class Worker:
+    """The contender that this process is, once it is open: `systems[0]`, and more of them for more workers."""
+
+    def __init__(self) -> None:
+        self.systems: list[System] = []
+
+    def open(self, order: Order) -> Reply:
+        """Opens the contender."""
+        contender = Contender.from_json(order["contender"])
+        threads = contender.threads
+        if contender.workers > 1 and threads is None:
+            threads = max(1, usable_cores() // contender.workers)
+        start = perf_counter()
+        shared = Contender.from_json({**contender.to_json(), "threads": threads})
+        self.systems = [open_system(shared) for _ in range(contender.workers)]
+        opened_s = perf_counter() - start
+        return {
+            "description": asdict(self.systems[0].description),
+            "open_s": opened_s,
+            "resident_mb": memory.resident_mb(),
+        }
+
+    def check(self, _order: Order) -> Reply:
+        """Compares the engines with their reference."""
+        return {"complaint": self.systems[0].check()}
+
+    def judge(self, order: Order) -> Reply:
+        """Judges images one by one; for warm-up, agreement and stage times."""
+        rows = []
+        for path in order["paths"]:
+            for system in self.systems[1:]:
+                system.judge(path)
+            start = perf_counter()
+            answer = self.systems[0].judge(path, order.get("crops"))
+            rows.append({"total_ms": (perf_counter() - start) * 1e3, **_answer(answer)})
+        return {"answers": rows}
+
+    def single_stream(self, order: Order) -> Reply:
+        """A SingleStream run."""
+        return _run(loadgen.single_stream(self.systems[0], order["paths"], order["seed"], order["expected_ms"]))
+
+    def offline(self, order: Order) -> Reply:
+        """An Offline run."""
+        return _run(loadgen.offline(self.systems, order["paths"], order["seed"], order["samples"]))
+
+    def server(self, order: Order) -> Reply:
+        """A Server run at one rate."""
+        keys = ("rate", "queries", "bound_ms", "percentile")
+        return _run(loadgen.server(self.systems, order["paths"], order["seed"], **{key: order[key] for key in keys}))
+
+    def memory(self, order: Order) -> Reply:
+        """Memory now and at its peak; `reset` begins a new peak."""
+        reply = {"resident_mb": memory.resident_mb(), "peak_mb": memory.peak_mb()}
+        if order.get("reset"):
+            memory.reset_peak()
+        return reply
+
+    def close(self, _order: Order) -> Reply:
+        """Closes the contender."""
+        for system in self.systems:
+            system.close()
+        self.systems = []
+        return {}
+
+
+def serve(orders: TextIO, replies: TextIO) -> None:
+    """Obeys until the orders end. A failing order gets an `error` in place of its reply."""
+    worker = Worker()
+    commands: dict[str, Callable[[Order], Reply]] = {
+        name: getattr(worker, name)
+        for name in ("open", "check", "judge", "single_stream", "offline", "server", "memory", "close")
+    }
+    for line in orders:
+        order = json.loads(line)
+        try:
+            reply = commands[order["do"]](order)
+        except GlassError as error:
+            reply = {"error": str(error)}
+        except Exception as error:  # the parent names the contender; a traceback would hide that
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def _answer(answer: Answer) -> Reply:
+    return {
+        "probability_fake": answer.probability_fake if answer.complaint is None else None,
+        "error": answer.complaint,
+        "stages_ms": dict(answer.stages_ms) if answer.stages_ms else None,
+        "windows": answer.windows,
+    }
+
+
+def _run(run: loadgen.Run) -> Reply:
+    return {
+        "scenario": run.scenario,
+        "loadgen": run.summary,
+        "early_stopping": run.early_stopping,
+        "wall_s": run.wall_s,
+        "void": run.void,
+        "failures": len(run.failures),
+        "reasons": sorted(set(run.failures))[:5],
+        "images": [query.image for query in run.queries],
+        "inside_ms": [query.inside_ms for query in run.queries],
+        "stages_ms": [dict(query.answer.stages_ms) for query in run.queries if query.answer.stages_ms],
+    }
+
+
+def main() -> None:
+    """Keeps the reply channel to itself: descriptor 1 becomes stderr for everybody else."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with replies:
+        serve(sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()

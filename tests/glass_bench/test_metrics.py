@@ -1,0 +1,102 @@
+"""Quality figures against numbers worked by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+from glass_bench.leakage import guess_by_group, size_class
+from glass_bench.metrics import auc, calibration_error, operating_point, quality, weighted_scores
+from sklearn import metrics
+
+FAKE = np.array([True, True, True, False, False])
+PROBABILITY = np.array([0.9, 0.8, 0.3, 0.6, 0.1])
+
+
+def test_the_table_worked_by_hand() -> None:
+    found = quality(FAKE, PROBABILITY, threshold=0.5, fpr_limit=0.0, resamples=50, seed=1)
+    assert (found.images, found.fake, found.real) == (5, 3, 2)
+    assert found.confusion == ((2, 1), (1, 1))
+    assert found.accuracy.value == pytest.approx(3 / 5)
+    assert found.auc is not None
+    assert found.auc.value == pytest.approx(5 / 6)  # of six pairs only (0.3, 0.6) is in the wrong order
+    # Fake: precision 2/3, recall 2/3; real: 1/2 and 1/2; weights 3/5 and 2/5.
+    assert found.precision.value == pytest.approx(0.6)
+    assert found.recall.value == pytest.approx(0.6)
+    assert found.f1.value == pytest.approx(0.6)
+    assert found.confidence_right == pytest.approx((0.9 + 0.8 + 0.9) / 3)
+    assert found.confidence_wrong == pytest.approx((0.7 + 0.6) / 2)
+
+
+def test_calibration_error_worked_by_hand() -> None:
+    # Confidences 0.9, 0.8, 0.7, 0.6, 0.9 of answers right, right, wrong, wrong, right, in 15 bins: 0.9 and 0.9 share
+    # one, the others stand alone: (2 * 0.1 + 0.2 + 0.7 + 0.6) / 5.
+    assert calibration_error(FAKE, PROBABILITY, PROBABILITY >= 0.5) == pytest.approx(1.7 / 5)
+
+
+def test_perfect_calibration_has_no_error() -> None:
+    fake = np.array([True] * 3 + [False])
+    assert calibration_error(fake, np.full(4, 0.75), np.full(4, True)) == pytest.approx(0)
+
+
+def test_calibration_error_is_the_textbook_loop() -> None:
+    generator = np.random.Generator(np.random.PCG64(1))
+    probability = generator.uniform(0, 1, 500)
+    fake = generator.uniform(0, 1, 500) < probability**2
+    called = probability >= 0.5
+    confidence, right = np.where(called, probability, 1 - probability), called == fake
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert calibration_error(fake, probability, called) == pytest.approx(expected)
+
+
+def test_the_figures_are_scikit_learns() -> None:
+    generator = np.random.Generator(np.random.PCG64(2))
+    fake = generator.uniform(size=200) < 0.4
+    probability = np.clip(0.25 * fake + generator.normal(0.4, 0.2, 200), 0, 1)
+    called = probability >= 0.5
+    found = quality(fake, probability, threshold=0.5, fpr_limit=0.1, resamples=0, seed=0)
+    assert found.accuracy.value == pytest.approx(metrics.accuracy_score(fake, called))
+    assert found.auc is not None
+    assert found.auc.value == pytest.approx(metrics.roc_auc_score(fake, probability))
+    assert found.f1.value == pytest.approx(metrics.f1_score(fake, called, average="weighted"))
+    precision, recall, _ = weighted_scores(fake, called)
+    assert precision == pytest.approx(metrics.precision_score(fake, called, average="weighted"))
+    assert recall == pytest.approx(metrics.recall_score(fake, called, average="weighted"))
+
+
+def test_the_operating_point_keeps_its_false_positives() -> None:
+    strict = operating_point(FAKE, PROBABILITY, 0.0)
+    # Above 0.6, the highest real one, lie 0.9 and 0.8: two of three fakes found, both real ones cleared.
+    assert (strict.threshold, strict.false_positive_rate) == (0.8, 0)
+    assert strict.true_positive_rate == pytest.approx(2 / 3)
+    assert strict.accuracy == pytest.approx(4 / 5)
+    half = operating_point(FAKE, PROBABILITY, 0.5)
+    assert (half.threshold, half.true_positive_rate) == (0.3, 1)
+
+
+def test_one_class_has_no_auc() -> None:
+    found = quality(np.array([True, True]), np.array([0.9, 0.2]), threshold=0.5, fpr_limit=0.1, resamples=5, seed=0)
+    assert (found.auc, found.operating_point) == (None, None)
+    assert np.isnan(auc(np.array([True]), np.array([0.5])))
+
+
+def test_intervals_hold_their_value_and_are_seeded() -> None:
+    first, second = (quality(FAKE, PROBABILITY, threshold=0.5, fpr_limit=0.1, resamples=200, seed=7) for _ in range(2))
+    assert first == second
+    assert first.accuracy.low <= first.accuracy.value <= first.accuracy.high
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(500, 500, "0-0.5 MP"), (1024, 1024, "1-2 MP"), (1000, 1000, "1-2 MP"), (8000, 6000, "over 32 MP")],
+)
+def test_size_classes(width: int, height: int, expected: str) -> None:
+    assert size_class(width, height) == expected
+
+
+def test_a_label_that_hides_in_a_group_leaks() -> None:
+    told = guess_by_group("image size", ["small", "small", "large", "large"], [True, True, False, False])
+    assert (told.accuracy, told.base_rate, told.leaks) == (1.0, 0.5, True)
+    untold = guess_by_group("image size", ["small", "small", "large", "large"], [True, False, True, False])
+    assert (untold.accuracy, untold.leaks) == (0.5, False)
