@@ -24,6 +24,8 @@ from glass_rt.progress import Stage, silent
 
 CROP_SIZE = 224
 PROBED_IMAGES = 3
+SLOW_MS = 1000.0  # a contender this slow is warmed up with one image alone
+LEAST_IMAGES, QUICK_IMAGES = 4, 2
 SERVER_QUERIES = 100  # fewer say nothing of a 99th percentile
 SERVER_PROBES = 6
 MEMORY_POINTS = 6
@@ -85,9 +87,13 @@ class _Benchmark:
     def opened(self) -> Iterator[None]:
         """All contenders' processes, started one after the other."""
         try:
+            checked: set[str] = set()
             for stand in self.stands:
+                contender = stand.place.contender
                 with self.stage(f"opening {stand.name}"):
-                    stand.open()
+                    stand.open(check=contender.kind != "engine" or contender.bundle not in checked)
+                if contender.kind == "engine":
+                    checked.add(contender.bundle)
                 self._complain(stand)
             yield
         finally:
@@ -103,8 +109,9 @@ class _Benchmark:
                 chosen = probes[:1] if stand.place.contender.sampling == "tiles" else probes
                 paths = [image.path for image in chosen]
                 try:
-                    stand.judge(paths[:1])
-                    rows = stand.judge(paths)
+                    first = stand.judge(paths[:1])
+                    slow = first[0]["total_ms"] > SLOW_MS
+                    rows = stand.judge(paths[:1] if slow else paths)
                 except ContenderFailed as error:
                     stand.fail(error)
                     self._complain(stand)
@@ -133,7 +140,7 @@ class _Benchmark:
         if "offline" not in self.options.scenarios:
             return
         with self.stage("Offline"):
-            for number in rounds(self.options.share_s("offline"), self.options.repeats, least=2):
+            for number in rounds(self.options.share_s("offline"), self.options.repeats):
                 for stand in self._turn(number):
                     if stand.place.contender.sampling != "tiles":
                         self._offline(stand, number)
@@ -210,12 +217,15 @@ class _Benchmark:
         counts = sorted(self.options.crop_counts)
         chosen = set(counts if len(counts) <= MEMORY_POINTS else counts[:: max(1, len(counts) // (MEMORY_POINTS - 1))])
         image = self.images[len(self.images) // 2]
+        deadline = perf_counter() + 1.5 * self.options.share_s("crops")
         for stand in self.stands:
             if self.options.quick or stand.status != "measured" or not stand.crop_sweep:
                 continue
             with self.stage(f"memory over crops of {stand.name}"):
                 stand.crop_sweep = [
-                    SweepPoint(p.x, p.ms, self._fresh_peak(stand.place, image, int(p.x)) if p.x in chosen else None)
+                    SweepPoint(
+                        p.x, p.ms, self._fresh_peak(stand.place, image, int(p.x), deadline) if p.x in chosen else None
+                    )
                     for p in stand.crop_sweep
                 ]
 
@@ -223,7 +233,11 @@ class _Benchmark:
         """Offline with other batches and numbers of workers: opened and measured one after the other."""
         measured = {stand.name for stand in self.stands if stand.status == "measured"}
         places = [place for place in self._variants if place.variant_of in measured]
+        start, share_s = perf_counter(), self.options.share_s("variants")
         for place in places:
+            if perf_counter() - start > 2 * share_s:
+                self.skipped.append(f"{place.contender.name}: left out to keep the time; --budget takes more")
+                continue
             stand = Stand(place)
             with self.stage(f"Offline, {place.contender.name}"):
                 stand.open(check=False)
@@ -281,7 +295,8 @@ class _Benchmark:
         per_image_s = sum(stand.probe_ms for stand in plain) / 1e3
         budget_s = self.options.share_s("single")
         repeats = min(self.options.repeats, PLANNED_REPEATS)
-        count = images_that_fit(0.8 * budget_s, repeats, per_image_s, len(self.found))
+        least = QUICK_IMAGES if self.options.quick else LEAST_IMAGES
+        count = images_that_fit(0.8 * budget_s, repeats, per_image_s, len(self.found), least=least)
         self.images = thin(self.found, count)
         if count < len(self.found):
             self.skipped.append(
@@ -335,7 +350,9 @@ class _Benchmark:
             return
         stand.server = ServerEntry(bound_ms, options.percentile, SERVER_QUERIES, found.rate, tuple(entries))
 
-    def _fresh_peak(self, place: Place, image: BenchImage, crops: int) -> float | None:
+    def _fresh_peak(self, place: Place, image: BenchImage, crops: int, deadline: float) -> float | None:
+        if perf_counter() > deadline:
+            return None
         stand = Stand(place)
         stand.open(check=False)
         try:

@@ -62,7 +62,11 @@ class NoopBackend:
 
 
 class EngineSystem:
-    """A bundle opened as `Detector.open` does it, with a clock around each engine. See `System`."""
+    """A bundle opened as `Detector.open` does it. See `System`.
+
+    Single images go through engines with a clock around them, many through the engines as they are: a clock would hide
+    what a backend can do beyond `run`.
+    """
 
     def __init__(self, contender: Contender) -> None:
         bundle = Bundle.open(contender.bundle)
@@ -74,9 +78,9 @@ class EngineSystem:
         )
         batch = contender.batch or min(manifest.engine.max_batch, DEFAULT_BATCH)
         self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
-        self._detector = Detector(
-            bundle, Judge(self._engines, Head.for_model(manifest.model, bundle.head()), batch), batch
-        )
+        self._plain_engines, head = engines, Head.for_model(manifest.model, bundle.head())
+        self._detector = Detector(bundle, Judge(self._engines, head, batch), batch)
+        self._plain = Detector(bundle, Judge(engines, head, batch), batch)
         self._options = DetectOptions(crops=contender.crops, sampling=contender.sampling)
         self._noop = noop
         self.description = Description(
@@ -104,7 +108,7 @@ class EngineSystem:
 
     def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
         """Images in order, their crops sharing batches."""
-        for result in self._detector.detect_many(paths, self._options):
+        for result in self._plain.detect_many(paths, self._options):
             if isinstance(result, Failure):
                 yield Answer(None, error=f"{result.error.kind}: {result.error}")
             else:
@@ -115,7 +119,7 @@ class EngineSystem:
         if self._noop:
             return None
         try:
-            verify_parity(self._detector.bundle, self._engines)
+            verify_parity(self._plain.bundle, self._plain_engines)
         except ParityError as error:
             return str(error)
         return None
