@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from glass_rt.folder import link_or_copy, sha256_of
+from glass_rt.folder import MANIFEST, link_or_copy, read_manifest, sha256_of
+from glass_rt.manifest import portable_from_json
 
 CACHE_VARIABLE = "GLASS_RT_CACHE"
 
@@ -24,8 +25,17 @@ def default_cache() -> Path:
 
 def build_key(graph: Path, circumstances: Mapping[str, object]) -> str:
     """SHA-256 of the graph's bytes, weights included, and of everything else that a build depends on."""
-    text = json.dumps({"graph": sha256_of(graph), **circumstances}, sort_keys=True)
+    text = json.dumps({"graph": _digest(graph), **circumstances}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(graph: Path) -> str:
+    """SHA-256 of a graph: from the manifest beside it, against which it was checked when it was opened, or computed."""
+    if (graph.parent / MANIFEST).is_file():
+        entry = portable_from_json(read_manifest(graph.parent)).files.get(graph.name)
+        if entry is not None:
+            return entry.sha256
+    return sha256_of(graph)
 
 
 def take(cache: Path, key: str, engine: Path) -> bool:

@@ -59,14 +59,17 @@ class FusableAttention(nn.Module):
         self.attention_weights = AttentionWeights()
         self.out_proj = attention.out_proj
         self.heads = attention.num_heads
+        self.scales_query = False
 
     def forward(self, tokens: Tensor, _key: Tensor, _value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:
         batch, length, dim = tokens.shape
         joined = self.in_proj(tokens)
         split = joined.reshape(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = split[0], split[1], split[2]  # (N, heads, T, D / heads)
-        # Scaled before the product, where TensorRT wants it and where half cannot overflow; 1/8 here, so it is exact.
-        scores = (query * (dim // self.heads) ** -0.5) @ key.transpose(-2, -1)
+        scale = (dim // self.heads) ** -0.5
+        # In half before the product, where TensorRT wants it and where it cannot overflow; 1/8 here, so it is exact.
+        # In float32 after it: ONNX Runtime 1.31 computes nonsense from the other form once it has optimised it twice.
+        scores = (query * scale) @ key.transpose(-2, -1) if self.scales_query else query @ key.transpose(-2, -1) * scale
         mixed = self.attention_weights(scores) @ value
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, dim)), None
 

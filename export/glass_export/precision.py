@@ -21,7 +21,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vision_transformer import EncoderBlock
 
 from glass_export.folding import fold_batch_norms
-from glass_export.graphs import AttentionWeights, GlobalAverage, PixelsToEmbedding
+from glass_export.graphs import AttentionWeights, FusableAttention, GlobalAverage, PixelsToEmbedding
 from glass_export.model import copy_sharing_weights
 
 HALF_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -137,6 +137,8 @@ def _narrowed_unit(module: nn.Module, dtype: torch.dtype, wide: bool, stream: to
     own = _with_own_tensors(module, dtype)
     islands = (*ISLANDS, *NO_BFLOAT16) if dtype == torch.bfloat16 else ISLANDS
     for name, layer in list(own.named_modules()):
+        if isinstance(layer, FusableAttention):
+            layer.scales_query = True
         if name and isinstance(layer, islands):
             own.set_submodule(name, Island(layer, dtype))
     return Unit(own, stream)
