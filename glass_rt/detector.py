@@ -62,7 +62,7 @@ class Detector:
                 f"batch: got {batch}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
             )
         head = Head.for_model(bundle.manifest.model, bundle.head())
-        chosen = batch or (most if bundle.manifest.engine.requirements else min(most, DEFAULT_BATCH))
+        chosen = batch or default_batch(bundle.manifest)
         return cls(bundle, Judge(open_engines(bundle, device=device, threads=threads), head, chosen), chosen)
 
     @property
@@ -123,5 +123,11 @@ def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | No
     return engines
 
 
-# Larger batches only cost memory on a CPU: its caches are full long before. GPUs get all that their bundle allows.
-DEFAULT_BATCH = 16
+def default_batch(manifest: BundleManifest) -> int:
+    """Most views in one run of an engine where nobody says.
+
+    Larger batches than 16 only cost memory on a CPU: its caches are full long before. GPUs get all that their bundle
+    allows.
+    """
+    most = manifest.engine.max_batch
+    return most if manifest.engine.requirements else min(most, 16)

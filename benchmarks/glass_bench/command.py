@@ -201,7 +201,7 @@ def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> i
 @click.option(
     "--epochs", type=click.IntRange(1), default=8, show_default=True, help="Of GLASS; resize-only gets twice as many."
 )
-@click.option("--backend", default="auto", show_default=True, help="Of the engines, as for build.")
+@click.option("--backend", default="onnxruntime", show_default=True, help="Of the engines, as for build.")
 @quiet_option
 def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: int, backend: str, quiet: bool) -> int:
     """Show, from a seed, that evidence at native resolution is lost to a model that sees only the resized image.

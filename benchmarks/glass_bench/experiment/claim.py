@@ -43,7 +43,7 @@ class ClaimOptions:
     scenes: int = 100
     test_scenes: int = 80
     epochs: int = 8
-    backend: str = "auto"
+    backend: str = "onnxruntime"
 
     @property
     def validation_scenes(self) -> int:

@@ -14,7 +14,7 @@ from glass_rt.aggregator import Head
 from glass_rt.backends import Backend, TensorSpec
 from glass_rt.backends.base import Array
 from glass_rt.bundle import Bundle
-from glass_rt.detector import DEFAULT_BATCH, Detector, open_engines
+from glass_rt.detector import Detector, default_batch, open_engines
 from glass_rt.errors import ParityError
 from glass_rt.judge import INPUT, OUTPUT, Judge
 from glass_rt.manifest import Model
@@ -76,7 +76,7 @@ class EngineSystem:
             if noop
             else open_engines(bundle, threads=contender.threads)
         )
-        batch = contender.batch or min(manifest.engine.max_batch, DEFAULT_BATCH)
+        batch = contender.batch or default_batch(manifest)
         self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
         self._plain_engines, head = engines, Head.for_model(manifest.model, bundle.head())
         self._detector = Detector(bundle, Judge(self._engines, head, batch), batch)
