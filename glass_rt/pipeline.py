@@ -72,7 +72,7 @@ class Pipeline:
                 for future in pending:
                     future.cancel()
                 packer.close()
-        judging.join()
+                judging.join()  # the pack at work is finished: nobody closes an engine under it
 
     def _packer(self) -> Packer:
         """Packs with room for a few runs of the engine."""
