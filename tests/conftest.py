@@ -11,9 +11,9 @@ import pytest
 from glass_bench.sample import landscape
 from glass_engines.build import BuildOptions, build_bundle
 from glass_export.portable import ExportOptions, export_portable
-from support import Bundles, Cli, Portables, write_picture
 
 from glass_rt.bundle import Bundle, PortableModel
+from tests.support import Bundles, Cli, Portables, write_picture
 
 IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"
 

@@ -6,10 +6,10 @@ import pytest
 from glass_export.backbones import find_backbone
 from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module
 from glass_export.untrained import fill_untrained
-from reference_pipeline import judge_glass, judge_resize
-from support import Bundles
 
 from glass_rt import DetectOptions, Detector
+from tests.reference_pipeline import judge_glass, judge_resize
+from tests.support import Bundles
 
 SEED = 606
 REAL = (  # a landscape and a progressive portrait photograph, a small one, a PNG of a generator

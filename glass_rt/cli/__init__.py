@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from importlib.metadata import EntryPoint, entry_points
+from types import FrameType
 
 import click
 
@@ -73,6 +75,7 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line and turns errors into exit codes: 1 failed, 2 wrong usage, 130 interrupted."""
+    interrupted = _note_interrupts()
     try:
         code = cli.main(prog_name="glass-rt", standalone_mode=False)
     except UsageError as error:
@@ -90,7 +93,22 @@ def main() -> None:
         code = 128 + signal.SIGPIPE
     except OSError as error:
         code = _complain(error, EXIT_FAILED)
+    if interrupted.is_set() and code != EXIT_INTERRUPTED:
+        code = EXIT_INTERRUPTED  # some libraries turn KeyboardInterrupt into errors of their own
     sys.exit(code)
+
+
+def _note_interrupts() -> threading.Event:
+    """Lets Ctrl-C raise KeyboardInterrupt as always, and remembers that it came."""
+    came = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, note)
+    return came
 
 
 def _complain(error: Exception, code: int) -> int:

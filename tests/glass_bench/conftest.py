@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench_zoo import write_bundle, write_labelled_pictures
 from glass_bench.systems import Description
+
+from tests.bench_zoo import write_bundle, write_labelled_pictures
 
 FAULTS = ("slow", "wrong", "failing")
 

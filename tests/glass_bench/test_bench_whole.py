@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from glass_bench.figures import crop_fit, overhead_percent
 from glass_bench.record import Record, read_record
-from support import Cli
+
+from tests.support import Cli
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 from glass_bench.command import shown_command
-from support import Cli
+
+from tests.support import Cli
 
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "matplotlib", "mlperf_loadgen", "PIL")
 

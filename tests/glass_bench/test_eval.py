@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_zoo import write_bundle, write_labelled_pictures, write_picture
-from support import Cli
+
+from tests.bench_zoo import write_bundle, write_labelled_pictures, write_picture
+from tests.support import Cli
 
 
 def evaluation(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from glass_bench.experiment.claim import ClaimOptions, run_claim
 from glass_bench.experiment.scenes import SceneSpec, render, scene_specs, uneven_gain
 from glass_bench.systems import open_system
 from safetensors.numpy import load_file, save_file
-from support import Cli
 
 from glass_rt.aggregator import Head
 from glass_rt.bundle import HEAD, REFERENCE, Bundle
@@ -21,6 +20,7 @@ from glass_rt.folder import read_manifest, write_manifest
 from glass_rt.image.decode import decode
 from glass_rt.image.views import baseline_view, global_view
 from glass_rt.manifest import bundle_from_json
+from tests.support import Cli
 
 SPEC = SceneSpec(seed=7, width=1280, height=960, unevenness=0.04)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_zoo import write_picture
 from glass_bench.figures import cost_ratio
 from glass_bench.record import read_record
-from support import Cli
+
+from tests.bench_zoo import write_picture
+from tests.support import Cli
 
 PARTS = ("--no-pytorch", "--no-tiles", "--scenarios", "single,offline", "--sweeps", "", "--budget", 4, "--repeats", 2)
 

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
 from onnx import numpy_helper
-from support import Bundles, Portables
 
 from glass_rt.bundle import Bundle, PortableModel
 from glass_rt.errors import BundleExists, BundleInvalid, ParityError, UsageError
 from glass_rt.folder import write_manifest
+from tests.support import Bundles, Portables
 
 Damage = Callable[[onnx.ModelProto], None]
 ORT = BuildOptions(backend="onnxruntime")
@@ -171,7 +171,7 @@ def test_force_replaces_and_its_lack_does_not(bundles: Bundles, tmp_path: Path) 
     ("options", "says"),
     [
         ({"backend": "caffe"}, "backend: got 'caffe'"),
-        ({"backend": "onnxruntime", "precision": "fp16"}, "built in fp32, not in fp16"),
+        ({"backend": "onnxruntime", "precision": "fp16"}, "built in fp32, int8, not in fp16"),
         ({"precision": "fp8"}, "expected one of fp32"),
         ({"max_batch": 0}, "at least one"),
     ],

@@ -11,15 +11,15 @@ import torch
 from glass_export.backbones import find_backbone
 from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
 from glass_export.model import build_model, checkpoint_module
-from golden.golden_tensor import golden_tensor
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from support import GOLDEN, Bundles
 
 from glass_rt.aggregator import Head
 from glass_rt.bundle import Bundle
 from glass_rt.detector import open_engines
 from glass_rt.judge import embed
+from tests.golden.golden_tensor import golden_tensor
+from tests.support import GOLDEN, Bundles
 
 OUTPUTS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "model_outputs.json").read_text())
 NAMES = {"vit_b16": "vit", "resnet50": "resnet", "convnext_tiny": "convnext"}

@@ -12,11 +12,11 @@ from glass_export.backbones import find_backbone
 from glass_export.model import Glass, build_model, checkpoint_module, normalise
 from glass_export.portable import ExportOptions, export_portable, prepare_export
 from glass_export.untrained import fill_untrained, untrained_tensor
-from golden.golden_tensor import golden_tensor
-from support import Portables
 
 from glass_rt.bundle import PortableModel
 from glass_rt.errors import BundleExists, CheckpointError, UsageError
+from tests.golden.golden_tensor import golden_tensor
+from tests.support import Portables
 
 BIG = ("vit_b16", "resnet50", "convnext_tiny")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Bundles
 
 from glass_rt.bundle import Bundle, PortableModel, find_bundle
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound, GlassError, UsageError
 from glass_rt.folder import MANIFEST, staged
+from tests.support import Bundles
 
 
 @pytest.fixture

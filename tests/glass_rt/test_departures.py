@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import Bundles
 
 from glass_rt import DetectOptions, Detector, Verdict
 from glass_rt.budget import ByteBudget
 from glass_rt.image.decode import ImageSource
 from glass_rt.judge import jackknife_error
+from tests.support import Bundles
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from glass_bench.sample import landscape
-from support import Bundles
 
 from glass_rt import DetectOptions, Detector, Failure, Verdict
 from glass_rt.errors import ImageError, ImageFormatError, ImageNotReadable, UsageError
 from glass_rt.image.decode import ImageSource, load
 from glass_rt.image.sampling import default_seed
+from tests.support import Bundles
 
 
 @pytest.fixture

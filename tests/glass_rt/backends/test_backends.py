@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
 from glass_engines.compilers import choose_backend
-from support import Bundles, Portables
 
 from glass_rt import Detector
 from glass_rt.backends import Backend, open_backend
@@ -15,6 +14,7 @@ from glass_rt.detector import open_engines
 from glass_rt.environment import installed
 from glass_rt.errors import BackendError, ParityError, UsageError
 from glass_rt.parity import TOLERANCES
+from tests.support import Bundles, Portables
 
 CASES = (
     ("onnxruntime", "fp32"),

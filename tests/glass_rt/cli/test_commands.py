@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support import Bundles, Cli
 
 from glass_rt.bundle import Bundle
+from tests.support import Bundles, Cli
 
 COMMANDS = ("build", "export", "infer", "inspect", "verify", "doctor")
 
@@ -64,7 +64,7 @@ def test_build_infer_inspect_and_verify_from_an_empty_folder(
     manifest = json.loads(built.stdout)
     assert manifest["model"]["trained_crops"] == 3
     assert manifest["parity"]["status"] == "passed"
-    assert "tracing the global engine ..." in built.stderr
+    assert "tracing the global engine (fp32) ..." in built.stderr
     judged = cli("infer", pictures[0], "--json", cwd=tmp_path)
     assert len(json.loads(judged.stdout)["crops"]) == 3
     shown = json.loads(cli("inspect", "--json", cwd=tmp_path).stdout)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import Bundles
+
+from tests.support import Bundles
 
 GIGABYTE = 1 << 30
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import cv2
 import pytest
-from support import Bundles, Cli
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.bundle import Bundle
+from tests.support import Bundles, Cli
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support import Bundles, Cli
+
+from tests.support import Bundles, Cli
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import numpy as np
 import PIL.Image
 import pytest
 from glass_bench.sample import landscape
-from support import GOLDEN
 
 from glass_rt.errors import ImageCorrupt, ImageError, ImageFormatError, ImageNotReadable, ImageTooLarge
 from glass_rt.image.decode import decode, from_array, load
 from glass_rt.image.header import read_header
+from tests.support import GOLDEN
 
 VIEWS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "global_views.json").read_text())
 PICTURE = PIL.Image.fromarray(landscape(96, 64, seed=1))

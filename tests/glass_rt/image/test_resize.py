@@ -10,11 +10,11 @@ import pytest
 import torch
 from glass_bench.sample import landscape
 from numpy.typing import NDArray
-from support import GOLDEN
 
 from glass_rt.image.decode import load
 from glass_rt.image.resize import resize_antialiased, resize_pillow
 from glass_rt.image.views import baseline_view, global_view
+from tests.support import GOLDEN
 
 NAMES = tuple(json.loads((GOLDEN / "global_views.json").read_text()))
 SIZES = (  # height, width

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import GOLDEN
 
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import Box, default_seed, stratified, tiles
+from tests.support import GOLDEN
 
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "crop_boxes.json").read_text())
 
