@@ -78,23 +78,16 @@ def main() -> None:
     interrupted = _note_interrupts()
     try:
         code = cli.main(prog_name="glass-rt", standalone_mode=False)
-    except UsageError as error:
-        code = _complain(error, EXIT_USAGE)
-    except GlassError as error:
-        code = _complain(error, EXIT_FAILED)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
-    except OSError as error:
-        code = _complain(error, EXIT_FAILED)
-    if interrupted.is_set() and code != EXIT_INTERRUPTED:
-        code = EXIT_INTERRUPTED  # some libraries turn KeyboardInterrupt into errors of their own
+    except (GlassError, OSError, click.ClickException) as error:
+        # Some libraries turn KeyboardInterrupt into errors of their own, ImportError among them.
+        code = EXIT_INTERRUPTED if interrupted.is_set() else _complain(error)
+    if code == EXIT_INTERRUPTED:
+        click.echo("interrupted", err=True)
     sys.exit(code)
 
 
@@ -111,6 +104,10 @@ def _note_interrupts() -> threading.Event:
     return came
 
 
-def _complain(error: Exception, code: int) -> int:
+def _complain(error: Exception) -> int:
+    """Says what went wrong, in one place for all commands; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
     click.echo(f"error: {error}", err=True)
-    return code
+    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED

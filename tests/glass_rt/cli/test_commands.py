@@ -143,7 +143,7 @@ def test_ctrl_c_during_a_build_leaves_the_previous_bundle(built: Path, bundles: 
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in errors
+    assert "interrupted" in errors, errors
     assert "Traceback" not in errors
     assert [path.name for path in (built / "out").iterdir()] == ["bundle"]
     assert Bundle.open(built / "out" / "bundle", every_file=True).sha256 == before
