@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-try:  # the same pixels as OpenCV's, in half the time
+try:  # the same pixels as OpenCV's, in less time
     import simplejpeg
 except ImportError:
     simplejpeg = None
