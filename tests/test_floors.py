@@ -17,7 +17,7 @@ FLOORS = (
     {"manifest", "backends"},
     {"folder", "aggregator", "options"},
     {"bundle", "verdict", "pack"},
-    {"judge", "overlay", "sources", "fitness"},
+    {"judge", "overlay", "sources", "fitness", "protocol"},
     {"parity", "subject"},
     {"pipeline", "settlement"},
     {"detector"},
