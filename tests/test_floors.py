@@ -21,6 +21,7 @@ FLOORS = (
     {"parity", "subject"},
     {"pipeline", "settlement"},
     {"detector"},
+    {"serve"},
     {"cli"},
 )
 STAGES = {
