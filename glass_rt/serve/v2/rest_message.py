@@ -119,7 +119,7 @@ def _loads(text: bytes) -> Any:
             "the JSON is not UTF-8; where binary data follow it, Inference-Header-Content-Length says its length"
         ) from None
     except ValueError as error:
-        raise UsageError(f"the request is not JSON: {str(error):.120}") from None
+        raise UsageError(f"the request is not JSON: {error!s:.120}") from None
     except RecursionError:
         raise UsageError("the request is not JSON that is read here: it is nested too deeply") from None
 

@@ -65,7 +65,8 @@ def check_shape(shape: Sequence[Any], name: str) -> None:
     good = all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < MAX_SIZE for size in shape)
     if not good or not 1 <= len(shape) <= MAX_DIMENSIONS:
         raise UsageError(
-            f"input {shown(name)}: shape is {shown(list(shape[:8]))}; expected 1 to {MAX_DIMENSIONS} sizes, each 0..2^31-1"
+            f"input {shown(name)}: shape is {shown(list(shape[:8]))}; expected 1 to {MAX_DIMENSIONS} sizes, each "
+            "0..2^31-1"
         )
 
 
