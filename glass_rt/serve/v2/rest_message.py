@@ -7,14 +7,14 @@ extension.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
-from glass_rt.protocol import OUTPUTS
+from glass_rt.serve.v2.request import InferRequest, RequestedOutput, checked_id, requested
 from glass_rt.serve.v2.tensors import (
     DATATYPES,
     TensorHead,
@@ -26,26 +26,6 @@ from glass_rt.serve.v2.tensors import (
 )
 
 MAX_JSON_VALUES = 1 << 21  # in one request; Python's lists of them take up to 60 times their text
-MAX_ID = 1024
-OUTPUT_NAMES = tuple(tensor.name for tensor in OUTPUTS)
-
-
-@dataclass(frozen=True)
-class RequestedOutput:
-    """An output that the answer shall have, as bytes behind the JSON or as values in it."""
-
-    name: str
-    binary: bool
-
-
-@dataclass(frozen=True, eq=False)
-class InferRequest:
-    """A checked request. `tensors` by input name, `outputs` in the order to answer in."""
-
-    id: str | None
-    parameters: Mapping[str, Any]
-    tensors: Mapping[str, NDArray[Any]]
-    outputs: tuple[RequestedOutput, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +42,7 @@ def parse_request(body: bytes, json_bytes: str | None = None) -> InferRequest:
     message = _object(_loads(body[:length]), "the request")
     parameters = _object(message.get("parameters", {}), "parameters")
     return InferRequest(
-        _id(message),
+        checked_id(message.get("id")),
         parameters,
         _tensors(_list(message.get("inputs"), "inputs"), memoryview(body)[length:]),
         _outputs(message.get("outputs"), parameters),
@@ -88,16 +68,6 @@ def encode_answer(model: str, version: str, request: InferRequest, tensors: Mapp
     identity = {} if request.id is None else {"id": request.id}
     text = json.dumps({"model_name": model, "model_version": version, **identity, "outputs": described}).encode()
     return InferAnswer(b"".join([text, *blobs]), len(text) if blobs else None)
-
-
-def requested(names: Sequence[str], binary: bool) -> tuple[RequestedOutput, ...]:
-    """The outputs of those names, or all where there are none. Raises UsageError."""
-    for name in names:
-        if name not in OUTPUT_NAMES:
-            raise UsageError(f"output {shown(name)} is not known; expected {', '.join(OUTPUT_NAMES)}")
-    if len(set(names)) != len(names):
-        raise UsageError("an output is requested twice")
-    return tuple(RequestedOutput(name, binary) for name in names or OUTPUT_NAMES)
 
 
 def _json_length(text: str, body: int) -> int:
@@ -126,13 +96,6 @@ def _loads(text: bytes) -> Any:
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
-
-
-def _id(message: Mapping[str, Any]) -> str | None:
-    found = message.get("id")
-    if found is not None and not (isinstance(found, str) and len(found) <= MAX_ID):
-        raise UsageError(f"id is {shown(found)}; expected a string of at most {MAX_ID} characters")
-    return found
 
 
 def _tensors(inputs: list[Any], blob: memoryview) -> dict[str, NDArray[Any]]:

@@ -73,7 +73,7 @@ def check_shape(shape: Sequence[Any], name: str) -> None:
 def tensor_from_binary(head: TensorHead, data: memoryview) -> NDArray[Any]:
     """A tensor from its bytes: BYTES as an array of objects (bytes), UINT8 as an array over `data`, not copied."""
     if head.datatype == "BYTES":
-        return _objects(head, _split(head, data))
+        return objects(head, _split(head, data))
     if len(data) != head.elements:
         raise UsageError(
             f"input {shown(head.name)}: {len(data)} bytes for the shape {list(head.shape)}, which takes {head.elements}"
@@ -85,7 +85,7 @@ def tensor_from_json(head: TensorHead, data: Any) -> NDArray[Any]:
     """A tensor from JSON: base64 strings for BYTES, integers 0..255 for UINT8, nested as the shape or flat."""
     flat = _flat(head, data)
     if head.datatype == "BYTES":
-        return _objects(head, [_decoded(head, element) for element in flat])
+        return objects(head, [_decoded(head, element) for element in flat])
     if not set(map(type, flat)) <= {int}:
         raise UsageError(f"input {shown(head.name)}: UINT8 data are integers 0..255")
     try:
@@ -106,6 +106,22 @@ def json_from_tensor(tensor: NDArray[Any]) -> list[Any]:
     if tensor.dtype == np.object_:
         return [element.decode() for element in tensor.ravel()]
     return list(tensor.ravel().tolist())
+
+
+def objects(head: TensorHead, elements: list[bytes]) -> NDArray[np.object_]:
+    """A BYTES tensor of elements that are as many as its shape asks for."""
+    tensor = np.empty(len(elements), np.object_)
+    tensor[:] = elements
+    return tensor.reshape(head.shape)
+
+
+def check_elements(head: TensorHead, count: int) -> None:
+    """Raises UsageError unless `count` elements fill the shape."""
+    if count != head.elements:
+        raise UsageError(
+            f"input {shown(head.name)}: {count} elements of data for the shape {list(head.shape)}, which takes "
+            f"{head.elements}"
+        )
 
 
 def _split(head: TensorHead, data: memoryview) -> list[bytes]:
@@ -138,11 +154,7 @@ def _flat(head: TensorHead, data: Any) -> list[Any]:
         raise UsageError(f"input {shown(head.name)}: data is {shown(data)}; expected a list")
     nested = len(head.shape) > 1 and any(isinstance(element, list) for element in data[:1])
     flat = _unnested(head, data, head.shape) if nested else data
-    if len(flat) != head.elements:
-        raise UsageError(
-            f"input {shown(head.name)}: {len(flat)} elements of data for the shape {list(head.shape)}, which takes "
-            f"{head.elements}"
-        )
+    check_elements(head, len(flat))
     return flat
 
 
@@ -163,9 +175,3 @@ def _decoded(head: TensorHead, element: Any) -> bytes:
         raise UsageError(
             f"input {shown(head.name)}: BYTES data in JSON are base64 (RFC 4648); {shown(element)} is not"
         ) from None
-
-
-def _objects(head: TensorHead, elements: list[bytes]) -> NDArray[np.object_]:
-    tensor = np.empty(len(elements), np.object_)
-    tensor[:] = elements
-    return tensor.reshape(head.shape)

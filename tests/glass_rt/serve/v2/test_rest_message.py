@@ -10,10 +10,9 @@ import pytest
 
 from glass_rt.errors import UsageError
 from glass_rt.protocol import OUTPUTS
+from glass_rt.serve.v2.request import InferRequest, RequestedOutput
 from glass_rt.serve.v2.rest_message import (
     MAX_JSON_VALUES,
-    InferRequest,
-    RequestedOutput,
     encode_answer,
     parse_request,
 )
