@@ -15,7 +15,7 @@ from glass_rt.image.decode import ImageSource
 from glass_rt.judge import Judge
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import Pipeline, judge_one
+from glass_rt.pipeline import PackObserver, Pipeline, judge_one
 from glass_rt.settlement import settle_parity
 from glass_rt.verdict import Failure, Verdict
 
@@ -87,12 +87,13 @@ class Detector:
         with self.pipeline(options.workers) as pipeline:
             yield from pipeline.run(sources, options)
 
-    def pipeline(self, workers: int | None = None) -> Pipeline:
+    def pipeline(self, workers: int | None = None, observe: PackObserver | None = None) -> Pipeline:
         """Threads of this detector for whoever has images coming in, such as a server; to be closed before it.
 
-        `workers`: threads that decode (None: one per core, at most 8).
+        `workers`: threads that decode (None: one per core, at most 8). `observe` is told of every batch that was
+        judged, its images, crops and seconds, on the thread that judges.
         """
-        return Pipeline(self.bundle, self._judge, self._batch, workers)
+        return Pipeline(self.bundle, self._judge, self._batch, workers, observe)
 
     def close(self) -> None:
         """Closes the engines."""

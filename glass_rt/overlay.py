@@ -49,16 +49,26 @@ def draw_overlay(pixels: Pixels, verdict: Verdict) -> Pixels:
 
 def write_overlay(path: Path, picture: Pixels) -> None:
     """Writes the picture as JPEG or PNG, by the name's suffix; raises GlassError where that fails."""
-    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    if not done:
-        raise GlassError(f"{path}: the evidence picture cannot be encoded")
+    encoded = _encoded(picture, path.suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        path.write_bytes(encoded)
     except OSError as error:
         with suppress(OSError):
             path.unlink()
         raise GlassError(f"{path}: the evidence picture cannot be written: {error.strerror}") from error
+
+
+def jpeg_bytes(picture: Pixels) -> bytes:
+    """The picture as a JPEG; raises GlassError where it cannot be encoded."""
+    return _encoded(picture, ".jpg")
+
+
+def _encoded(picture: Pixels, suffix: str) -> bytes:
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    if not done:
+        raise GlassError(f"the evidence picture cannot be encoded as {suffix}")
+    return encoded.tobytes()
 
 
 def _turn(pixels: Pixels, verdict: Verdict) -> tuple[Pixels, tuple[CropEvidence, ...]]:

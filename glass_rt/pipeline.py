@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from types import TracebackType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from glass_rt.verdict import Failure, Verdict
 
 RUNS_PER_PACK = 4  # a pack holds this many runs of the local engine, so that few of them are partly filled
 MAX_WORKERS = 8
+PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, seconds
 DECODED_BYTES = 1 << 30  # held by all decoding threads together
 
 
@@ -36,10 +38,18 @@ class Pipeline:
     many images are under way, as `run` does.
     """
 
-    def __init__(self, bundle: Bundle, judge: Judge, batch: int, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        judge: Judge,
+        batch: int,
+        workers: int | None = None,
+        observe: PackObserver | None = None,
+    ) -> None:
         self._bundle = bundle
         self._judge = judge
         self._batch = batch
+        self._observe = observe
         self.workers = workers or min(usable_cores(), MAX_WORKERS)
         self._budget = ByteBudget(DECODED_BYTES)
         self._packer = packer_for(bundle.manifest.model, batch)
@@ -54,8 +64,11 @@ class Pipeline:
         future run on the thread that judges, and should be short.
         """
         result: Future[Verdict] = Future()
-        decoding = self._decoding.submit(self._prepare, source, options, result)
+        wanted = [source]
+        decoding = self._decoding.submit(self._prepare, wanted, options, result)
         decoding.add_done_callback(lambda task: task.cancelled() and result.cancel())
+        # An image given up waits its turn in the pool's queue all the same, but without its bytes.
+        result.add_done_callback(lambda future: wanted.clear() if future.cancelled() else None)
         return result
 
     def run(self, sources: Iterable[ImageSource | Failure], options: DetectOptions) -> Iterator[Verdict | Failure]:
@@ -96,8 +109,10 @@ class Pipeline:
     def _images_per_pack(self) -> int:
         return max(1, RUNS_PER_PACK * self._batch // max(1, self._bundle.manifest.model.trained_crops))
 
-    def _prepare(self, source: ImageSource, options: DetectOptions, result: Future[Verdict]) -> None:
-        if result.cancelled():
+    def _prepare(self, wanted: list[ImageSource], options: DetectOptions, result: Future[Verdict]) -> None:
+        try:
+            source = wanted.pop()
+        except IndexError:  # given up meanwhile
             return
         try:
             subject = self._place(source, options)
@@ -129,12 +144,15 @@ class Pipeline:
 
     def _judge_packs(self) -> None:
         while (pack := self._packer.take()) is not None:
+            start = perf_counter()
             try:
                 judgements = self._judge.judge(pack)
             except BaseException as error:  # reaches whoever waits for the image
                 for slot in pack.slots:
                     slot.judgement.set_exception(error)
                 continue
+            if self._observe is not None:
+                self._observe(len(pack.slots), pack.num_crops, perf_counter() - start)
             for slot, judgement in zip(pack.slots, judgements, strict=True):
                 slot.judgement.set_result(judgement)
 

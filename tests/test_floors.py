@@ -10,7 +10,7 @@ import pytest
 import glass_rt
 
 ROOT = Path(__file__).parent.parent
-# A module may import from lower floors; within a package (`image`, `backends`, `cli`) siblings may see each other.
+# A module may import from lower floors; within a package (`image`, `backends`, `serve`, `cli`) siblings may see each other.
 FLOORS = (
     {"errors", "version", "progress", "environment", "budget", "gpu_advice", "precision_report"},
     {"image", "records", "requirements"},

@@ -1,0 +1,23 @@
+"""Evidence pictures for those who ask for them: the image is decoded once more, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from concurrent.futures import ThreadPoolExecutor
+
+from glass_rt.image.decode import load
+from glass_rt.overlay import draw_overlay, jpeg_bytes
+from glass_rt.verdict import Verdict
+
+_DRAWING = ThreadPoolExecutor(1, thread_name_prefix="glass-rt evidence")
+
+
+async def evidence_jpeg(data: bytes, verdict: Verdict, max_pixels: int) -> str:
+    """The evidence picture of an image that was judged: a JPEG in base64."""
+    return await asyncio.get_running_loop().run_in_executor(_DRAWING, _draw, data, verdict, max_pixels)
+
+
+def _draw(data: bytes, verdict: Verdict, max_pixels: int) -> str:
+    picture = draw_overlay(load(data, max_pixels=max_pixels).pixels, verdict)
+    return base64.b64encode(jpeg_bytes(picture)).decode("ascii")

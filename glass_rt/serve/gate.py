@@ -1,0 +1,96 @@
+"""ASGI middleware: who may come in, how large and how slow a body may be, and when nobody may."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glass_rt.errors import GlassError
+from glass_rt.serve.answers import error_response
+from glass_rt.serve.api_keys import api_key_of, check_api_key
+from glass_rt.serve.refusals import BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
+from glass_rt.serve.service import RequestHold, Service
+from glass_rt.serve.settings import Settings
+
+
+class Gate:
+    """Checks every request before its route sees it.
+
+    API key on all paths but `open_paths`. Requests with a body, which are those that judge, are refused while the
+    server drains or is full, before their body is read; their body is counted and timed as the route reads it.
+    Refusals inside a route's reading are raised there and answered like any error of the route.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, open_paths: Collection[str]) -> None:
+        self._app = app
+        self._service = service
+        self._open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request, or refuses it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._pass(scope, receive, send)
+        except GlassError as error:  # of this gate: a route's own are answered further in
+            await error_response(error, scope["path"])(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = self._service.settings
+        if scope["path"] not in self._open_paths:
+            check_api_key(api_key_of(scope["headers"]), settings.api_keys)
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        _check_headers(scope["headers"], settings)
+        with self._service.request() as hold:
+            await self._app(scope, BodyReader(receive, hold, settings), send)
+
+
+class BodyReader:
+    """A `receive` that counts and times a request's body. Raises BodyTooLarge, BodyTooSlow, Overloaded.
+
+    After the body it waits for the client to go, as long as that takes.
+    """
+
+    def __init__(self, receive: Receive, hold: RequestHold, settings: Settings) -> None:
+        self._receive = receive
+        self._hold = hold
+        self._settings = settings
+        self._more = True
+        self._until = anyio.current_time() + settings.body_timeout_s
+
+    async def __call__(self) -> Message:
+        """The next message of the request."""
+        if not self._more:
+            return await self._receive()
+        try:
+            with anyio.fail_after(self._until - anyio.current_time()):
+                message = await self._receive()
+        except TimeoutError:
+            seconds = self._settings.body_timeout_s
+            raise BodyTooSlow(f"the body did not arrive within {seconds:g} s ({self._hold.bytes} bytes came)") from None
+        self._more = message.get("more_body", False)
+        size = len(message.get("body", b""))
+        if self._hold.bytes + size > self._settings.max_body:
+            raise BodyTooLarge(_too_large(self._settings))
+        self._hold.hold(size)
+        return message
+
+
+def _check_headers(headers: list[tuple[bytes, bytes]], settings: Settings) -> None:
+    for name, value in headers:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise MalformedRequest("Content-Length is not a number")
+            if int(value) > settings.max_body:
+                raise BodyTooLarge(_too_large(settings))
+        if name == b"content-encoding" and value.lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding("Content-Encoding is not supported: send the image's bytes as they are")
+
+
+def _too_large(settings: Settings) -> str:
+    return f"the body is larger than the {settings.max_body} bytes that this server takes (--max-body)"

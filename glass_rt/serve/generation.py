@@ -1,0 +1,85 @@
+"""One opened bundle at work, from its canary to its close; a reload puts another beside it and retires this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from glass_rt.detector import Detector
+from glass_rt.errors import BackendError
+from glass_rt.manifest import BundleManifest
+from glass_rt.options import DetectOptions
+from glass_rt.pipeline import PackObserver, Pipeline
+from glass_rt.serve.canary import OPTIONS, canary_image, check_canary
+from glass_rt.verdict import Verdict
+
+
+class Generation:
+    """A detector, its pipeline, and how many calls are using them."""
+
+    def __init__(self, detector: Detector, pipeline: Pipeline) -> None:
+        self._detector = detector
+        self._pipeline = pipeline
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """What the bundle says of itself."""
+        return self._detector.manifest
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Which bundle this is."""
+        return self._detector.bundle.sha256
+
+    @contextmanager
+    def in_use(self) -> Iterator[Callable[[bytes, DetectOptions], Future[Verdict]]]:
+        """Gives the pipeline's `submit`, and keeps the generation from being closed while the block runs."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self._pipeline.submit
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def try_canary(self, timeout_s: float) -> None:
+        """Judges the canary picture. Raises BackendError where the engine fails, or says nothing in time."""
+        with self.in_use() as submit:
+            judging = submit(canary_image(), OPTIONS)
+            try:
+                check_canary(await asyncio.wait_for(asyncio.wrap_future(judging), timeout_s))
+            except asyncio.TimeoutError:
+                raise BackendError(f"the canary picture was not judged within {timeout_s:g} s") from None
+
+    async def retire(self) -> None:
+        """Waits until no call uses it, and closes it."""
+        await self._unused.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Gives up what is not yet with the engine, and closes pipeline and engines, on a thread."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._pipeline.close()
+        self._detector.close()
+
+
+async def open_generation(
+    open_detector: Callable[[], Detector], workers: int | None, observe: PackObserver, canary_timeout_s: float
+) -> Generation:
+    """Opens a detector on a thread and tries it. Raises what opening raises, and BackendError."""
+    detector = await asyncio.to_thread(open_detector)
+    generation = Generation(detector, detector.pipeline(workers, observe))
+    try:
+        await generation.try_canary(canary_timeout_s)
+    except BaseException:
+        await generation.close()
+        raise
+    return generation

@@ -1,0 +1,63 @@
+"""Why a server refuses a request that could be right at another time, place or size."""
+
+from __future__ import annotations
+
+from glass_rt.errors import GlassError
+
+
+class Refusal(GlassError):
+    """A request that is not served; `retry_after_s` is when it may be tried again, where that helps."""
+
+    kind = "refused"
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Refusal):
+    """As much is under way as the server takes on."""
+
+    kind = "overloaded"
+
+
+class Draining(Refusal):
+    """The server finishes what it has and stops."""
+
+    kind = "draining"
+
+
+class DeadlineExceeded(Refusal):
+    """The images were not judged in time, and were given up."""
+
+    kind = "deadline"
+
+
+class BodyTooLarge(Refusal):
+    """The request's body is past the limit, or carries more images than the server takes at once."""
+
+    kind = "body_too_large"
+
+
+class BodyTooSlow(Refusal):
+    """The request's body did not arrive in time."""
+
+    kind = "body_too_slow"
+
+
+class MalformedRequest(Refusal):
+    """The request cannot be understood."""
+
+    kind = "malformed"
+
+
+class UnsupportedEncoding(Refusal):
+    """The body is compressed or otherwise encoded."""
+
+    kind = "content_encoding"
+
+
+class Unauthorized(Refusal):
+    """No API key, or none that is known."""
+
+    kind = "unauthorized"

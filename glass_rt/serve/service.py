@@ -1,0 +1,285 @@
+"""The judging side of a server, whatever protocol requests come in by: admission, deadlines, health, reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from dataclasses import replace
+
+from glass_rt.detector import Detector
+from glass_rt.errors import BackendError, GlassError, UsageError, first_line
+from glass_rt.manifest import BundleManifest
+from glass_rt.options import DetectOptions
+from glass_rt.serve.admission import Admission
+from glass_rt.serve.generation import Generation, open_generation
+from glass_rt.serve.metrics import Metrics
+from glass_rt.serve.refusals import DeadlineExceeded, Draining
+from glass_rt.serve.settings import Settings
+from glass_rt.verdict import Failure, Verdict
+
+FAILURES_IN_A_ROW = 3  # of the engine, after which it counts as broken
+CANARY_PAUSE_S = 1.0  # between tries of an engine that is broken
+
+log = logging.getLogger("glass_rt.serve")
+
+
+class RequestHold:
+    """A request's claim on the server's memory; grows as its body arrives."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.bytes = 0
+
+    def hold(self, size: int) -> None:
+        """Counts `size` more bytes of body. Raises Overloaded."""
+        self._admission.hold(size)
+        self.bytes += size
+
+
+class Service:
+    """Judges images for any number of requests on one event loop; `async with` starts and stops it.
+
+    Every request, of any protocol, runs inside `request()`; the images of all of them share the engine's batches.
+    """
+
+    def __init__(self, open_detector: Callable[[], Detector], settings: Settings, metrics: Metrics) -> None:
+        self._open_detector = open_detector
+        self.settings = settings
+        self.metrics = metrics
+        self._admission = Admission(settings)
+        self._generation: Generation | None = None
+        self._requests = 0
+        self._no_requests = asyncio.Event()
+        self._no_requests.set()
+        self._draining = False
+        self._failures = 0
+        self._mending: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        metrics.watch(
+            {
+                "queue_images": ("Images under way.", lambda: self._admission.images),
+                "queue_bytes": ("Bytes of bodies held.", lambda: self._admission.bytes),
+                "requests_open": ("Requests under way that may judge.", lambda: self._requests),
+                "ready": ("1 where requests should be sent here.", lambda: self.ready),
+            }
+        )
+
+    async def start(self) -> None:
+        """Opens the engine and passes the canary. Raises what opening a detector raises, and BackendError."""
+        self._serve_from(await self._open())
+
+    async def __aenter__(self) -> Service:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """What the bundle that serves now says of itself."""
+        return self._current.manifest
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Which bundle serves now."""
+        return self._current.bundle_sha256
+
+    @property
+    def live(self) -> bool:
+        """Whether the process is worth keeping: started and not stopped."""
+        return self._generation is not None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server was told to stop, and takes no new requests."""
+        return self._draining
+
+    @property
+    def broken(self) -> bool:
+        """Whether the engine has failed so often in a row that only a canary can clear it."""
+        return self._mending is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here: a canary passed, not draining, and the engine is not broken."""
+        return self.live and not self._draining and not self.broken
+
+    @contextmanager
+    def request(self) -> Iterator[RequestHold]:
+        """A request from its headers to its answer. Raises Draining or Overloaded before anything of it is read.
+
+        A server that drains waits for the blocks that were entered before.
+        """
+        if self._draining:
+            raise Draining("this server is stopping: send the request to another", retry_after_s=1)
+        self._admission.check_room()
+        hold = RequestHold(self._admission)
+        self._requests += 1
+        self._no_requests.clear()
+        try:
+            yield hold
+        finally:
+            self._admission.let_go(hold.bytes)
+            self._requests -= 1
+            if not self._requests:
+                self._no_requests.set()
+
+    async def judge(self, images: Sequence[bytes], options: DetectOptions) -> list[Verdict | Failure]:
+        """One result per image, in order; the images share batches with whatever else is there.
+
+        Raises UsageError (more crops than the server allows), BodyTooLarge (more images than it takes at once),
+        Overloaded and DeadlineExceeded. Cancelling the waiting task gives the images up.
+        """
+        options = self._within_limits(options)
+        with self._admission.admit(len(images)), self._current.in_use() as submit:
+            futures = [submit(image, options) for image in images]
+            try:
+                if futures and not await _all_done(futures, self.settings.deadline_s):
+                    self._suspect()
+                    raise DeadlineExceeded(
+                        f"not judged within {self.settings.deadline_s:g} s, and given up", retry_after_s=1
+                    )
+            finally:
+                for future in futures:
+                    future.cancel()
+        return [self._noted(_result(future)) for future in futures]
+
+    async def reload(self) -> bool:
+        """Opens the bundle again beside the one that serves, tries it, and lets it take over.
+
+        Requests under way finish where they began. Whatever fails, the old one goes on serving; True where the new
+        one took over.
+        """
+        async with self._reloading:
+            try:
+                generation = await self._open()
+            except Exception as error:  # vendor libraries raise what they like
+                log.error("reload failed, the old bundle goes on serving: %s", first_line(error))
+                self.metrics.reloaded(worked=False)
+                return False
+            old = self._current
+            self._serve_from(generation)
+            retiring = asyncio.create_task(old.retire())
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            self.metrics.reloaded(worked=True)
+            log.info("reloaded: bundle %s serves", generation.bundle_sha256)
+            return True
+
+    async def drain(self) -> bool:
+        """Refuses new requests and waits for those under way; False where they did not finish in time."""
+        self._draining = True
+        try:
+            await asyncio.wait_for(self._no_requests.wait(), self.settings.drain_timeout_s)
+        except asyncio.TimeoutError:
+            log.error("%d requests were not finished within %g s", self._requests, self.settings.drain_timeout_s)
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Closes the engine; images that it has not reached are given up."""
+        self._draining = True
+        if self._mending is not None:
+            self._mending.cancel()
+        if self._generation is not None:
+            await self._generation.close()
+            self._generation = None
+        await asyncio.gather(*self._retiring)
+
+    @property
+    def _current(self) -> Generation:
+        if self._generation is None:
+            raise Draining("this server has stopped")
+        return self._generation
+
+    async def _open(self) -> Generation:
+        return await open_generation(
+            self._open_detector, self.settings.workers, self.metrics.pack_judged, self.settings.deadline_s
+        )
+
+    def _serve_from(self, generation: Generation) -> None:
+        self._generation = generation
+        self._failures = 0
+        if self._mending is not None:
+            self._mending.cancel()
+            self._mending = None
+        self.metrics.serving(generation.manifest, generation.bundle_sha256)
+
+    def _within_limits(self, options: DetectOptions) -> DetectOptions:
+        most = self.settings.max_crops
+        crops = options.crops if isinstance(options.crops, int) else self.manifest.model.trained_crops
+        if options.sampling == "tiles":
+            raise UsageError("sampling: this server judges stratified crops alone; tiles may be any number of crops")
+        if (options.crops is not None or options.draws > 1) and crops * options.draws > most:
+            raise UsageError(f"crops: got {crops * options.draws} in all; this server allows {most} (--max-crops)")
+        return replace(options, max_pixels=min(options.max_pixels, self.settings.max_pixels))
+
+    def _noted(self, result: Verdict | Failure) -> Verdict | Failure:
+        self.metrics.judged(result)
+        if isinstance(result, Verdict):
+            self._failures = 0
+        elif isinstance(result.error, BackendError):
+            self._failures += 1
+            log.error("engine: %s", result.error)
+            if self._failures >= FAILURES_IN_A_ROW:
+                self._suspect()
+        return result
+
+    def _suspect(self) -> None:
+        """Not ready until a canary passes."""
+        if self._mending is None and not self._draining:
+            self._mending = asyncio.create_task(self._mend())
+
+    async def _mend(self) -> None:
+        while True:
+            try:
+                await self._current.try_canary(self.settings.deadline_s)
+                break
+            except Exception as error:  # vendor libraries raise what they like
+                log.error("not ready: %s", first_line(error))
+            await asyncio.sleep(CANARY_PAUSE_S)
+        log.info("ready again: the canary passed")
+        self._failures = 0
+        self._mending = None
+
+
+async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> bool:
+    """Waits until all are done; False where time runs out before."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[bool] = loop.create_future()
+    left = len(futures)
+
+    def finish(in_time: bool) -> None:
+        if not waiter.done():
+            waiter.set_result(in_time)
+
+    def one_done() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            finish(True)
+
+    for future in futures:
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(one_done))
+    timer = loop.call_later(timeout_s, finish, False)
+    try:
+        return await waiter
+    finally:
+        timer.cancel()
+
+
+def _result(future: Future[Verdict]) -> Verdict | Failure:
+    try:
+        return future.result(0)
+    except GlassError as error:
+        return Failure(None, error)
+    except CancelledError:
+        raise Draining("this server has stopped before the image was judged") from None
+    except Exception as error:  # a library's, from under the engine
+        log.exception("unexpected error while judging")
+        return Failure(None, BackendError(first_line(error)))

@@ -1,0 +1,48 @@
+"""What a server allows and how long it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glass_rt.errors import UsageError
+from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of one server. Sizes are bytes, times seconds.
+
+    `max_body`: one request's body. `max_pixels`: larger images are refused by their header. `max_crops`: windows that
+    one image may ask for, its draws together. `queue_images`: images under way at once, `queue_bytes`: bodies held at
+    once, also those still being received; past either, requests are refused until there is room. `deadline_s`: an
+    image that is not judged by then is given up. `header_timeout_s`, `body_timeout_s`: for a request's headers and for
+    its body to arrive. `drain_timeout_s`: how long requests in flight may take to finish once the server was told to
+    stop. `workers`: threads that decode (None: one per core, at most 8). `api_keys`: any of them opens the server;
+    none: it is open to all who reach it.
+    """
+
+    max_body: int = 64 * MIB
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    max_crops: int = 64
+    queue_images: int = 64
+    queue_bytes: int = 512 * MIB
+    deadline_s: float = 30.0
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    drain_timeout_s: float = 60.0
+    workers: int | None = None
+    api_keys: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("max_body", "max_pixels", "max_crops", "queue_images", "queue_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: got {getattr(self, name)}; at least 1 is needed")
+        for name in ("deadline_s", "header_timeout_s", "body_timeout_s", "drain_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name}: got {getattr(self, name)}; expected a positive number of seconds")
+        if self.queue_bytes < self.max_body:
+            raise UsageError(
+                f"queue_bytes: got {self.queue_bytes}; one body of max_body, {self.max_body} bytes, must fit in"
+            )

@@ -1,0 +1,60 @@
+"""Errors and their HTTP status, in one table."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from glass_rt.errors import (
+    BackendError,
+    GlassError,
+    ImageCorrupt,
+    ImageFormatError,
+    ImageTooLarge,
+    MissingDependency,
+    UsageError,
+)
+from glass_rt.serve.refusals import (
+    BodyTooLarge,
+    BodyTooSlow,
+    DeadlineExceeded,
+    Draining,
+    MalformedRequest,
+    Overloaded,
+    Refusal,
+    Unauthorized,
+    UnsupportedEncoding,
+)
+
+CLIENT_GONE = 499  # in logs and metrics alone: nobody is there to be answered
+
+STATUSES: dict[type[GlassError], int] = {
+    UsageError: HTTPStatus.BAD_REQUEST,
+    MalformedRequest: HTTPStatus.BAD_REQUEST,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ImageFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    MissingDependency: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # a format whose decoder is not installed here
+    UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ImageCorrupt: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    BackendError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    Draining: HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+def status_of(error: GlassError) -> int:
+    """The HTTP status that answers an error: its own, or that of its nearest ancestor in the table."""
+    return next((int(STATUSES[kind]) for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+def headers_of(error: GlassError) -> dict[str, str]:
+    """Headers that go with an error: when to try again, how to identify oneself."""
+    headers = {}
+    if isinstance(error, Refusal) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers

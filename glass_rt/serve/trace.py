@@ -1,0 +1,73 @@
+"""ASGI middleware: every request has an id, a line in the log and its place in the figures."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glass_rt.errors import BackendError, first_line
+from glass_rt.serve.answers import error_response
+from glass_rt.serve.metrics import Metrics
+from glass_rt.serve.request_id import request_id_of
+from glass_rt.serve.statuses import CLIENT_GONE
+
+log = logging.getLogger("glass_rt.serve.requests")
+
+
+class Trace:
+    """Names, times and counts requests, and answers 500 where a route raises what nobody expected."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = perf_counter()
+        request_id = request_id_of(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = CLIENT_GONE  # unless an answer is sent
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_named)
+        except Exception as error:
+            log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
+            if status == CLIENT_GONE:
+                failure = BackendError(f"unexpected error: {first_line(error)}")
+                await error_response(failure, scope["path"])(scope, receive, send_named)
+        finally:
+            self._conclude(scope, request_id, status, perf_counter() - start)
+
+    def _conclude(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        self._metrics.request_answered(_known_method(scope), _route(scope), status, seconds)
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "ms": round(1e3 * seconds, 2),
+            "client": scope["client"][0] if scope.get("client") else None,
+        }
+        log.info("request", extra={"fields": fields})
+
+
+def _route(scope: Scope) -> str:
+    """The pattern that matched, never the path: metrics need few names."""
+    return getattr(scope.get("route"), "path", "none")
+
+
+def _known_method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH") else "other"

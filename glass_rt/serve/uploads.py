@@ -1,0 +1,130 @@
+"""The images of a request's body: the body itself, or the files of a form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from glass_rt.errors import MissingDependency
+from glass_rt.serve.refusals import BodyTooLarge, MalformedRequest
+
+try:
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser, parse_options_header
+except ImportError:
+    raise MissingDependency("python-multipart", "serve", "glass-rt serve") from None
+
+FORM = b"multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An encoded image, and the file name that the client gave it."""
+
+    name: str | None
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The images of one request in their order; `single` where the body was one image and no form."""
+
+    images: tuple[Upload, ...]
+    single: bool
+
+
+async def read_uploads(request: Request, max_files: int) -> Uploads:
+    """Reads a request's body, whose size its receiver bounds.
+
+    Any content type but multipart/form-data means that the body is an image, whose format its bytes tell. Raises
+    MalformedRequest, BodyTooLarge, and ClientDisconnect where the client goes meanwhile.
+    """
+    kind, parameters = parse_options_header(request.headers.get("content-type"))
+    if kind != FORM:
+        return Uploads((Upload(None, await request.body()),), single=True)
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise MalformedRequest("the multipart body has no boundary in its Content-Type")
+    form = _Form(boundary, max_files)
+    async for chunk in request.stream():
+        form.feed(chunk)
+    return Uploads(form.finish(), single=False)
+
+
+@dataclass
+class _Part:
+    header_name: bytes = b""
+    header_value: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    data: list[bytes] = field(default_factory=list)
+
+
+class _Form:
+    """Files of a multipart body, kept in memory: an image is never written to disk."""
+
+    def __init__(self, boundary: bytes, max_files: int) -> None:
+        self._max_files = max_files
+        self._uploads: list[Upload] = []
+        self._part = _Part()
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise MalformedRequest(f"the multipart body cannot be read: {error}") from error
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes. Raises MalformedRequest or BodyTooLarge."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise MalformedRequest(f"the multipart body cannot be read: {error}") from error
+
+    def finish(self) -> tuple[Upload, ...]:
+        """The files, once all bytes were fed. Raises MalformedRequest where the body is not whole or holds none."""
+        if not self._ended:
+            raise MalformedRequest("the multipart body ends before its closing boundary")
+        if not self._uploads:
+            raise MalformedRequest("the multipart body holds no file")
+        return tuple(self._uploads)
+
+    def _begin(self) -> None:
+        self._part = _Part()
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._part.header_name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._part.header_value += data[start:end]
+
+    def _header_end(self) -> None:
+        part = self._part
+        part.headers[part.header_name.lower()] = part.header_value
+        part.header_name = part.header_value = b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._part.data.append(data[start:end])
+
+    def _end_part(self) -> None:
+        _, disposition = parse_options_header(self._part.headers.get(b"content-disposition"))
+        name, file_name = (disposition.get(key) for key in (b"name", b"filename"))
+        if file_name is None:
+            shown = (name or b"").decode("utf-8", "replace")[:40]
+            raise MalformedRequest(f"the form's part {shown!r} is not a file; options go into the query")
+        if len(self._uploads) == self._max_files:
+            raise BodyTooLarge(f"more than {self._max_files} images in one request: send them in parts")
+        self._uploads.append(Upload(file_name.decode("utf-8", "replace"), b"".join(self._part.data)))
+
+    def _end(self) -> None:
+        self._ended = True

@@ -1,0 +1,46 @@
+"""The options of a verdict request, out of its query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.datastructures import QueryParams
+
+from glass_rt.errors import UsageError
+from glass_rt.options import Crops, DetectOptions
+
+CHOICES = ("crops", "seed", "overlay")
+
+
+@dataclass(frozen=True)
+class VerdictQuery:
+    """How to judge, and whether the evidence picture is wanted."""
+
+    options: DetectOptions
+    overlay: bool
+
+
+def parse_query(query: QueryParams) -> VerdictQuery:
+    """`crops` (a number or auto), `seed` (0..2^64-1) and `overlay` (0 or 1), each at most once. Raises UsageError."""
+    for name in query:
+        if name not in CHOICES:
+            raise UsageError(f"query: {name[:40]!r} is unknown; choose from {', '.join(CHOICES)}")
+        if len(query.getlist(name)) > 1:
+            raise UsageError(f"query: {name} is given more than once")
+    overlay = query.get("overlay", "0")
+    if overlay not in ("0", "1"):
+        raise UsageError(f"overlay: got {overlay[:40]!r}; expected 0 or 1")
+    options = DetectOptions(crops=_crops(query.get("crops")), seed=_number("seed", query.get("seed")))
+    return VerdictQuery(options, overlay == "1")
+
+
+def _crops(value: str | None) -> Crops:
+    return "auto" if value == "auto" else _number("crops", value)
+
+
+def _number(name: str, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 20):
+        raise UsageError(f"{name}: got {value[:40]!r}; expected a number from 0 on")
+    return int(value)

@@ -1,0 +1,69 @@
+"""`POST /v1/verdict`: images in, what `glass-rt infer --json` says of them out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from glass_rt.serve.answers import json_bytes
+from glass_rt.serve.evidence import evidence_jpeg
+from glass_rt.serve.presence import unless_gone
+from glass_rt.serve.service import Service
+from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
+from glass_rt.serve.uploads import Upload, Uploads, read_uploads
+from glass_rt.serve.verdict_query import VerdictQuery, parse_query
+from glass_rt.verdict import Failure, Verdict
+
+CROPS_AT_ONCE = 256  # answers about more crops are encoded off the event loop: about 2 ms of work
+
+
+async def post_verdict(request: Request) -> Response:
+    """One object for a body that is an image, an array for a form; failures stand in their place.
+
+    The status of a single image is its error's. An array is 200 whatever its images were, unless the engine failed.
+    """
+    service: Service = request.app.state.service
+    query = parse_query(request.query_params)
+    try:
+        uploads = await read_uploads(request, service.settings.queue_images)
+        return await unless_gone(request.receive, _answer(service, uploads, query))
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it
+
+
+async def _answer(service: Service, uploads: Uploads, query: VerdictQuery) -> Response:
+    results = await service.judge([upload.data for upload in uploads.images], query.options)
+    named = [replace(result, path=upload.name) for result, upload in zip(results, uploads.images, strict=True)]
+    pictures = [
+        await _picture(upload, result, service) if query.overlay else None
+        for upload, result in zip(uploads.images, named, strict=True)
+    ]
+    body = await _encoded(named, pictures, single=uploads.single)
+    errors = [result.error for result in named if isinstance(result, Failure)]
+    told = [error for error in errors if uploads.single or status_of(error) >= 500]
+    headers = headers_of(told[0]) if told else None
+    return Response(body, status_of(told[0]) if told else 200, headers, media_type="application/json")
+
+
+async def _picture(upload: Upload, result: Verdict | Failure, service: Service) -> str | None:
+    if isinstance(result, Failure):
+        return None
+    return await evidence_jpeg(upload.data, result, service.settings.max_pixels)
+
+
+async def _encoded(results: Sequence[Verdict | Failure], pictures: Sequence[str | None], *, single: bool) -> bytes:
+    def encode() -> bytes:
+        objects: list[dict[str, Any]] = [result.to_json() for result in results]
+        for found, picture in zip(objects, pictures, strict=True):
+            if picture is not None:
+                found["overlay_jpeg_base64"] = picture
+        return json_bytes(objects[0] if single else objects)
+
+    crops = sum(len(result.crops) for result in results if isinstance(result, Verdict))
+    large = crops > CROPS_AT_ONCE or any(pictures)
+    return await asyncio.to_thread(encode) if large else encode()
