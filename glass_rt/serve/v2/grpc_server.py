@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
 
-from glass_rt.errors import GlassError, MissingDependency, UsageError
+from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.refusals import BodyTooSlow
+from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.service import RequestHold, Service
 from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.v2.grpc_message import message_from_tensors, request_from_message
@@ -35,6 +36,7 @@ except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpci
     raise MissingDependency("tritonclient[grpc]", "grpc", "glass-rt serve --grpc-port") from None
 
 SERVICE = "inference.GRPCInferenceService"
+FLUSH_S = 5.0
 SMALL = 4096  # bytes of a message that asks for no inference
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -52,15 +54,15 @@ CODES = {
 Context = Any  # grpc.aio.ServicerContext, which ships without types
 Method = Callable[[bytes, RequestHold], Awaitable[Any]]
 
-log = logging.getLogger("glass_rt.serve.grpc")
+log = logging.getLogger("glass_rt.serve.requests")
 
 
 @asynccontextmanager
 async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[int]:
     """Serves while the block runs, and gives the port (the one chosen, for port 0).
 
-    When the block is left the service has drained (`Service.drain`): what is under way then is cut off. Raises
-    UsageError where the address is taken.
+    When the block is left the service should have drained (`Service.drain`): what is under way then has FLUSH_S to
+    reach its client. Raises UsageError where the address is taken.
     """
     settings = service.settings
     server = grpc.aio.server(
@@ -81,7 +83,7 @@ async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[i
     try:
         yield bound
     finally:
-        await server.stop(grace=None)
+        await server.stop(grace=FLUSH_S)
 
 
 class GrpcMethods:
@@ -113,8 +115,11 @@ class GrpcMethods:
         return pb.ServerReadyResponse(ready=self._service.ready)
 
     def model_ready(self, message: Any) -> Any:
-        """Whether the model can be asked; it is ready when its server is."""
-        check_model(self._service.manifest, message.name, message.version)
+        """Whether the model can be asked: it is here, and its server is ready. An unknown one is not ready."""
+        try:
+            check_model(self._service.manifest, message.name, message.version)
+        except UnknownModel:
+            return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=self._service.ready)
 
     def server_metadata(self, _: Any) -> Any:
@@ -149,8 +154,9 @@ class GrpcMethods:
 
             return await self._answered(name, context, answer)
 
-        serialize = {bytes: None}.get(kind, lambda message: message.SerializeToString())
-        return grpc.unary_unary_rpc_method_handler(handle, response_serializer=serialize)
+        return grpc.unary_unary_rpc_method_handler(
+            handle, response_serializer=lambda answer: answer.SerializeToString()
+        )
 
     async def _model_infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
         async def answer() -> Any:
@@ -172,22 +178,37 @@ class GrpcMethods:
             raise UsageError("the call brought no message") from None
 
     def _check_key(self, context: Context) -> None:
-        headers = [(name.encode(), _bytes(value)) for name, value in context.invocation_metadata()]
-        check_api_key(api_key_of(headers), self._service.settings.api_keys)
+        check_api_key(api_key_of(_headers(context)), self._service.settings.api_keys)
 
     async def _answered(self, method: str, context: Context, answer: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer, or the error's code and words; counted like any other request."""
+        """The answer, or the error's code and words; named, logged and counted like any other request."""
         began, status = perf_counter(), CLIENT_GONE
+        request_id = request_id_of(_headers(context))
         try:
             response = await answer()
+            context.set_trailing_metadata((("x-request-id", request_id),))
             status = 200
             return response
-        except GlassError as error:
+        except Exception as error:
+            if not isinstance(error, GlassError):
+                log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
+                error = BackendError(f"unexpected error: {first_line(error)}")
             status = _status(error)
-            metadata = tuple((name.lower(), value) for name, value in headers_of(error).items())
-            await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), str(error), metadata)
+            metadata = {"x-request-id": request_id, **headers_of(error)}
+            code = CODES.get(status, grpc.StatusCode.INTERNAL)
+            await context.abort(code, str(error), tuple((name.lower(), value) for name, value in metadata.items()))
         finally:
-            self._service.metrics.request_answered("GRPC", method, status, perf_counter() - began)
+            seconds = perf_counter() - began
+            self._service.metrics.request_answered("GRPC", method, status, seconds)
+            fields = {
+                "request_id": request_id,
+                "method": "GRPC",
+                "path": method,
+                "status": status,
+                "ms": round(1e3 * seconds, 2),
+                "client": context.peer(),
+            }
+            log.info("request", extra={"fields": fields})
 
 
 def _status(error: GlassError) -> int:
@@ -204,5 +225,9 @@ def _parsed(kind: Any, data: bytes) -> Any:
         raise UsageError(f"the message is not a {kind.DESCRIPTOR.name}") from None
 
 
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
+def _headers(context: Context) -> list[tuple[bytes, bytes]]:
+    """The call's metadata, as the headers that they were."""
+    return [
+        (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in context.invocation_metadata() or ()
+    ]

@@ -7,15 +7,16 @@ Source: github.com/kserve/open-inference-protocol (inference_rest.md).
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from glass_rt.errors import GlassError
 from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.answers import json_response
+from glass_rt.serve.presence import unless_gone
 from glass_rt.serve.service import Service
-from glass_rt.serve.statuses import headers_of, status_of
+from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.v2.request import ImageRefused, UnknownModel, check_model, infer
 from glass_rt.serve.v2.rest_message import encode_answer, parse_request
 from glass_rt.version import __version__
@@ -84,7 +85,9 @@ async def model_infer(request: Request) -> Response:
     try:
         _check_model(request)
         wanted = parse_request(await request.body(), request.headers.get(HEADER_LENGTH))
-        tensors = await infer(service, wanted)
+        tensors = await unless_gone(request.receive, infer(service, wanted))
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it
     except UnknownModel as error:
         return _refusal(error, 404)
     except ImageRefused as refusal:
