@@ -19,11 +19,12 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # The runtime's own commands, imported when they are typed.
 _OWN = {
     "infer": "glass_rt.cli.infer:infer",
+    "serve": "glass_rt.cli.serve:serve",
     "inspect": "glass_rt.cli.inspect:inspect",
     "verify": "glass_rt.cli.verify:verify",
     "doctor": "glass_rt.cli.doctor:doctor",
 }
-_ORDER = ("build", "export", "infer", "inspect", "verify", "doctor")
+_ORDER = ("build", "export", "infer", "serve", "inspect", "verify", "doctor")
 
 
 class Commands(click.Group):

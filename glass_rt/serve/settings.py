@@ -26,7 +26,7 @@ class Settings:
     max_body: int = 64 * MIB
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_crops: int = 64
-    queue_images: int = 64
+    queue_images: int = 48
     queue_bytes: int = 512 * MIB
     deadline_s: float = 30.0
     header_timeout_s: float = 10.0

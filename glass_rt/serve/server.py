@@ -1,0 +1,153 @@
+"""A server process: its socket, its signals, and the order in which things start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from typing import Any
+
+from glass_rt.errors import GlassError, MissingDependency
+from glass_rt.serve.connection import connection_class
+from glass_rt.serve.service import Service
+
+try:
+    import uvicorn
+    from starlette.types import ASGIApp
+except ImportError:
+    raise MissingDependency("uvicorn", "serve", "glass-rt serve") from None
+
+FAREWELL_S = 0.3  # after the last answer: clients with open connections are still told that the server stops
+BACKLOG = 2048
+
+log = logging.getLogger("glass_rt.serve")
+
+
+class NotListening(GlassError, OSError):
+    """The address cannot be listened on."""
+
+    kind = "not_listening"
+
+    def __str__(self) -> str:  # OSError would format errno and file name instead
+        return str(self.args[0])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at that address, not listening yet; port 0 takes a free one. Raises NotListening."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise NotListening(f"cannot listen on {host}: {error.strerror}") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise NotListening(
+            f"cannot listen on {host}, port {port}: {error.strerror}. Choose another --host or --port"
+        ) from error
+    return bound
+
+
+class _Http(uvicorn.Server):
+    """uvicorn without its signal handlers, which end the process by the signal instead of with an exit code."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    service: Service,
+    app: ASGIApp,
+    listener: socket.socket,
+    companions: Sequence[AbstractAsyncContextManager[Any]] = (),
+) -> bool:
+    """Serves until SIGTERM or Ctrl-C, then finishes the requests under way. True where all of them were finished.
+
+    SIGHUP reloads the bundle. `companions`, such as a gRPC server, are entered once the service is ready and left
+    when no request is under way. Raises what starting the service raises.
+    """
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        stack.enter_context(_signals(stopping, service.reload))
+        await stack.enter_async_context(service)
+        for companion in companions:
+            await stack.enter_async_context(companion)
+        http = _Http(_config(app, service))
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        url = f"http://{_shown(listener)}"
+        log.info("listening", extra={"fields": {"url": url, "bundle_sha256": service.bundle_sha256}})
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        log.info("draining")
+        finished = await service.drain()
+        await asyncio.sleep(FAREWELL_S)
+        http.should_exit = True
+        await serving
+    log.info("stopped")
+    return finished
+
+
+def run(main: Coroutine[Any, Any, bool]) -> bool:
+    """Runs the coroutine on uvloop where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def _config(app: ASGIApp, service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=connection_class(service.settings.header_timeout_s),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who a client is follows from its connection, not from what it says
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=1,  # nothing is left to wait for, unless draining took too long
+    )
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, bool]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def begin_reload() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    handlers: dict[str, Callable[[], None]] = {
+        "SIGTERM": stopping.set,
+        "SIGINT": stopping.set,
+        "SIGHUP": begin_reload,
+    }
+    known = [(getattr(signal, name), handle) for name, handle in handlers.items() if hasattr(signal, name)]
+    with suppress(NotImplementedError):  # Windows: Ctrl-C ends the process without draining
+        for number, handle in known:
+            loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError):
+            for number, _ in known:
+                loop.remove_signal_handler(number)
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{host}:{port}"
