@@ -19,7 +19,8 @@ from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.refusals import BodyTooSlow
 from glass_rt.serve.request_id import request_id_of
-from glass_rt.serve.service import RequestHold, Service
+from glass_rt.serve.server import NotListening
+from glass_rt.serve.service import Service
 from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.v2.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.v2.protobuf_limits import check_message
@@ -52,9 +53,9 @@ CODES = {
 }
 
 Context = Any  # grpc.aio.ServicerContext, which ships without types
-Method = Callable[[bytes, RequestHold], Awaitable[Any]]
 
-log = logging.getLogger("glass_rt.serve.requests")
+log = logging.getLogger("glass_rt.serve")
+request_log = logging.getLogger("glass_rt.serve.requests")
 
 
 @asynccontextmanager
@@ -62,7 +63,7 @@ async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[i
     """Serves while the block runs, and gives the port (the one chosen, for port 0).
 
     When the block is left the service should have drained (`Service.drain`): what is under way then has FLUSH_S to
-    reach its client. Raises UsageError where the address is taken.
+    reach its client. Raises NotListening.
     """
     settings = service.settings
     server = grpc.aio.server(
@@ -78,8 +79,11 @@ async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[i
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError:
-        raise UsageError(f"gRPC cannot listen at {address}: it is taken, or no address of this machine") from None
+        raise NotListening(
+            f"cannot listen on {address} for gRPC: it is taken, or none of this machine. Choose another --grpc-port"
+        ) from None
     await server.start()
+    log.info("listening", extra={"fields": {"grpc": f"{address.rpartition(':')[0]}:{bound}"}})
     try:
         yield bound
     finally:
@@ -208,7 +212,7 @@ class GrpcMethods:
                 "ms": round(1e3 * seconds, 2),
                 "client": context.peer(),
             }
-            log.info("request", extra={"fields": fields})
+            request_log.info("request", extra={"fields": fields})
 
 
 def _status(error: GlassError) -> int:
