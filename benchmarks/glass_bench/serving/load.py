@@ -79,7 +79,8 @@ class _Load:
 
     async def _arrivals(self) -> None:
         random = Random(self._plan.seed)
-        due, tasks = 0.0, []
+        due = 0.0
+        tasks: list[asyncio.Task[None]] = []
         while (due := due + random.expovariate(self._plan.rate)) < self._plan.seconds:
             await asyncio.sleep(max(0.0, self._began + due - perf_counter()))
             tasks.append(asyncio.create_task(self._exchange(len(tasks) % len(self._requests), due)))
