@@ -16,4 +16,6 @@ DESCRIPTIONS = frozenset({"/", "/openapi.json"})  # static, and where a person w
 def whole_app(service: Service) -> Starlette:
     """The server's application, with every route that it has."""
     routes = [page_route(), openapi_route(), *v2_routes()]
-    return create_app(service, routes=routes, open_paths=DESCRIPTIONS | OPEN_PATHS)
+    app = create_app(service, routes=routes, open_paths=DESCRIPTIONS | OPEN_PATHS)
+    app.router.redirect_slashes = False  # else strangers are sent to whatever their Host header says
+    return app

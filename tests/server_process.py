@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import subprocess
@@ -11,6 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_S = 120.0  # a slow machine's; nothing is said of speed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer over HTTP; header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
 
 
 @dataclass
@@ -25,6 +35,16 @@ class ServerProcess:
     @property
     def url(self) -> str:
         return f"http://{self.http}"
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection(self.http, timeout=60)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

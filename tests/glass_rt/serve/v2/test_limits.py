@@ -1,0 +1,144 @@
+"""API keys, a full queue and the end of the process, over gRPC and the protocol's HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server_process import ServerProcess, start_server
+from tests.support import Bundles
+
+grpc = pytest.importorskip("grpc")
+pb = pytest.importorskip("tritonclient.grpc.service_pb2")
+
+KEY = "correct-horse-battery"
+SERVICE = "/inference.GRPCInferenceService"
+WITH_KEY = (("authorization", f"Bearer {KEY}"),)
+BUSY_CROPS, BUSY_IMAGES = 16, 4  # what keeps a server busy for a while
+
+
+@pytest.fixture(scope="module")
+def guarded(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that asks for a key and judges four images at once; the last test ends it."""
+    folder = tmp_path_factory.mktemp("guarded")
+    keys = folder / "keys"
+    keys.write_text(f"# for tests\n{KEY}\n")
+    running = start_server(
+        bundles("resnet18").folder, folder / "log", "--api-key-file", keys, "--queue-images", BUSY_IMAGES
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def channel(guarded: ServerProcess) -> Iterator[Any]:
+    opened = grpc.insecure_channel(guarded.grpc)
+    yield opened
+    opened.close()
+
+
+def request(image: bytes, count: int = 1, crops: int | None = None) -> bytes:
+    raw = (struct.pack("<I", len(image)) + image) * count
+    message = pb.ModelInferRequest(model_name="resnet18", raw_input_contents=[raw])
+    message.inputs.add(name="image", datatype="BYTES", shape=[count, 1])
+    if crops is not None:
+        message.parameters["crops"].int64_param = crops
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def infer(channel: Any) -> Any:
+    return channel.unary_unary(f"{SERVICE}/ModelInfer", response_deserializer=pb.ModelInferResponse.FromString)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [(), (("authorization", "Bearer wrong-wrong-wrong-wrong"),), (("authorization", KEY),), (("x-api-key", ""),)],
+)
+def test_without_a_known_key_only_the_probes_answer(channel: Any, metadata: tuple[tuple[str, str], ...]) -> None:
+    for method in ("ModelInfer", "ModelMetadata", "ServerMetadata", "ModelReady"):
+        with pytest.raises(grpc.RpcError) as refusal:
+            channel.unary_unary(f"{SERVICE}/{method}")(b"", metadata=metadata, timeout=60)
+        assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    for method in ("ServerLive", "ServerReady"):
+        assert channel.unary_unary(f"{SERVICE}/{method}")(b"", metadata=metadata, timeout=60) == b"\x08\x01"
+
+
+@pytest.mark.parametrize("metadata", [WITH_KEY, (("x-api-key", KEY),)])
+def test_a_key_in_the_metadata_opens_the_server(channel: Any, metadata: Any, pictures: tuple[Path, ...]) -> None:
+    answer, call = infer(channel).with_call(
+        request(pictures[5].read_bytes()), metadata=(*metadata, ("x-request-id", "mine-1")), timeout=60
+    )
+    assert len(answer.outputs) == 6
+    assert dict(call.trailing_metadata())["x-request-id"] == "mine-1"
+
+
+def test_over_http_the_same_paths_are_open(guarded: ServerProcess) -> None:
+    expected = {
+        "/v2/health/live": 200,
+        "/v2/health/ready": 200,
+        "/": 200,
+        "/openapi.json": 200,
+        "/v2": 401,
+        "/v2/models/resnet18": 401,
+        "/v2/models/resnet18/ready": 401,
+    }
+    found = {}
+    connection = http.client.HTTPConnection(guarded.http, timeout=60)
+    for path in expected:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        found[path] = answer.status
+    assert found == expected
+    connection.request("GET", "/v2", headers={"X-API-Key": KEY})
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["name"]) == (200, "glass-rt")
+    connection.close()
+
+
+def occupy(channel: Any, image: bytes) -> tuple[Any, Any]:
+    """A call that fills the server's queue, and the refusal that another gets meanwhile."""
+    call = infer(channel).future(request(image, BUSY_IMAGES, BUSY_CROPS), metadata=WITH_KEY)
+    while not call.done():
+        try:
+            infer(channel)(request(image, 1, 1), metadata=WITH_KEY, timeout=60)
+        except grpc.RpcError as refusal:
+            return call, refusal
+    raise AssertionError("the call was answered before another was refused")
+
+
+def test_a_full_queue_is_resource_exhausted_and_says_when_to_come_again(
+    channel: Any, pictures: tuple[Path, ...]
+) -> None:
+    call, refusal = occupy(channel, pictures[4].read_bytes())
+    assert refusal.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert int(dict(refusal.trailing_metadata())["retry-after"]) >= 1
+    assert len(call.result().outputs) == 6
+
+
+def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(
+    guarded: ServerProcess, channel: Any, pictures: tuple[Path, ...]
+) -> None:
+    call, _ = occupy(channel, pictures[4].read_bytes())
+    guarded.terminate()
+    codes = []
+    while not call.done():
+        with pytest.raises(grpc.RpcError) as refusal:
+            infer(channel)(b"", metadata=WITH_KEY, timeout=60)
+        codes.append((refusal.value.code(), refusal.value.details()))
+        time.sleep(0.02)
+    assert len(call.result().outputs) == 6
+    assert any(code == grpc.StatusCode.UNAVAILABLE and "stopping" in words for code, words in codes), codes
+    assert guarded.process.wait(60) == 0
+    lines = [json.loads(line) for line in guarded.log.read_text().splitlines()]
+    answered = [line for line in lines if line.get("path") == "ModelInfer" and line["status"] == 200]
+    assert answered
+    assert all(line["request_id"] for line in answered)
