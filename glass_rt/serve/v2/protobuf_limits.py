@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
 MAX_FIELDS = 4096
-MAX_NUMBERS = 1 << 21  # packed numbers take up to 16 times their bytes
+MAX_NUMBERS = 1 << 20  # packed numbers take up to 16 times their bytes
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 

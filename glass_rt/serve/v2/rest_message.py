@@ -25,7 +25,7 @@ from glass_rt.serve.v2.tensors import (
     tensor_from_json,
 )
 
-MAX_JSON_VALUES = 1 << 21  # in one request; Python's lists of them take up to 60 times their text
+MAX_JSON_VALUES = 1 << 20  # in one request; Python's lists of them take up to 60 times their text
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _loads(text: bytes) -> Any:
     if text.count(b",") + text.count(b"[") + text.count(b"{") > MAX_JSON_VALUES:
         raise UsageError(f"the JSON has more than {MAX_JSON_VALUES} values; send the tensor as binary data, or base64")
     try:
-        return json.loads(text.decode(), parse_constant=_not_json)
+        return json.loads(text.decode(), parse_constant=_not_json, parse_int=_integer)
     except UnicodeDecodeError:
         raise UsageError(
             "the JSON is not UTF-8; where binary data follow it, Inference-Header-Content-Length says its length"
@@ -92,6 +92,13 @@ def _loads(text: bytes) -> Any:
         raise UsageError(f"the request is not JSON: {error!s:.120}") from None
     except RecursionError:
         raise UsageError("the request is not JSON that is read here: it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    """Numbers of 64 bits: those of thousands of digits take Python a while to read, and mean nothing here."""
+    if len(digits) > 20:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
 
 
 def _not_json(constant: str) -> NoReturn:

@@ -96,7 +96,9 @@ def test_a_chosen_image_gets_its_verdict_evidence_and_timings(page: Any, picture
     assert text(page, "verdict") == f"{verdict.label.upper()} — P(AI-generated) = {verdict.probability_fake:.4f}"
     assert picture.name in text(page, "summary")
     assert f"seed {verdict.seed}" in text(page, "summary")
-    assert page.find_element("css selector", "#notices li").text.startswith("UNTRAINED WEIGHTS")
+    notices = [notice.text for notice in page.find_elements("css selector", "#notices li")]
+    assert notices == list(verdict.notices)
+    assert notices[0].startswith("UNTRAINED WEIGHTS")
     wait_for(page, lambda: page.execute_script("return document.getElementById('overlay').naturalWidth >= 640"))
     assert f"{len(verdict.crops)} crops" in page.find_element("id", "overlay").get_attribute("alt")
     stages = [row.text.split()[0] for row in page.find_elements("css selector", "#timings tr")]
