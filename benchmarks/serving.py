@@ -112,7 +112,7 @@ def measured(
     record = {**how, **figures, "server_cpu_ms": round(cpu_ms, 3), "server_mb": server.resident_mb()}
     name = f"{how['clients']:g} clients" if "clients" in how else f"{how['rate']:.1f} requests/s"
     print(
-        f"  {name:>16}: {figures['per_second']:7.1f} /s, p50 {figures['p50_ms']:.2f} ms, p99 {figures['p99_ms']:.2f} ms, "
+        f"  {name:>16}: {figures['per_second']:7.1f} /s, p50 {figures['p50_ms']:.2f} ms, p99 {figures['p99_ms']:.2f}, "
         f"server {cpu_ms:.2f} ms CPU each and {record['server_mb']:.0f} MB, "
         f"refused {figures['refused']}, wrong {figures['wrong']}, lost {figures['lost']}"
     )

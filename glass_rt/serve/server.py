@@ -68,16 +68,19 @@ async def serve(
     app: ASGIApp,
     listener: socket.socket,
     companions: Sequence[AbstractAsyncContextManager[Any]] = (),
+    stopping: asyncio.Event | None = None,
 ) -> bool:
     """Serves until SIGTERM or Ctrl-C, then finishes the requests under way. True where all of them were finished.
 
-    SIGHUP reloads the bundle. `companions`, such as a gRPC server, are entered once the service is ready and left
-    when no request is under way. Raises what starting the service raises.
+    SIGHUP reloads the bundle. With `stopping`, that event takes the place of signals. `companions`, such as a gRPC
+    server, are entered once the service is ready and left when no request is under way. Raises what starting the
+    service raises.
     """
-    stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        stack.enter_context(_signals(stopping, service.reload))
+        if stopping is None:
+            stopping = asyncio.Event()
+            stack.enter_context(_signals(stopping, service.reload))
         await stack.enter_async_context(service)
         for companion in companions:
             await stack.enter_async_context(companion)

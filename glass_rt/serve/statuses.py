@@ -55,6 +55,8 @@ def headers_of(error: GlassError) -> dict[str, str]:
     headers = {}
     if isinstance(error, Refusal) and error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Draining):
+        headers["Connection"] = "close"
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     return headers

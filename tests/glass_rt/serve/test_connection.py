@@ -1,0 +1,128 @@
+"""Clients that are slow on purpose, or never come to an end."""
+
+import socket
+from time import monotonic
+
+import pytest
+
+from glass_rt.serve.connection import MAX_UNPRODUCTIVE
+from tests.serving import VERDICT, Process, wait_until
+
+HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
+
+
+def talk(server: Process, *pieces: bytes) -> bytes:
+    """Sends the pieces, and returns all that comes until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        return until_closed(connection)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    received = b""
+    while True:
+        try:
+            data = connection.recv(1 << 16)
+        except ConnectionResetError:
+            return received
+        if not data:
+            return received
+        received += data
+
+
+def test_a_connection_that_says_nothing_is_closed(server: Process) -> None:
+    assert talk(server) == b""
+
+
+def test_headers_that_never_end_in_time_get_408(server: Process) -> None:
+    assert talk(server, HEAD, b"X-Slow: 1").startswith(b"HTTP/1.1 408 ")
+
+
+def test_headers_that_drip_get_no_more_time(server: Process) -> None:
+    """The time counts from the first byte, not from the last."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.2) as connection:
+        connection.sendall(HEAD)
+        began = monotonic()
+        while monotonic() - began < 20:
+            try:
+                connection.sendall(b"X-Drip: 1\r\n")
+                if connection.recv(100).startswith(b"HTTP/1.1 408 "):
+                    return
+            except TimeoutError:
+                continue
+    pytest.fail("it was let drip on")
+
+
+def test_a_body_that_drips_gets_408_and_is_let_go(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.2) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
+        began = monotonic()
+        while monotonic() - began < 20:
+            try:
+                connection.sendall(b"x")
+                if (answer := connection.recv(1000)).startswith(b"HTTP/1.1 408 "):
+                    assert b"body_too_slow" in answer
+                    break
+            except TimeoutError:
+                continue
+        else:
+            pytest.fail("it was let drip on")
+    assert server.figure("glass_rt_queue_bytes") == 0
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        HEAD,  # one header after another
+        HEAD + b"X-Long: ",  # one header that goes on and on
+        b"GET /" + b"a" * 100,  # a path that does
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;",  # an extension of a chunk
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ",
+    ],
+    ids=["headers", "header", "path", "extension", "trailer"],
+)
+def test_what_goes_on_and_on_is_cut_off(server: Process, start: bytes) -> None:
+    line = b"X-More: 1\r\n" if start == HEAD else b"a" * 1000
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        sent = 0
+        try:
+            connection.sendall(start)
+            while sent < 1 << 28:
+                connection.sendall(line * 100)
+                sent += 100 * len(line)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        answer = until_closed(connection)
+    assert sent < 1 << 28
+    assert answer == b"" or answer.split()[1] in (b"431", b"400"), answer
+    assert MAX_UNPRODUCTIVE < 1 << 20
+
+
+def test_the_rest_of_a_refused_body_is_read_so_that_the_refusal_arrives(server: Process) -> None:
+    chunk = b"%x\r\n" % (1 << 20) + bytes(1 << 20) + b"\r\n"
+    answer = talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 30, b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_refused_body_that_never_ends_is_hung_up_on(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        assert until_closed(connection).startswith(b"HTTP/1.1 404 ")
+
+
+def test_requests_behind_one_another_are_answered_in_order(server: Process, picture: bytes) -> None:
+    post = HEAD + f"Content-Length: {len(picture)}\r\n\r\n".encode() + picture
+    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answers = talk(server, post + post + get)
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert answers.rindex(b'"ready":true') > answers.rindex(b'"label"')
+
+
+def test_what_is_not_http_gets_400(server: Process) -> None:
+    assert talk(server, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03").startswith(b"HTTP/1.1 400 ")
+
+
+def test_afterwards_nothing_is_left_open(server: Process) -> None:
+    wait_until(lambda: server.figure("glass_rt_requests_open") == 0)
+    assert server.get("/healthz").status == 200

@@ -1,0 +1,227 @@
+"""What a server does not take on: large bodies, too many images, images that nobody waits for."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from glass_rt import DetectOptions, Detector
+from glass_rt.errors import UsageError
+from glass_rt.serve.admission import Admission
+from glass_rt.serve.refusals import BodyTooLarge, Overloaded
+from glass_rt.serve.settings import Settings
+from tests.glass_rt.serve.conftest import MAX_BODY
+from tests.serving import VERDICT, Plant, Process, ask, form, same_verdict, serving, wait_until
+
+GIGABYTE = 1 << 30
+
+
+def endless(count: int, chunk: bytes = b"\xff\xd8\xff" + bytes((1 << 20) - 3)) -> Iterator[bytes]:
+    for _ in range(count):
+        yield chunk
+
+
+def test_a_gigabyte_that_is_announced_is_refused_before_it_is_sent(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {GIGABYTE}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_gigabyte_in_chunks_is_refused_and_never_held(server: Process) -> None:
+    before = server.peak_bytes()
+    answer = server.post(endless(1024))
+    assert (answer.status, answer.json["error"]["kind"]) == (413, "body_too_large")
+    assert str(MAX_BODY) in answer.json["error"]["message"]
+    assert server.peak_bytes() - before < 8 * MAX_BODY
+
+
+def test_a_form_counts_as_a_body_with_all_its_files(server: Process) -> None:
+    files = [(f"{number}.jpg", bytes(3 << 20)) for number in range(3)]  # each fits, three do not
+    body, headers = form(*files)
+    before = server.peak_bytes()
+    assert server.post(body, "", headers).status == 413
+    assert server.post(iter([body]), "", headers).status == 413, "sent in chunks too"
+    assert server.peak_bytes() - before < 8 * MAX_BODY
+
+
+def test_a_refused_body_does_not_spoil_its_connection(server: Process, picture: bytes) -> None:
+    connection = server.connect()
+    assert ask(connection, "POST", VERDICT, bytes(MAX_BODY + 1)).status == 413
+    assert ask(connection, "POST", VERDICT, picture).status == 200
+    connection.close()
+
+
+def test_a_small_file_of_many_pixels_is_refused_by_its_header(plant: Plant, judge: Detector) -> None:
+    done, bomb = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))
+    assert done
+    assert len(bomb) < 110_000
+    with serving(plant, Settings(max_pixels=80_000_000)) as here:
+        answer = here.post(bomb.tobytes())
+        assert (answer.status, answer.json["error"]["kind"]) == (413, "too_large")
+        assert "9000 x 9000" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "ends before its closing boundary"),
+        (b"no boundary at all", "cannot be read"),
+        (b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nabc', "ends before"),
+        (b'--b\r\nContent-Disposition: form-data; name="seed"\r\n\r\n3\r\n--b--\r\n', "'seed' is not a file"),
+        (b"--b\r\n\r\nabc\r\n--b--\r\n", "is not a file"),
+        (b"--b\r\nX: " + bytes(100_000) + b"\r\n\r\nabc\r\n--b--\r\n", "cannot be read"),
+        (b"--b--\r\n", "holds no file"),
+    ],
+)
+def test_malformed_forms_are_refused(server: Process, body: bytes, words: str) -> None:
+    answer = server.post(body, "", {"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status == 400
+    assert words in answer.json["error"]["message"]
+
+
+def test_a_form_without_a_boundary_is_refused(server: Process) -> None:
+    assert server.post(b"x", "", {"Content-Type": "multipart/form-data"}).status == 400
+    assert server.post(b"x", "", {"Content-Type": "multipart/form-data; boundary="}).status == 400
+
+
+def test_a_form_of_more_images_than_the_queue_holds_is_refused_whole(plant: Plant, picture: bytes) -> None:
+    body, headers = form(*[("a.jpg", picture)] * 4)
+    with serving(plant, Settings(queue_images=3)) as here:
+        answer = here.post(body, "", headers)
+        assert (answer.status, answer.json["error"]["kind"]) == (413, "body_too_large")
+        assert plant.engine.rows == 1, "but for the canary"
+
+
+def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
+    plant: Plant, judge: Detector, picture: bytes
+) -> None:
+    with serving(plant, Settings(queue_images=3)) as here, ThreadPoolExecutor(3) as clients:
+        plant.engine.go_on.clear()
+        accepted = [clients.submit(here.post, picture, f"?seed={seed}") for seed in range(3)]
+        wait_until(lambda: here.figure("glass_rt_queue_images") == 3)
+        refused = here.post(picture)
+        assert (refused.status, refused.json["error"]["kind"]) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        plant.engine.go_on.set()
+        answers = [future.result() for future in accepted]
+        assert [answer.json["seed"] for answer in answers] == [0, 1, 2]
+        assert here.post(picture, "?seed=0").status == 200
+        assert here.figure("glass_rt_queue_images") == 0
+
+
+def test_past_the_bytes_bodies_get_429_while_they_come(plant: Plant, picture: bytes) -> None:
+    size = len(picture)
+    with serving(plant, Settings(max_body=2 * size, queue_bytes=2 * size)) as here:
+        plant.engine.go_on.clear()
+        with ThreadPoolExecutor(1) as client:
+            first = client.submit(here.post, picture)
+            wait_until(lambda: here.figure("glass_rt_queue_images") == 1)
+            assert here.figure("glass_rt_queue_bytes") == size
+            assert here.post(picture + bytes(size // 2)).status == 429
+            assert here.figure("glass_rt_queue_bytes") == size, "what was refused is let go"
+            plant.engine.go_on.set()
+            assert first.result().status == 200
+        assert here.figure("glass_rt_queue_bytes") == 0
+
+
+def test_an_image_that_is_not_judged_in_time_is_given_up(plant: Plant, picture: bytes) -> None:
+    with serving(plant, Settings(deadline_s=0.5)) as here:
+        plant.engine.go_on.clear()
+        answer = here.post(picture)
+        assert (answer.status, answer.json["error"]["kind"]) == (504, "deadline")
+        assert here.figure("glass_rt_queue_images") == 0
+        plant.engine.go_on.set()
+
+
+def test_a_client_that_has_gone_costs_nothing_more(plant: Plant, picture: bytes) -> None:
+    """Its image is given up before the engine sees it, and its place is free for others."""
+    with serving(plant, Settings(queue_images=2)) as here:
+        plant.engine.go_on.clear()
+        with ThreadPoolExecutor(1) as client:
+            first = client.submit(here.post, picture)
+            wait_until(lambda: plant.engine.rows == 2)  # the canary, and the one that is held up
+            leaving = here.connect()
+            leaving.request("POST", VERDICT, picture)
+            wait_until(lambda: here.figure("glass_rt_queue_images") == 2)
+            leaving.close()
+            wait_until(lambda: here.figure("glass_rt_queue_images") == 1)
+            wait_until(lambda: here.figure("glass_rt_queue_bytes") == len(picture))
+            plant.engine.go_on.set()
+            assert first.result().status == 200
+        assert here.post(picture).status == 200
+        assert plant.engine.rows == 3
+        assert here.figure('glass_rt_requests_total{code="499",method="POST",route="/v1/verdict"}') == 1
+
+
+def test_a_client_gone_in_the_middle_of_its_body_leaves_nothing_behind(server: Process, picture: bytes) -> None:
+    for size in (10, len(picture) // 2):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            head = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(picture)}\r\n\r\n"
+            connection.sendall(head.encode() + picture[:size])
+            wait_until(lambda size=size: server.figure("glass_rt_queue_bytes") == size)  # type: ignore[misc]
+    wait_until(lambda: server.figure("glass_rt_requests_open") == 0)
+    assert server.figure("glass_rt_queue_bytes") == 0
+
+
+def test_many_clients_at_once_get_each_their_own_verdict(server: Process, judge: Detector, picture: bytes) -> None:
+    expected = {seed: judge.detect(picture, DetectOptions(seed=seed)) for seed in range(12)}
+
+    def client(number: int) -> None:
+        connection = server.connect()
+        for turn in range(6):
+            seed = (number * 5 + turn) % 12
+            answer = ask(connection, "POST", f"{VERDICT}?seed={seed}", picture)
+            assert answer.status == 200
+            assert same_verdict(answer.json, expected[seed])
+        connection.close()
+
+    with ThreadPoolExecutor(8) as clients:
+        assert len(list(clients.map(client, range(8)))) == 8
+
+
+def test_admission_refuses_what_it_expects_to_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("glass_rt.serve.admission.monotonic", lambda: now)
+    admission = Admission(Settings(deadline_s=10))
+    with admission.admit(1):
+        now += 2.0
+    with admission.admit(2):  # 4 s of work: less than half of the deadline
+        admission.check_room()
+        with admission.admit(1), pytest.raises(Overloaded) as refused:
+            admission.check_room()
+        assert refused.value.retry_after_s is not None
+        assert refused.value.retry_after_s >= 5
+    admission.check_room()
+
+
+def test_admission_gives_back_what_was_taken() -> None:
+    admission = Admission(Settings(queue_images=2, queue_bytes=100, max_body=50))
+    with admission.admit(2):
+        with pytest.raises(Overloaded), admission.admit(1):
+            pass
+        assert admission.images == 2
+    assert admission.images == 0
+    with pytest.raises(BodyTooLarge), admission.admit(3):
+        pass
+    admission.hold(100)
+    with pytest.raises(Overloaded):
+        admission.hold(1)
+    admission.let_go(100)
+    admission.hold(1)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"max_body": 0}, "max_body: got 0"),
+        ({"queue_images": -1}, "queue_images: got -1"),
+        ({"deadline_s": 0.0}, "deadline_s: got 0"),
+        ({"max_body": 100, "queue_bytes": 99}, "one body of max_body"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(values: dict[str, int], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Settings(**values)  # type: ignore[arg-type]
