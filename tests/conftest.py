@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from glass_bench.sample import landscape
 from glass_engines.build import BuildOptions, build_bundle
 from glass_export.portable import ExportOptions, export_portable
 
-from glass_rt import Detector
 from glass_rt.bundle import Bundle, PortableModel
-from tests.server_process import ServerProcess, start_server
 from tests.support import Bundles, Cli, Portables, write_picture
 
 IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"
@@ -85,19 +82,3 @@ def cli() -> Cli:
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def whole_server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """`glass-rt serve` on the small ResNet, HTTP and gRPC, for tests that leave it as they found it."""
-    log = tmp_path_factory.mktemp("whole_server") / "log"
-    running = start_server(bundles("resnet18").folder, log)
-    yield running
-    assert running.stop() == 0, log.read_text()
-
-
-@pytest.fixture(scope="session")
-def detector(bundles: Bundles) -> Iterator[Detector]:
-    """The bundle that `whole_server` serves, in this process: it says what is right."""
-    with Detector.open(bundles("resnet18").folder) as opened:
-        yield opened

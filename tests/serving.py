@@ -133,7 +133,9 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
 
 
 class Process(Address):
-    """`glass-rt serve` in a process of its own."""
+    """`glass-rt serve` in a process of its own. `grpc_port` is None where it was not asked for one."""
+
+    grpc_port: int | None = None
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -142,6 +144,14 @@ class Process(Address):
     def log(self) -> list[dict[str, Any]]:
         """The lines on its stderr, which are all JSON."""
         return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    @property
+    def http(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -169,9 +179,10 @@ def serve_process(engine: Path, folder: Path, *options: str) -> Iterator[Process
         child = subprocess.Popen(command, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "2"})
     server = Process(child, log)
     try:
-        wait_until(lambda: child.poll() is not None or b'"listening"' in log.read_bytes())
+        wait_until(lambda: child.poll() is not None or b'"url"' in log.read_bytes())
         assert child.poll() is None, log.read_text()
         server.port = next(int(line["url"].rsplit(":")[-1]) for line in server.log() if "url" in line)
+        server.grpc_port = next((int(line["grpc"].rsplit(":")[-1]) for line in server.log() if "grpc" in line), None)
         wait_until(lambda: reachable(server))
         yield server
     finally:
@@ -244,7 +255,8 @@ class Plant:
 
 def evidence(verdict: Verdict | dict[str, Any]) -> dict[str, Any]:
     """What a verdict says of its image, whoever asked and however long it took; floats to be compared."""
-    told = json.loads(json.dumps(verdict.to_json() if isinstance(verdict, Verdict) else verdict))  # tuples are lists
+    values = verdict.to_json() if isinstance(verdict, Verdict) else verdict
+    told: dict[str, Any] = json.loads(json.dumps(values))  # tuples are lists
     for own in ("path", "timings_ms", "overlay_jpeg_base64"):
         told.pop(own, None)
     return told

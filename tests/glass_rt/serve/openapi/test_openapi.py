@@ -23,7 +23,7 @@ from glass_rt.serve.settings import Settings
 from glass_rt.serve.statuses import STATUSES
 from glass_rt.serve.v2 import rest
 from glass_rt.version import __version__
-from tests.server_process import Answer, ServerProcess
+from tests.serving import Answer, Process
 
 DOCUMENT = openapi_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -109,12 +109,12 @@ def test_it_says_which_paths_need_a_key() -> None:
         (f"{VERSIONED}/ready", "/v2/models/resnet18/versions/9/ready"),
     ],
 )
-def test_what_is_read_is_as_described(whole_server: ServerProcess, path: str, url: str) -> None:
+def test_what_is_read_is_as_described(whole_server: Process, path: str, url: str) -> None:
     check_answer("GET", path, whole_server.ask("GET", url))
 
 
 @pytest.mark.parametrize("query", ["", "?crops=1", "?crops=auto&seed=7", "?overlay=1"])
-def test_verdicts_are_as_described(whole_server: ServerProcess, pictures: tuple[Path, ...], query: str) -> None:
+def test_verdicts_are_as_described(whole_server: Process, pictures: tuple[Path, ...], query: str) -> None:
     for path in pictures[4:]:
         answer = whole_server.ask("POST", f"/v1/verdict{query}", path.read_bytes())
         assert answer.status == 200
@@ -130,9 +130,7 @@ def form(*files: bytes) -> tuple[bytes, dict[str, str]]:
     return b"".join(parts) + b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
 
 
-def test_a_forms_verdicts_and_failures_are_as_described(
-    whole_server: ServerProcess, pictures: tuple[Path, ...]
-) -> None:
+def test_a_forms_verdicts_and_failures_are_as_described(whole_server: Process, pictures: tuple[Path, ...]) -> None:
     body, headers = form(pictures[5].read_bytes(), b"no image")
     answer = whole_server.ask("POST", "/v1/verdict", body, headers)
     assert answer.status == 200
@@ -151,14 +149,14 @@ def test_a_forms_verdicts_and_failures_are_as_described(
     ],
 )
 def test_refusals_are_as_described(
-    whole_server: ServerProcess, query: str, body: bytes, headers: dict[str, str], status: int
+    whole_server: Process, query: str, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     answer = whole_server.ask("POST", f"/v1/verdict{query}", body, headers)
     assert answer.status == status
     check_answer("POST", "/v1/verdict", answer)
 
 
-def test_a_damaged_images_refusal_is_as_described(whole_server: ServerProcess, pictures: tuple[Path, ...]) -> None:
+def test_a_damaged_images_refusal_is_as_described(whole_server: Process, pictures: tuple[Path, ...]) -> None:
     cut = pictures[2].read_bytes()[:-500]
     answer = whole_server.ask("POST", "/v1/verdict", cut)
     assert answer.status == 422
@@ -175,7 +173,7 @@ def infer_request(image: bytes, **more: Any) -> bytes:
 
 
 @pytest.mark.parametrize("path", [f"{V2}/infer", f"{VERSIONED}/infer"])
-def test_inference_is_as_described(whole_server: ServerProcess, pictures: tuple[Path, ...], path: str) -> None:
+def test_inference_is_as_described(whole_server: Process, pictures: tuple[Path, ...], path: str) -> None:
     url = path.format(model="resnet18", version="1")
     image = pictures[5].read_bytes()
     validator = jsonschema.Draft202012Validator(

@@ -15,7 +15,7 @@ import pytest
 
 from glass_rt import Detector
 from glass_rt.serve.page import content_security_policy, page_html
-from tests.server_process import ServerProcess
+from tests.serving import Process
 from tests.support import write_picture
 
 CHROMIUM = next(
@@ -55,10 +55,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any, whole_server: ServerProcess) -> Iterator[Any]:
+def page(browser: Any, whole_server: Process) -> Iterator[Any]:
     """The page, freshly loaded; afterwards the browser's console holds no error of the page."""
     browser.get_log("browser")
-    browser.get(f"{whole_server.url}/")
+    browser.get(f"http://{whole_server.http}/")
     yield browser
     errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not [error for error in errors if "v1/verdict" not in error], errors  # a refusal is noted there too
@@ -89,10 +89,10 @@ def picture(pictures: tuple[Path, ...]) -> Path:
     return next(path for path in pictures if path.name.startswith("640x480"))
 
 
-def test_a_chosen_image_gets_its_verdict_evidence_and_timings(page: Any, picture: Path, detector: Detector) -> None:
+def test_a_chosen_image_gets_its_verdict_evidence_and_timings(page: Any, picture: Path, judge: Detector) -> None:
     choose(page, picture)
     wait_for_verdict(page)
-    verdict = detector.detect(picture)
+    verdict = judge.detect(picture)
     assert text(page, "verdict") == f"{verdict.label.upper()} — P(AI-generated) = {verdict.probability_fake:.4f}"
     assert picture.name in text(page, "summary")
     assert f"seed {verdict.seed}" in text(page, "summary")
@@ -113,7 +113,7 @@ def test_a_chosen_image_gets_its_verdict_evidence_and_timings(page: Any, picture
     assert "overlay_jpeg_base64" not in answer
 
 
-def test_a_dropped_image_gets_its_verdict(page: Any, picture: Path, detector: Detector) -> None:
+def test_a_dropped_image_gets_its_verdict(page: Any, picture: Path, judge: Detector) -> None:
     drop = """
         const [url, name] = arguments;
         const bytes = Uint8Array.from(atob(url), c => c.charCodeAt(0));
@@ -130,7 +130,7 @@ def test_a_dropped_image_gets_its_verdict(page: Any, picture: Path, detector: De
     # The browser's own handling, which would leave the page, is prevented for both events.
     assert page.execute_script(drop, encoded, "dropped.png") == [False, False, "over", ""]
     wait_for_verdict(page)
-    assert f"{detector.detect(picture).probability_fake:.4f}" in text(page, "verdict")
+    assert f"{judge.detect(picture).probability_fake:.4f}" in text(page, "verdict")
     assert "dropped.png" in text(page, "summary")
 
 
@@ -219,7 +219,7 @@ def test_it_fits_a_narrow_screen(page: Any, tmp_path: Path) -> None:
         page.set_window_size(1000, 1400)
 
 
-def test_nothing_but_the_page_itself_may_run(page: Any, whole_server: ServerProcess) -> None:
+def test_nothing_but_the_page_itself_may_run(page: Any, whole_server: Process) -> None:
     blocked = page.execute_async_script(
         """
         const done = arguments[0];
@@ -235,7 +235,7 @@ def test_nothing_but_the_page_itself_may_run(page: Any, whole_server: ServerProc
     assert any("Content Security Policy" in entry["message"] for entry in browser_log)
 
 
-def test_the_page_names_no_other_place(whole_server: ServerProcess) -> None:
+def test_the_page_names_no_other_place(whole_server: Process) -> None:
     answer = whole_server.ask("GET", "/")
     html = answer.body.decode()
     assert html == page_html()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import struct
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.server_process import ServerProcess, start_server
+from tests.serving import Process, serve_process, wait_until
 from tests.support import Bundles
 
 grpc = pytest.importorskip("grpc")
@@ -21,24 +22,22 @@ pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 KEY = "correct-horse-battery"
 SERVICE = "/inference.GRPCInferenceService"
 WITH_KEY = (("authorization", f"Bearer {KEY}"),)
-BUSY_CROPS, BUSY_IMAGES = 16, 4  # what keeps a server busy for a while
+BUSY_CROPS, BUSY_IMAGES = 32, 4  # what keeps a server busy for a while
 
 
 @pytest.fixture(scope="module")
-def guarded(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def guarded(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A server that asks for a key and judges four images at once; the last test ends it."""
     folder = tmp_path_factory.mktemp("guarded")
     keys = folder / "keys"
     keys.write_text(f"# for tests\n{KEY}\n")
-    running = start_server(
-        bundles("resnet18").folder, folder / "log", "--api-key-file", keys, "--queue-images", BUSY_IMAGES
-    )
-    yield running
-    running.stop()
+    options = ("--grpc-port", "0", "--api-key-file", str(keys), "--queue-images", str(BUSY_IMAGES))
+    with serve_process(bundles("resnet18").folder, folder, *options) as started:
+        yield started
 
 
 @pytest.fixture
-def channel(guarded: ServerProcess) -> Iterator[Any]:
+def channel(guarded: Process) -> Iterator[Any]:
     opened = grpc.insecure_channel(guarded.grpc)
     yield opened
     opened.close()
@@ -80,7 +79,7 @@ def test_a_key_in_the_metadata_opens_the_server(channel: Any, metadata: Any, pic
     assert dict(call.trailing_metadata())["x-request-id"] == "mine-1"
 
 
-def test_over_http_the_same_paths_are_open(guarded: ServerProcess) -> None:
+def test_over_http_the_same_paths_are_open(guarded: Process) -> None:
     expected = {
         "/v2/health/live": 200,
         "/v2/health/ready": 200,
@@ -104,31 +103,32 @@ def test_over_http_the_same_paths_are_open(guarded: ServerProcess) -> None:
     connection.close()
 
 
-def occupy(channel: Any, image: bytes) -> tuple[Any, Any]:
-    """A call that fills the server's queue, and the refusal that another gets meanwhile."""
+def occupy(server: Process, channel: Any, image: bytes) -> Any:
+    """A call that fills the server's queue, and is with the engine."""
     call = infer(channel).future(request(image, BUSY_IMAGES, BUSY_CROPS), metadata=WITH_KEY)
-    while not call.done():
-        try:
-            infer(channel)(request(image, 1, 1), metadata=WITH_KEY, timeout=60)
-        except grpc.RpcError as refusal:
-            return call, refusal
-    raise AssertionError("the call was answered before another was refused")
+    full = f"glass_rt_queue_images {BUSY_IMAGES}.0\n".encode()
+    wait_until(lambda: full in server.get("/metrics", {"X-API-Key": KEY}).body)
+    return call
 
 
 def test_a_full_queue_is_resource_exhausted_and_says_when_to_come_again(
-    channel: Any, pictures: tuple[Path, ...]
+    guarded: Process, channel: Any, pictures: tuple[Path, ...]
 ) -> None:
-    call, refusal = occupy(channel, pictures[4].read_bytes())
+    image = pictures[4].read_bytes()
+    call = occupy(guarded, channel, image)
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(channel)(request(image, 1, 1), metadata=WITH_KEY, timeout=60)
+    refusal = caught.value
     assert refusal.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert int(dict(refusal.trailing_metadata())["retry-after"]) >= 1
     assert len(call.result().outputs) == 6
 
 
 def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(
-    guarded: ServerProcess, channel: Any, pictures: tuple[Path, ...]
+    guarded: Process, channel: Any, pictures: tuple[Path, ...]
 ) -> None:
-    call, _ = occupy(channel, pictures[4].read_bytes())
-    guarded.terminate()
+    call = occupy(guarded, channel, pictures[4].read_bytes())
+    guarded.signal(signal.SIGTERM)
     codes = []
     while not call.done():
         with pytest.raises(grpc.RpcError) as refusal:
@@ -138,7 +138,6 @@ def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(
     assert len(call.result().outputs) == 6
     assert any(code == grpc.StatusCode.UNAVAILABLE and "stopping" in words for code, words in codes), codes
     assert guarded.process.wait(60) == 0
-    lines = [json.loads(line) for line in guarded.log.read_text().splitlines()]
-    answered = [line for line in lines if line.get("path") == "ModelInfer" and line["status"] == 200]
+    answered = [line for line in guarded.log() if line.get("path") == "ModelInfer" and line["status"] == 200]
     assert answered
     assert all(line["request_id"] for line in answered)

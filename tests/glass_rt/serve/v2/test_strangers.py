@@ -14,7 +14,7 @@ import pytest
 
 from glass_rt import Detector
 from tests.glass_rt.serve.v2.test_rest_message import MALFORMED
-from tests.server_process import ServerProcess
+from tests.serving import Process
 
 grpc = pytest.importorskip("grpc")
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
@@ -24,14 +24,14 @@ INFER = "/v2/models/resnet18/infer"
 
 
 @pytest.fixture
-def connection(whole_server: ServerProcess) -> Iterator[http.client.HTTPConnection]:
+def connection(whole_server: Process) -> Iterator[http.client.HTTPConnection]:
     opened = http.client.HTTPConnection(whole_server.http, timeout=60)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def channel(whole_server: ServerProcess) -> Iterator[Any]:
+def channel(whole_server: Process) -> Iterator[Any]:
     opened = grpc.insecure_channel(whole_server.grpc, options=[("grpc.max_send_message_length", -1)])
     yield opened
     opened.close()
@@ -115,7 +115,7 @@ def test_methods_that_are_not_there_are_unimplemented(channel: Any) -> None:
 
 
 def test_calls_without_a_message_or_given_up_leave_the_server_well(
-    channel: Any, whole_server: ServerProcess, pictures: tuple[Path, ...], detector: Detector
+    channel: Any, whole_server: Process, pictures: tuple[Path, ...], judge: Detector
 ) -> None:
     as_stream = channel.stream_unary(f"{SERVICE}/ModelInfer")
     with pytest.raises(grpc.RpcError) as refusal:
@@ -129,5 +129,5 @@ def test_calls_without_a_message_or_given_up_leave_the_server_well(
         call.future(message.SerializeToString()).cancel()
     answer = call(message.SerializeToString(), timeout=60)
     position = [output.name for output in answer.outputs].index("probability_fake")
-    expected = detector.detect(image).probability_fake
+    expected = judge.detect(image).probability_fake
     assert answer.raw_output_contents[position] == struct.pack("<f", expected)
