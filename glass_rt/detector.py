@@ -15,13 +15,13 @@ from glass_rt.image.decode import ImageSource
 from glass_rt.judge import Judge
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import Pipeline
+from glass_rt.pipeline import Pipeline, judge_one
 from glass_rt.settlement import settle_parity
 from glass_rt.verdict import Failure, Verdict
 
 
 class Detector:
-    """An opened bundle that judges images. Not for use from several threads at once; open one per worker.
+    """An opened bundle that judges images. Threads may share it: the engines take one batch at a time.
 
     >>> with Detector.open("engines/vit_b16") as detector:  # doctest: +SKIP
     ...     verdict = detector.detect("image.png")
@@ -72,7 +72,7 @@ class Detector:
 
     def detect(self, source: ImageSource, options: DetectOptions | None = None) -> Verdict:
         """Judges one image: a path, encoded bytes, or an RGB uint8 (H, W, 3) array. Raises ImageError, BackendError."""
-        return self._pipeline(options).judge_one(source)
+        return judge_one(source, self.bundle, self._judge, self._batch, options or DetectOptions())
 
     def detect_many(
         self, sources: Iterable[ImageSource | Failure], options: DetectOptions | None = None
@@ -83,10 +83,16 @@ class Detector:
 
         A Failure among the sources is passed on, so that callers who find sources can keep their order too.
         """
-        return self._pipeline(options).run(sources)
+        options = options or DetectOptions()
+        with self.pipeline(options.workers) as pipeline:
+            yield from pipeline.run(sources, options)
 
-    def _pipeline(self, options: DetectOptions | None) -> Pipeline:
-        return Pipeline(self.bundle, self._judge, self._batch, options or DetectOptions())
+    def pipeline(self, workers: int | None = None) -> Pipeline:
+        """Threads of this detector for whoever has images coming in, such as a server; to be closed before it.
+
+        `workers`: threads that decode (None: one per core, at most 8).
+        """
+        return Pipeline(self.bundle, self._judge, self._batch, workers)
 
     def close(self) -> None:
         """Closes the engines."""

@@ -8,6 +8,7 @@ embeddings are kept, so that no crop is computed twice.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -61,14 +62,18 @@ class Judge:
         self._engines = engines
         self._head = head
         self._batch = batch
+        self._engines_in_use = threading.Lock()
 
-    def judge(self, pack: Pack, stopping: Stopping | None = None) -> list[Judgement]:
-        """One judgement per slot of the pack, in order; with `stopping`, over as few crops as that wants.
+    def judge(self, pack: Pack) -> list[Judgement]:
+        """One judgement per slot of the pack, in order; over as few crops as a slot's `stopping` wants, if it has one.
 
-        Raises BackendError.
+        From any thread; one pack at a time. Raises BackendError.
         """
-        if stopping is not None:
-            return self._judge_enough(pack, stopping)
+        with self._engines_in_use:
+            adaptive = any(slot.stopping is not None for slot in pack.slots)
+            return self._judge_enough(pack) if adaptive else self._judge_all(pack)
+
+    def _judge_all(self, pack: Pack) -> list[Judgement]:
         start = perf_counter()
         # An engine that can be left to itself works on the whole images while the crops are started.
         waiting = start_embedding(self._engines["global"], pack.global_views, self._batch)
@@ -79,18 +84,17 @@ class Judge:
             global_embeddings = waiting()
             local_embeddings = np.empty((0, global_embeddings.shape[1]), np.float32)
         per_view_ms = (perf_counter() - start) * 1e3 / (len(pack.slots) + pack.num_crops)
-        judgements = []
-        for slot, embedding in zip(pack.slots, global_embeddings, strict=True):
-            start = perf_counter()
-            owned = local_embeddings[slot.crop_range.start : slot.crop_range.stop]
-            outputs = [self._head.judge(embedding, draw) for draw in np.split(owned, slot.draws)]
-            draws = np.stack([output.probabilities for output in outputs])
-            aggregate_ms = (perf_counter() - start) * 1e3
-            engine_ms = per_view_ms * (1 + len(slot.crop_range))
-            judgements.append(Judgement(mean_of_draws(outputs), draws, len(slot.crop_range), engine_ms, aggregate_ms))
-        return judgements
+        return [
+            self._conclude(
+                slot,
+                embedding,
+                local_embeddings[slot.crop_range.start : slot.crop_range.stop],
+                per_view_ms * (1 + len(slot.crop_range)),
+            )
+            for slot, embedding in zip(pack.slots, global_embeddings, strict=True)
+        ]
 
-    def _judge_enough(self, pack: Pack, stopping: Stopping) -> list[Judgement]:
+    def _judge_enough(self, pack: Pack) -> list[Judgement]:
         start = perf_counter()
         global_embeddings = embed(self._engines["global"], pack.global_views, self._batch)
         engine_ms = [(perf_counter() - start) * 1e3 / len(pack.slots)] * len(pack.slots)
@@ -105,24 +109,29 @@ class Judge:
             crop_ms = (perf_counter() - start) * 1e3 / max(1, len(rows))
             taken = 0
             for index in open_ones:
-                count = len(wanted[index])
+                slot, count = pack.slots[index], len(wanted[index])
                 if embeddings is not None:
                     known[index] = np.concatenate([known[index], embeddings[taken : taken + count]])
                 taken += count
                 engine_ms[index] += crop_ms * count
-                start = perf_counter()
-                output = self._head.judge(global_embeddings[index], known[index])
-                aggregate_ms = (perf_counter() - start) * 1e3
-                last = len(known[index]) == len(pack.slots[index].crop_range)
-                if last or stopping.enough(output):
-                    draws = output.probabilities[None]
-                    found[index] = Judgement(output, draws, len(known[index]), engine_ms[index], aggregate_ms)
+                judgement = self._conclude(slot, global_embeddings[index], known[index], engine_ms[index])
+                last = len(known[index]) == len(slot.crop_range)
+                if last or slot.stopping is None or slot.stopping.enough(judgement.output):
+                    found[index] = judgement
         return [found[index] for index in range(len(pack.slots))]
 
+    def _conclude(self, slot: Slot, global_embedding: Floats, local_embeddings: Floats, engine_ms: float) -> Judgement:
+        start = perf_counter()
+        outputs = [self._head.judge(global_embedding, draw) for draw in np.split(local_embeddings, slot.draws)]
+        draws = np.stack([output.probabilities for output in outputs])
+        aggregate_ms = (perf_counter() - start) * 1e3
+        return Judgement(mean_of_draws(outputs), draws, len(local_embeddings), engine_ms, aggregate_ms)
+
     def close(self) -> None:
-        """Closes the engines."""
-        for engine in self._engines.values():
-            engine.close()
+        """Closes the engines, after the pack at work."""
+        with self._engines_in_use:
+            for engine in self._engines.values():
+                engine.close()
 
 
 def start_embedding(
@@ -160,7 +169,7 @@ def jackknife_error(without: Floats) -> float:
 
 
 def _up_to(slot: Slot, round_number: int, known: int) -> range:
-    """The crops of the pack that this round adds for an image."""
+    """The crops of the pack that this round adds for an image: all of them where nothing may stop it early."""
     total = len(slot.crop_range)
-    target = min(total, max(2, -(-total * round_number // ROUNDS)))
+    target = total if slot.stopping is None else min(total, max(2, -(-total * round_number // ROUNDS)))
     return slot.crop_range[known:target]

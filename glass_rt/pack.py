@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from glass_rt.image.decode import Pixels
 
 if TYPE_CHECKING:
-    from glass_rt.judge import Judgement
+    from glass_rt.judge import Judgement, Stopping
 
 
 class Slot:
     """One image's place in a pack: arrays to write its views into. What is written here is what the engine reads.
 
     `global_view` is float32 (size, size, 3), `crops` uint8 (K, size, size, 3), rows `crop_range` of the pack's crops.
-    `judgement` is fulfilled once the pack has been judged.
+    `judgement` is fulfilled once the pack has been judged; cancelling it before gives the place up.
     """
 
     def __init__(self, global_view: NDArray[np.float32], crops: Pixels, crop_range: range) -> None:
@@ -28,6 +28,7 @@ class Slot:
         self.crops = crops
         self.crop_range = crop_range
         self.draws = 1  # the crops are this many independent samplings, one after the other
+        self.stopping: Stopping | None = None  # with it, fewer crops may do
         self.judgement: Future[Judgement] = Future()
 
 
@@ -58,6 +59,20 @@ class Pack:
         self.slots.append(slot)
         self.unfilled += 1
         return slot
+
+    def settle(self) -> None:
+        """Takes out the images that were given up meanwhile; from here on the others cannot be."""
+        wanted = [slot.judgement.set_running_or_notify_cancel() for slot in self.slots]
+        if all(wanted):
+            return
+        rows = [row for slot, kept in zip(self.slots, wanted, strict=True) if kept for row in slot.crop_range]
+        self._globals = self._globals[: len(wanted)][wanted]
+        self._crops = self._crops[rows]
+        self.slots = [slot for slot, kept in zip(self.slots, wanted, strict=True) if kept]
+        start = 0
+        for slot in self.slots:
+            slot.crop_range = range(start, start + len(slot.crop_range))
+            start = slot.crop_range.stop
 
     @property
     def global_views(self) -> NDArray[np.float32]:
@@ -103,12 +118,21 @@ class Packer:
 
     def take(self) -> Pack | None:
         """Waits for a pack whose views are all there; None once `close` was called."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._packs and self._packs[0].unfilled == 0))
-            return None if self._closed else self._packs.popleft()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or (self._packs and self._packs[0].unfilled == 0))
+                if self._closed:
+                    return None
+                pack = self._packs.popleft()
+            pack.settle()
+            if pack.slots:
+                return pack
 
     def close(self) -> None:
-        """Lets `take` return None."""
+        """Lets `take` return None, and gives up the images that nobody took."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        for pack in self._packs:
+            for slot in pack.slots:
+                slot.judgement.cancel()

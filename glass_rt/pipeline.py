@@ -1,4 +1,4 @@
-"""Many images through one judge: threads decode and write views, one thread judges, results come in input order."""
+"""Many images through one judge: threads decode and write views, one thread judges the packs that they fill."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glass_rt.budget import ByteBudget
 from glass_rt.bundle import Bundle
 from glass_rt.environment import usable_cores
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import ImageSource, decoded_bytes, load, read
-from glass_rt.judge import Judge, Stopping
+from glass_rt.judge import Judge, Judgement
+from glass_rt.manifest import Model
 from glass_rt.options import DetectOptions
 from glass_rt.pack import Packer
 from glass_rt.subject import Subject, path_of, place, verdict_of
@@ -22,119 +27,163 @@ from glass_rt.verdict import Failure, Verdict
 RUNS_PER_PACK = 4  # a pack holds this many runs of the local engine, so that few of them are partly filled
 MAX_WORKERS = 8
 DECODED_BYTES = 1 << 30  # held by all decoding threads together
-Prepared = Subject | Failure
 
 
 class Pipeline:
-    """Judges a stream of images with one set of options."""
+    """Judges images from any number of threads; those that are there at the same time share the engine's batches.
 
-    def __init__(self, bundle: Bundle, judge: Judge, batch: int, options: DetectOptions) -> None:
+    Decoded pixels are held to a budget of bytes. Views are held until they are judged: whoever submits bounds how
+    many images are under way, as `run` does.
+    """
+
+    def __init__(self, bundle: Bundle, judge: Judge, batch: int, workers: int | None = None) -> None:
         self._bundle = bundle
-        self._model = bundle.manifest.model
         self._judge = judge
-        self._options = options
         self._batch = batch
+        self.workers = workers or min(usable_cores(), MAX_WORKERS)
         self._budget = ByteBudget(DECODED_BYTES)
-        threshold = bundle.manifest.threshold if options.threshold is None else options.threshold
-        adaptive = options.crops == "auto" and self._model.architecture == "glass"
-        self._stopping = Stopping(self._model.fake_index, threshold, options.margin) if adaptive else None
+        self._packer = packer_for(bundle.manifest.model, batch)
+        self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
+        self._judging = threading.Thread(target=self._judge_packs, name="glass-rt judge", daemon=True)
+        self._judging.start()
 
-    def judge_one(self, source: ImageSource) -> Verdict:
-        """One image on the calling thread, by the shortest path. Raises ImageError, BackendError."""
-        packer = self._packer()
-        subject = self._place(source, packer)
-        pack = packer.take()
-        assert pack is not None, "the image was just placed"
-        (judgement,) = self._judge.judge(pack, self._stopping)
-        return verdict_of(subject, judgement, self._bundle, self._options)
+    def submit(self, source: ImageSource, options: DetectOptions) -> Future[Verdict]:
+        """Begins to judge one image. The future gives its verdict, or raises ImageError or BackendError.
 
-    def run(self, sources: Iterable[ImageSource | Failure]) -> Iterator[Verdict | Failure]:
+        Cancelling the future gives the image up: what has not been done of it by then is not done. Callbacks of the
+        future run on the thread that judges, and should be short.
+        """
+        result: Future[Verdict] = Future()
+        decoding = self._decoding.submit(self._prepare, source, options, result)
+        decoding.add_done_callback(lambda task: task.cancelled() and result.cancel())
+        return result
+
+    def run(self, sources: Iterable[ImageSource | Failure], options: DetectOptions) -> Iterator[Verdict | Failure]:
         """One result per source, in order; a Failure among the sources is passed on in its place.
 
-        Sources are taken ahead of the results, by a few images per worker. Decoded pixels are held to a budget of
-        bytes, views to a few packs, whatever the number of images.
+        Sources are taken ahead of the results, by a few images per worker, whatever the number of images.
         """
-        workers = self._options.workers or min(usable_cores(), MAX_WORKERS)
-        packer = self._packer()
-        judging = threading.Thread(target=self._judge_packs, args=(packer,), name="glass-rt judge", daemon=True)
-        ahead = 2 * workers + 2 * self._images_per_pack()
-        with ThreadPoolExecutor(workers, thread_name_prefix="glass-rt decode") as decoding:
-            judging.start()
-            pending: deque[Future[Prepared]] = deque()
-            try:
-                for source in sources:
-                    pending.append(self._submit(decoding, source, packer))
-                    while pending and (len(pending) >= ahead or _is_finished(pending[0])):
-                        yield self._result(pending.popleft())
-                while pending:
-                    yield self._result(pending.popleft())
-            finally:
-                for future in pending:
-                    future.cancel()
-                packer.close()
-                judging.join()  # the pack at work is finished: nobody closes an engine under it
+        pending: deque[tuple[str | None, Future[Verdict]]] = deque()
+        ahead = 2 * self.workers + 2 * self._images_per_pack()
+        try:
+            for source in sources:
+                if isinstance(source, Failure):
+                    pending.append((source.path, _failed(source.error)))
+                else:
+                    pending.append((path_of(source), self.submit(source, options)))
+                while pending and (len(pending) >= ahead or pending[0][1].done()):
+                    yield _result(*pending.popleft())
+            while pending:
+                yield _result(*pending.popleft())
+        finally:
+            for _, future in pending:
+                future.cancel()
 
-    def _packer(self) -> Packer:
-        """Packs with room for a few runs of the engine."""
-        return Packer(self._model.crop_size, RUNS_PER_PACK * self._batch, self._batch)
+    def close(self) -> None:
+        """Gives up the images that are not yet with the judge, and waits for those that are."""
+        self._decoding.shutdown(wait=True, cancel_futures=True)
+        self._packer.close()
+        self._judging.join()  # nobody closes an engine under the pack at work
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _images_per_pack(self) -> int:
-        return max(1, RUNS_PER_PACK * self._batch // max(1, self._model.trained_crops))
+        return max(1, RUNS_PER_PACK * self._batch // max(1, self._bundle.manifest.model.trained_crops))
 
-    def _submit(self, decoding: ThreadPoolExecutor, source: ImageSource | Failure, packer: Packer) -> Future[Prepared]:
-        if isinstance(source, Failure):
-            return _done(source)
+    def _prepare(self, source: ImageSource, options: DetectOptions, result: Future[Verdict]) -> None:
+        if result.cancelled():
+            return
+        try:
+            subject = self._place(source, options)
+        except BaseException as error:
+            _fail(result, error)
+            return
 
-        def prepare() -> Prepared:
-            try:
-                return self._place(source, packer)
-            except GlassError as error:
-                return Failure(path_of(source), error)
+        def conclude(judged: Future[Judgement]) -> None:
+            if judged.cancelled():
+                result.cancel()
+            elif (failure := judged.exception()) is not None:
+                _fail(result, failure)
+            elif result.set_running_or_notify_cancel():
+                try:
+                    result.set_result(verdict_of(subject, judged.result(), self._bundle, options))
+                except BaseException as error:  # an error in a callback would reach nobody
+                    result.set_exception(error)
 
-        return decoding.submit(prepare)
+        subject.slot.judgement.add_done_callback(conclude)
+        result.add_done_callback(lambda future: future.cancelled() and subject.slot.judgement.cancel())
 
-    def _place(self, source: ImageSource, packer: Packer) -> Subject:
+    def _place(self, source: ImageSource, options: DetectOptions) -> Subject:
         start = perf_counter()
         data = read(source)
-        size = decoded_bytes(data, self._options.max_pixels)
-        waited = perf_counter()
+        size = decoded_bytes(data, options.max_pixels)
+        read_ms = (perf_counter() - start) * 1e3
         with self._budget.hold(size):
-            start += perf_counter() - waited
-            image = load(data, max_pixels=self._options.max_pixels)
-            decode_ms = (perf_counter() - start) * 1e3
-            return place(path_of(source), image, decode_ms, self._model, self._options, packer)
+            return decode_and_place(source, data, read_ms, self._bundle, options, self._packer)
 
-    def _judge_packs(self, packer: Packer) -> None:
-        while (pack := packer.take()) is not None:
+    def _judge_packs(self) -> None:
+        while (pack := self._packer.take()) is not None:
             try:
-                judgements = self._judge.judge(pack, self._stopping)
-            except BaseException as error:  # reaches whoever waits for the image, on the main thread
+                judgements = self._judge.judge(pack)
+            except BaseException as error:  # reaches whoever waits for the image
                 for slot in pack.slots:
                     slot.judgement.set_exception(error)
                 continue
             for slot, judgement in zip(pack.slots, judgements, strict=True):
                 slot.judgement.set_result(judgement)
 
-    def _result(self, future: Future[Prepared]) -> Verdict | Failure:
-        subject = future.result()
-        if isinstance(subject, Failure):
-            return subject
-        try:
-            judgement = subject.slot.judgement.result()
-        except GlassError as error:
-            return Failure(subject.path, error)
-        return verdict_of(subject, judgement, self._bundle, self._options)
+
+def judge_one(source: ImageSource, bundle: Bundle, judge: Judge, batch: int, options: DetectOptions) -> Verdict:
+    """One image on the calling thread, by the shortest path. Raises ImageError, BackendError."""
+    packer = packer_for(bundle.manifest.model, batch)
+    start = perf_counter()
+    data = read(source)
+    subject = decode_and_place(source, data, (perf_counter() - start) * 1e3, bundle, options, packer)
+    pack = packer.take()
+    assert pack is not None, "the image was just placed"
+    (judgement,) = judge.judge(pack)
+    return verdict_of(subject, judgement, bundle, options)
 
 
-def _done(failure: Failure) -> Future[Prepared]:
-    future: Future[Prepared] = Future()
-    future.set_result(failure)
+def packer_for(model: Model, batch: int) -> Packer:
+    """Packs with room for a few runs of the engine."""
+    return Packer(model.crop_size, RUNS_PER_PACK * batch, batch)
+
+
+def decode_and_place(
+    source: ImageSource,
+    data: bytes | NDArray[np.uint8],
+    read_ms: float,
+    bundle: Bundle,
+    options: DetectOptions,
+    packer: Packer,
+) -> Subject:
+    """From what was read of an image to its views in a pack. Raises ImageError."""
+    start = perf_counter()
+    image = load(data, max_pixels=options.max_pixels)
+    decode_ms = read_ms + (perf_counter() - start) * 1e3
+    return place(path_of(source), image, decode_ms, bundle.manifest, options, packer)
+
+
+def _failed(error: GlassError) -> Future[Verdict]:
+    future: Future[Verdict] = Future()
+    future.set_exception(error)
     return future
 
 
-def _is_finished(future: Future[Prepared]) -> bool:
-    """Whether its result can be given without waiting."""
-    if not future.done():
-        return False
-    subject = future.result()
-    return isinstance(subject, Failure) or subject.slot.judgement.done()
+def _fail(result: Future[Verdict], error: BaseException) -> None:
+    if result.set_running_or_notify_cancel():
+        result.set_exception(error)
+
+
+def _result(path: str | None, future: Future[Verdict]) -> Verdict | Failure:
+    try:
+        return future.result()
+    except GlassError as error:
+        return Failure(path, error)

@@ -11,8 +11,8 @@ from glass_rt.errors import ImageTooLarge
 from glass_rt.image.decode import Image, ImageInfo
 from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
 from glass_rt.image.views import baseline_view, cut_crops, global_view
-from glass_rt.judge import Judgement
-from glass_rt.manifest import Model
+from glass_rt.judge import Judgement, Stopping
+from glass_rt.manifest import BundleManifest, Model
 from glass_rt.options import DetectOptions
 from glass_rt.pack import Packer, Slot
 from glass_rt.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
@@ -31,10 +31,11 @@ class Subject:
 
 
 def place(
-    path: str | None, image: Image, decode_ms: float, model: Model, options: DetectOptions, packer: Packer
+    path: str | None, image: Image, decode_ms: float, manifest: BundleManifest, options: DetectOptions, packer: Packer
 ) -> Subject:
     """Chooses the windows of an image and writes its views into a pack."""
     start = perf_counter()
+    model = manifest.model
     sampling = _sample(image.info, model, options)
     try:
         slot = packer.reserve(len(sampling.boxes) if sampling else 0)
@@ -45,11 +46,25 @@ def place(
             slot.global_view[...] = baseline_view(image.pixels, model.crop_size)
         else:
             slot.draws = options.draws
+            slot.stopping = _stopping(manifest, options)
             slot.global_view[...] = global_view(image.pixels, model.crop_size)
             cut_crops(image.pixels, sampling.boxes, slot.crops)
+    except BaseException:
+        slot.judgement.cancel()
+        raise
     finally:
         packer.filled(slot)
     return Subject(path, image.info, sampling, slot, decode_ms, (perf_counter() - start) * 1e3)
+
+
+def _stopping(manifest: BundleManifest, options: DetectOptions) -> Stopping | None:
+    if options.crops != "auto":
+        return None
+    return Stopping(manifest.model.fake_index, _threshold(manifest, options), options.margin)
+
+
+def _threshold(manifest: BundleManifest, options: DetectOptions) -> float:
+    return manifest.threshold if options.threshold is None else options.threshold
 
 
 def path_of(source: object) -> str | None:
@@ -62,7 +77,7 @@ def verdict_of(subject: Subject, judgement: Judgement, bundle: Bundle, options: 
     manifest, output, info, sampling = bundle.manifest, judgement.output, subject.info, subject.sampling
     model = manifest.model
     probability_fake = float(output.probabilities[model.fake_index])
-    threshold = manifest.threshold if options.threshold is None else options.threshold
+    threshold = _threshold(manifest, options)
     timings = (subject.decode_ms, subject.views_ms, judgement.engine_ms, judgement.aggregate_ms)
     return Verdict(
         path=subject.path,

@@ -1,0 +1,127 @@
+"""Images from several threads at once, and images that are given up."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glass_rt import DetectOptions, Detector, Verdict
+from glass_rt.errors import ImageCorrupt
+from glass_rt.judge import Judgement
+from glass_rt.pack import Pack, Packer
+from tests.support import Bundles
+
+OPTIONS = DetectOptions(seed=5)
+
+
+@pytest.fixture(scope="module")
+def detector(bundles: Bundles) -> Iterator[Detector]:
+    with Detector.open(bundles("resnet18").folder) as opened:
+        yield opened
+
+
+def evidence(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.sha256, verdict.probability_fake, verdict.logits, verdict.crops, verdict.draws, verdict.seed
+
+
+def test_images_submitted_from_many_threads_get_the_verdicts_they_get_alone(
+    detector: Detector, pictures: tuple[Path, ...]
+) -> None:
+    """Each with options of its own, side by side in the same packs."""
+    choices = (
+        OPTIONS,
+        DetectOptions(seed=1, crops=3),
+        DetectOptions(seed=2, draws=2),
+        DetectOptions(seed=3, crops="auto", margin=1e-6),
+        DetectOptions(seed=4, crops="auto", margin=1e9),
+    )
+    work = [(path, options) for path in pictures for options in choices] * 2
+    with detector.pipeline(workers=2) as pipeline, ThreadPoolExecutor(4) as callers:
+        together = list(callers.map(lambda item: pipeline.submit(*item).result(60), work))
+    alone = {item: evidence(detector.detect(*item)) for item in set(work)}
+    assert [evidence(verdict) for verdict in together] == [alone[item] for item in work]
+
+
+def test_a_submitted_image_that_cannot_be_judged_raises_from_its_future(
+    detector: Detector, pictures: tuple[Path, ...]
+) -> None:
+    with detector.pipeline() as pipeline:
+        bad = pipeline.submit(pictures[0].read_bytes()[:200], OPTIONS)
+        good = pipeline.submit(pictures[0], OPTIONS)
+        with pytest.raises(ImageCorrupt):
+            bad.result(60)
+        assert good.result(60).path == str(pictures[0])
+
+
+def test_closing_gives_up_what_was_not_judged_and_leaves_nobody_waiting(
+    detector: Detector, pictures: tuple[Path, ...]
+) -> None:
+    pipeline = detector.pipeline(workers=1)
+    futures = [pipeline.submit(pictures[0], OPTIONS) for _ in range(20)]
+    pipeline.close()
+    assert all(future.done() for future in futures)
+    done = [future for future in futures if not future.cancelled()]
+    assert len(done) < 20
+    assert all(future.result().seed == 5 for future in done)
+
+
+def test_cancelled_images_leave_their_neighbours_verdicts_as_they_are(
+    detector: Detector, pictures: tuple[Path, ...]
+) -> None:
+    expected = [evidence(detector.detect(path, OPTIONS)) for path in pictures]
+    with detector.pipeline(workers=2) as pipeline:
+        kept, dropped = [], []
+        for _ in range(4):
+            for path in pictures:
+                kept.append(pipeline.submit(path, OPTIONS))
+                dropped.append(pipeline.submit(pictures[0], DetectOptions(crops=9)))
+        for future in dropped:
+            future.cancel()
+        assert [evidence(future.result(60)) for future in kept] == expected * 4
+
+
+def filled(packer: Packer, crops: int, value: int) -> Future[Judgement]:
+    slot = packer.reserve(crops)
+    slot.global_view[...] = value
+    slot.crops[...] = value
+    packer.filled(slot)
+    return slot.judgement
+
+
+def test_a_pack_leaves_out_the_images_that_were_given_up_before_it_was_taken() -> None:
+    packer = Packer(crop_size=2, max_crops=12, max_images=4)
+    judgements = [filled(packer, crops, value) for value, crops in enumerate((3, 2, 4), start=1)]
+    assert judgements[1].cancel()
+    pack = packer.take()
+    assert isinstance(pack, Pack)
+    assert [slot.crop_range for slot in pack.slots] == [range(3), range(3, 7)]
+    assert np.array_equal(pack.crops[:, 0, 0, 0], [1, 1, 1, 3, 3, 3, 3])
+    assert np.array_equal(pack.global_views[:, 0, 0, 0], [1, 3])
+    assert not judgements[0].cancel(), "with the judge, it cannot be given up any more"
+
+
+def test_a_pack_whose_images_were_all_given_up_is_not_judged() -> None:
+    packer = Packer(crop_size=2, max_crops=4, max_images=4)
+    assert filled(packer, 2, 1).cancel()
+    taken: list[Pack | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(packer.take()))
+    waiting.start()
+    left = filled(packer, 3, 2)
+    waiting.join(10)
+    packer.close()
+    (pack,) = taken
+    assert pack is not None
+    assert pack.num_crops == 3
+    assert left.running()
+
+
+def test_closing_a_packer_gives_up_what_nobody_took() -> None:
+    packer = Packer(crop_size=2, max_crops=4, max_images=4)
+    judgement = filled(packer, 2, 1)
+    packer.close()
+    assert packer.take() is None
+    with pytest.raises(CancelledError):
+        judgement.result(0)
