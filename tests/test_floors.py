@@ -21,6 +21,7 @@ FLOORS = (
     {"parity", "subject"},
     {"pipeline", "settlement"},
     {"detector"},
+    {"triton_server"},
     {"cli"},
 )
 STAGES = {
