@@ -11,8 +11,8 @@ from glass_rt.version import __version__
 EXTRAS = {
     "onnxruntime": ("cpu", "onnxruntime"),
     "openvino": ("openvino", "openvino"),
-    "tensorrt": ("tensorrt,cuda", "tensorrt cuda-core"),
-    "tensorrt_rtx": ("tensorrt-rtx,cuda", "tensorrt_rtx cuda-core"),
+    "tensorrt": ("tensorrt,cuda", "tensorrt cuda-bindings"),
+    "tensorrt_rtx": ("tensorrt-rtx,cuda", "tensorrt_rtx cuda-bindings"),
 }
 
 _TEXT = """\
