@@ -39,8 +39,11 @@ class ServingOptions:
 
 
 def config_pbtxt(bundle: Bundle, options: ServingOptions) -> str:
-    """The text of `config.pbtxt`. The batcher never waits for company: it takes what came while the model was busy."""
-    kind = "KIND_GPU" if (options.device or bundle.manifest.engine.device) == "cuda" else "KIND_CPU"
+    """The text of `config.pbtxt`. The batcher never waits for company: it takes what came while the model was busy.
+
+    Raises UsageError where the bundle's engines do not run on the device.
+    """
+    kind = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}[_device(bundle, options)]
     parameters = {"bundle_sha256": bundle.sha256}
     if options.environment is not None:
         parameters["EXECUTION_ENV_PATH"] = str(options.environment)
@@ -57,6 +60,14 @@ def config_pbtxt(bundle: Bundle, options: ServingOptions) -> str:
         *(_parameter(key, value) for key, value in parameters.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _device(bundle: Bundle, options: ServingOptions) -> str:
+    engine = bundle.manifest.engine
+    device = options.device or engine.device
+    if device != engine.device and engine.backend != "onnxruntime":
+        raise UsageError(f"device: got {device!r}; this bundle's {engine.backend} engines run on {engine.device} only")
+    return device
 
 
 def _tensor(side: str, tensor: TensorMetadata, *, optional: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_the_options_are_in_the_configuration(bundles: Bundles) -> None:
 def test_options_that_cannot_be_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         ServingOptions(**wrong)
+
+
+def test_a_device_that_the_engines_cannot_run_on_is_refused(bundles: Bundles) -> None:
+    bundle = bundles("resnet18")
+    engine = replace(bundle.manifest.engine, backend="openvino")
+    other = replace(bundle, manifest=replace(bundle.manifest, engine=engine))
+    with pytest.raises(UsageError, match="openvino engines run on cpu only"):
+        config_pbtxt(other, ServingOptions("cuda"))
 
 
 def test_the_command_writes_a_model_that_carries_its_bundle(
