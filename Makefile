@@ -41,11 +41,10 @@ TRITON := .venv-triton
 triton-check: $(VENV)/.dev $(TRITON)/.ready
 	GLASS_RT_TRITON=$(TRITON) $(BIN)/python -m pytest tests/glass_rt/triton_server
 
-$(TRITON)/.ready: Makefile
+$(TRITON)/.ready: Makefile pyproject.toml
 	test -x $(TRITON)/bin/python || $(PYTHON) -m venv $(TRITON)
-	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  nvidia-pytriton==0.7.0 'numpy<2' click safetensors tomli onnxruntime
-	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps opencv-python-headless --editable .
+	for packages in nvidia-pytriton==0.7.0 '--editable .[cpu]' 'numpy<2'; do \
+	  $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || exit 1; done
 	touch $@
 
 # The kernels that are shipped compiled; needs nvcc of CUDA 13.

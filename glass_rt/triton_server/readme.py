@@ -7,12 +7,12 @@ from glass_rt.protocol import model_name
 from glass_rt.triton_server.config import ServingOptions
 from glass_rt.version import __version__
 
-# What a bundle's backend needs beside the runtime: the extra of glass-rt and the package that it installs.
+# The extra of glass-rt that brings what a bundle's backend needs.
 EXTRAS = {
-    "onnxruntime": ("cpu", "onnxruntime"),
-    "openvino": ("openvino", "openvino"),
-    "tensorrt": ("tensorrt,cuda", "tensorrt cuda-bindings"),
-    "tensorrt_rtx": ("tensorrt-rtx,cuda", "tensorrt_rtx cuda-bindings"),
+    "onnxruntime": "cpu",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt,cuda",
+    "tensorrt_rtx": "tensorrt-rtx,cuda",
 }
 
 _TEXT = """\
@@ -31,10 +31,10 @@ older breaks under NumPy 2: BYTES kill it, numbers come back empty. There, give 
 made with the server's version of Python, and write this folder with `glass-rt triton --environment /opt/glass`:
 
     python3 -m venv /opt/glass
-    /opt/glass/bin/pip install 'numpy<2' click safetensors tomli {package}
-    /opt/glass/bin/pip install --no-deps opencv-python-headless glass-rt
+    /opt/glass/bin/pip install 'glass-rt[{extra}]'
+    /opt/glass/bin/pip install 'numpy<2'
 
-(`--no-deps`: OpenCV's package asks for NumPy 2, and works with 1.26.)
+(Pip warns that this is not what the packages ask for. They work with NumPy 1.26.)
 
 ## Is it alive?
     python3 canary.py --url http://127.0.0.1:8000
@@ -60,15 +60,13 @@ cannot be judged fails its request, with the reason. More than {queue} waiting r
 def readme(bundle: Bundle, options: ServingOptions) -> str:
     """How to start, watch and ask the model."""
     engine = bundle.manifest.engine
-    extra, package = EXTRAS[engine.backend]
     return _TEXT.format(
         name=model_name(bundle.manifest),
         version=__version__,
         sha256=bundle.sha256,
         backend=engine.backend,
         precision=engine.precision,
-        extra=extra,
-        package=package,
+        extra=EXTRAS[engine.backend],
         max_batch=options.max_batch,
         queue=options.queue,
     )
