@@ -21,7 +21,7 @@ FLOORS = (
     {"parity", "subject"},
     {"pipeline", "settlement"},
     {"detector"},
-    {"serve"},
+    {"serve", "triton_server"},
     {"cli"},
 )
 STAGES = {
