@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,16 @@ def guarded(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("guarded")
     keys = folder / "keys"
     keys.write_text(f"# for tests\n{KEY}\n")
-    options = ("--grpc-port", "0", "--api-key-file", str(keys), "--queue-images", str(BUSY_IMAGES))
+    options = (
+        "--grpc-port",
+        "0",
+        "--api-key-file",
+        str(keys),
+        "--queue-images",
+        str(BUSY_IMAGES),
+        "--body-timeout",
+        "2",
+    )
     with serve_process(bundles("resnet18").folder, folder, *options) as started:
         yield started
 
@@ -122,6 +132,23 @@ def test_a_full_queue_is_resource_exhausted_and_says_when_to_come_again(
     assert refusal.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert int(dict(refusal.trailing_metadata())["retry-after"]) >= 1
     assert len(call.result().outputs) == 6
+
+
+def test_a_message_that_never_comes_is_given_up(guarded: Process, channel: Any) -> None:
+    gone = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        gone.wait(60)
+        yield from ()
+
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(f"{SERVICE}/ModelInfer")(never(), metadata=WITH_KEY, timeout=60)
+    finally:
+        gone.set()
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == "the message did not arrive within 2 s"
+    assert b"glass_rt_requests_open 0.0\n" in guarded.get("/metrics", {"X-API-Key": KEY}).body
 
 
 def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from glass_rt import Detector
 from tests.glass_rt.serve.v2.test_rest_message import MALFORMED
-from tests.serving import Process
+from tests.serving import Process, wait_until
 
 grpc = pytest.importorskip("grpc")
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
@@ -127,7 +129,27 @@ def test_calls_without_a_message_or_given_up_leave_the_server_well(
     call = channel.unary_unary(f"{SERVICE}/ModelInfer", response_deserializer=pb.ModelInferResponse.FromString)
     for _ in range(20):
         call.future(message.SerializeToString()).cancel()
+    wait_until(lambda: not whole_server.figure("glass_rt_requests_open"))
+    assert whole_server.figure("glass_rt_queue_images") == whole_server.figure("glass_rt_queue_bytes") == 0
     answer = call(message.SerializeToString(), timeout=60)
     position = [output.name for output in answer.outputs].index("probability_fake")
     expected = judge.detect(image).probability_fake
     assert answer.raw_output_contents[position] == struct.pack("<f", expected)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01" + bytes(500),  # TLS
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 500,
+        bytes(range(256)) * 40,
+    ],
+)
+def test_what_is_not_http_2_leaves_the_grpc_port_well(whole_server: Process, channel: Any, garbage: bytes) -> None:
+    host, port = whole_server.grpc.split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection, suppress(ConnectionError):
+        connection.sendall(garbage)
+        while connection.recv(1 << 16):
+            pass
+    assert channel.unary_unary(f"{SERVICE}/ServerReady")(b"", timeout=60) == b"\x08\x01"
