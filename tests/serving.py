@@ -35,6 +35,7 @@ from glass_rt.verdict import Verdict
 
 VERDICT = "/v1/verdict"
 PATIENCE_S = 60.0
+UNHURRIED_S = 300.0  # a deadline that no machine misses, however busy it is
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
     outcome: list[bool | BaseException] = []
 
     async def main() -> bool:
-        here.service = Service(open_detector, settings or Settings(), Metrics())
+        here.service = Service(open_detector, settings or Settings(deadline_s=UNHURRIED_S), Metrics())
         control.update(loop=asyncio.get_running_loop(), stopping=asyncio.Event())
         return await serve(here.service, create_app(here.service), listener, stopping=control["stopping"])
 
@@ -174,7 +175,8 @@ class Process(Address):
 def serve_process(engine: Path, folder: Path, *options: str) -> Iterator[Process]:
     """Starts the command on a free port and waits until it listens."""
     log = folder / "serve.log"
-    command = [sys.executable, "-m", "glass_rt", "serve", "--engine", str(engine), "--port", "0", *options]
+    command = [sys.executable, "-m", "glass_rt", "serve", "--engine", str(engine), "--port", "0"]
+    command += ["--deadline", str(UNHURRIED_S), *options]
     with log.open("wb") as out:
         child = subprocess.Popen(command, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "2"})
     server = Process(child, log)
@@ -255,8 +257,9 @@ class Plant:
 
 def evidence(verdict: Verdict | dict[str, Any]) -> dict[str, Any]:
     """What a verdict says of its image, whoever asked and however long it took; floats to be compared."""
-    values = verdict.to_json() if isinstance(verdict, Verdict) else verdict
-    told: dict[str, Any] = json.loads(json.dumps(values))  # tuples are lists
+    told: dict[str, Any] = json.loads(
+        json.dumps(verdict.to_json() if isinstance(verdict, Verdict) else verdict)
+    )  # tuples are lists
     for own in ("path", "timings_ms", "overlay_jpeg_base64"):
         told.pop(own, None)
     return told

@@ -53,6 +53,9 @@ class BoundedConnection(HttpToolsProtocol):
         super().data_received(data)
         if self._unproductive > MAX_UNPRODUCTIVE:
             self._close_with(b"431 Request Header Fields Too Large")
+        elif self._header_timer is None and not self._message_open and not self._answer_due:
+            # uvicorn takes any byte for the next request's, an empty line or the end of a refused body too.
+            self._header_timer = self.loop.call_later(self.header_timeout_s, self._headers_late)
 
     def on_message_begin(self) -> None:
         """The time for this request's headers begins."""
@@ -93,9 +96,13 @@ class BoundedConnection(HttpToolsProtocol):
             _cancel(self._linger_timer)
             self._linger_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
+    @property
+    def _answer_due(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _headers_late(self) -> None:
         self._header_timer = None
-        if self.cycle is not None and not self.cycle.response_complete:  # an answer is still due: look again later
+        if self._answer_due:  # the next request is behind it: look again later
             self._header_timer = self.loop.call_later(self.header_timeout_s, self._headers_late)
         elif self._message_open:
             self._close_with(b"408 Request Timeout")
@@ -109,7 +116,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _close_with(self, status: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._answer_due:
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
 

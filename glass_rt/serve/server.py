@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any
 
 from glass_rt.errors import GlassError, MissingDependency
@@ -134,21 +134,32 @@ def _signals(stopping: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, b
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    def interrupt() -> None:
+        if stopping.is_set():  # Ctrl-C a second time: stop at once
+            raise KeyboardInterrupt
+        stopping.set()
+
     handlers: dict[str, Callable[[], None]] = {
         "SIGTERM": stopping.set,
-        "SIGINT": stopping.set,
+        "SIGINT": interrupt,
         "SIGHUP": begin_reload,
     }
     known = [(getattr(signal, name), handle) for name, handle in handlers.items() if hasattr(signal, name)]
-    with suppress(NotImplementedError):  # Windows: Ctrl-C ends the process without draining
+    try:
         for number, handle in known:
             loop.add_signal_handler(number, handle)
+    except NotImplementedError:  # Windows: Ctrl-C ends the process without draining
+        yield
+        return
     try:
         yield
     finally:
-        with suppress(NotImplementedError):
-            for number, _ in known:
-                loop.remove_signal_handler(number)
+        numbers = [number for number, _ in known]
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # the process is ending already, with its own exit code
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _shown(listener: socket.socket) -> str:

@@ -119,6 +119,10 @@ def test_requests_behind_one_another_are_answered_in_order(server: Process, pict
     assert answers.rindex(b'"ready":true') > answers.rindex(b'"label"')
 
 
+def test_empty_lines_between_requests_do_not_keep_a_connection_open(server: Process) -> None:
+    assert talk(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n").startswith(b"HTTP/1.1 200 OK")
+
+
 def test_what_is_not_http_gets_400(server: Process) -> None:
     assert talk(server, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03").startswith(b"HTTP/1.1 400 ")
 

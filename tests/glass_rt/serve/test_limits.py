@@ -14,7 +14,7 @@ from glass_rt.serve.admission import Admission
 from glass_rt.serve.refusals import BodyTooLarge, Overloaded
 from glass_rt.serve.settings import Settings
 from tests.glass_rt.serve.conftest import MAX_BODY
-from tests.serving import VERDICT, Plant, Process, ask, form, same_verdict, serving, wait_until
+from tests.serving import UNHURRIED_S, VERDICT, Plant, Process, ask, form, same_verdict, serving, wait_until
 
 GIGABYTE = 1 << 30
 
@@ -58,7 +58,7 @@ def test_a_small_file_of_many_pixels_is_refused_by_its_header(plant: Plant, judg
     done, bomb = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))
     assert done
     assert len(bomb) < 110_000
-    with serving(plant, Settings(max_pixels=80_000_000)) as here:
+    with serving(plant, Settings(max_pixels=80_000_000, deadline_s=UNHURRIED_S)) as here:
         answer = here.post(bomb.tobytes())
         assert (answer.status, answer.json["error"]["kind"]) == (413, "too_large")
         assert "9000 x 9000" in answer.json["error"]["message"]
@@ -89,7 +89,7 @@ def test_a_form_without_a_boundary_is_refused(server: Process) -> None:
 
 def test_a_form_of_more_images_than_the_queue_holds_is_refused_whole(plant: Plant, picture: bytes) -> None:
     body, headers = form(*[("a.jpg", picture)] * 4)
-    with serving(plant, Settings(queue_images=3)) as here:
+    with serving(plant, Settings(queue_images=3, deadline_s=UNHURRIED_S)) as here:
         answer = here.post(body, "", headers)
         assert (answer.status, answer.json["error"]["kind"]) == (413, "body_too_large")
         assert plant.engine.rows == 1, "but for the canary"
@@ -98,7 +98,7 @@ def test_a_form_of_more_images_than_the_queue_holds_is_refused_whole(plant: Plan
 def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
     plant: Plant, judge: Detector, picture: bytes
 ) -> None:
-    with serving(plant, Settings(queue_images=3)) as here, ThreadPoolExecutor(3) as clients:
+    with serving(plant, Settings(queue_images=3, deadline_s=UNHURRIED_S)) as here, ThreadPoolExecutor(3) as clients:
         plant.engine.go_on.clear()
         accepted = [clients.submit(here.post, picture, f"?seed={seed}") for seed in range(3)]
         wait_until(lambda: here.figure("glass_rt_queue_images") == 3)
@@ -114,7 +114,7 @@ def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
 
 def test_past_the_bytes_bodies_get_429_while_they_come(plant: Plant, picture: bytes) -> None:
     size = len(picture)
-    with serving(plant, Settings(max_body=2 * size, queue_bytes=2 * size)) as here:
+    with serving(plant, Settings(max_body=2 * size, queue_bytes=2 * size, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:
             first = client.submit(here.post, picture)
@@ -138,7 +138,7 @@ def test_an_image_that_is_not_judged_in_time_is_given_up(plant: Plant, picture: 
 
 def test_a_client_that_has_gone_costs_nothing_more(plant: Plant, picture: bytes) -> None:
     """Its image is given up before the engine sees it, and its place is free for others."""
-    with serving(plant, Settings(queue_images=2)) as here:
+    with serving(plant, Settings(queue_images=2, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:
             first = client.submit(here.post, picture)
