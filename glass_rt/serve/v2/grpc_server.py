@@ -1,8 +1,9 @@
 """The Open Inference Protocol over gRPC, on the event loop of the service that it asks.
 
 The server has no methods beside the protocol's own six; others are answered `UNIMPLEMENTED` by gRPC itself.
-`ModelInfer` is registered as if its request were a stream, which is the same on the wire: so the API key is compared
-and the queue looked at before the message is received, and the message is looked at before it is parsed.
+All are registered as if their request were a stream, which is the same on the wire: so the API key is compared, and
+the queue looked at, before a message is received, and the message is looked at before it is parsed. gRPC does not say
+how large a message will be: as many are received at once as would fit into `queue_bytes` if all were of `max_body`.
 """
 
 from __future__ import annotations
@@ -95,26 +96,26 @@ class GrpcMethods:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        settings = service.settings
+        self._receiving = asyncio.Semaphore(max(1, settings.queue_bytes // settings.max_body))
 
     def handlers(self) -> Any:
         """What a grpc.aio server is given."""
         methods = {
-            "ServerLive": self._plain("ServerLive", pb.ServerLiveRequest, self.server_live, open_to_all=True),
-            "ServerReady": self._plain("ServerReady", pb.ServerReadyRequest, self.server_ready, open_to_all=True),
+            "ServerLive": self._probe("ServerLive", self.server_live),
+            "ServerReady": self._probe("ServerReady", self.server_ready),
             "ModelReady": self._plain("ModelReady", pb.ModelReadyRequest, self.model_ready),
             "ServerMetadata": self._plain("ServerMetadata", pb.ServerMetadataRequest, self.server_metadata),
             "ModelMetadata": self._plain("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
-            "ModelInfer": grpc.stream_unary_rpc_method_handler(
-                self._model_infer, response_serializer=pb.ModelInferResponse.SerializeToString
-            ),
+            "ModelInfer": self._handler("ModelInfer", self._infer),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    def server_live(self, _: Any) -> Any:
+    def server_live(self) -> Any:
         """Whether the process is worth keeping."""
         return pb.ServerLiveResponse(live=self._service.live)
 
-    def server_ready(self, _: Any) -> Any:
+    def server_ready(self) -> Any:
         """Whether requests should be sent here."""
         return pb.ServerReadyResponse(ready=self._service.ready)
 
@@ -145,51 +146,63 @@ class GrpcMethods:
         answer = pb.ModelInferResponse(model_name=model_name(manifest), model_version=VERSION)
         return message_from_tensors(answer, request, await infer(self._service, request))
 
-    def _plain(self, name: str, kind: Any, method: Callable[[Any], Any], *, open_to_all: bool = False) -> Any:
+    def _probe(self, name: str, method: Callable[[], Any]) -> Any:
+        """A method that needs no API key, and whose message, which is empty, is not even received."""
+
+        async def answer(_: AsyncIterator[bytes], __: Context) -> Any:
+            return method()
+
+        return self._handler(name, answer)
+
+    def _plain(self, name: str, kind: Any, method: Callable[[Any], Any]) -> Any:
         """A method that answers at once."""
 
-        async def handle(data: bytes, context: Context) -> Any:
-            async def answer() -> Any:
-                if not open_to_all:
-                    self._check_key(context)
-                if len(data) > SMALL:
-                    raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
-                return method(_parsed(kind, data))
-
-            return await self._answered(name, context, answer)
-
-        return grpc.unary_unary_rpc_method_handler(
-            handle, response_serializer=lambda answer: answer.SerializeToString()
-        )
-
-    async def _model_infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
-        async def answer() -> Any:
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
             self._check_key(context)
-            with self._service.request() as hold:
-                data = await self._received(messages)
-                hold.hold(len(data))
-                return await self.model_infer(data)
+            data = await self._received(messages)
+            if len(data) > SMALL:
+                raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
+            return method(_parsed(kind, data))
 
-        return await self._answered("ModelInfer", context, answer)
+        return self._handler(name, answer)
+
+    async def _infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
+        self._check_key(context)
+        with self._service.request() as hold:
+            data = await self._received(messages)
+            hold.hold(len(data))
+            return await self.model_infer(data)
 
     async def _received(self, messages: AsyncIterator[bytes]) -> bytes:
         seconds = self._service.settings.body_timeout_s
         try:
-            return await asyncio.wait_for(anext(messages), seconds)
+            return await asyncio.wait_for(self._next(messages), seconds)
         except asyncio.TimeoutError:
             raise BodyTooSlow(f"the message did not arrive within {seconds:g} s") from None
         except StopAsyncIteration:
             raise UsageError("the call brought no message") from None
 
+    async def _next(self, messages: AsyncIterator[bytes]) -> bytes:
+        async with self._receiving:
+            return await anext(messages)
+
+    def _handler(self, name: str, answer: Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]) -> Any:
+        async def handle(messages: AsyncIterator[bytes], context: Context) -> Any:
+            return await self._answered(name, context, answer(messages, context))
+
+        return grpc.stream_unary_rpc_method_handler(
+            handle, response_serializer=lambda response: response.SerializeToString()
+        )
+
     def _check_key(self, context: Context) -> None:
         check_api_key(api_key_of(_headers(context)), self._service.settings.api_keys)
 
-    async def _answered(self, method: str, context: Context, answer: Callable[[], Awaitable[Any]]) -> Any:
+    async def _answered(self, method: str, context: Context, answer: Awaitable[Any]) -> Any:
         """The answer, or the error's code and words; named, logged and counted like any other request."""
         began, status = perf_counter(), CLIENT_GONE
         request_id = request_id_of(_headers(context))
         try:
-            response = await answer()
+            response = await answer
             context.set_trailing_metadata((("x-request-id", request_id),))
             status = 200
             return response

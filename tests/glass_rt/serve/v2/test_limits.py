@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.serving import Process, serve_process, wait_until
-from tests.support import Bundles
+from tests.support import Bundles, Cli
 
 grpc = pytest.importorskip("grpc")
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
@@ -87,6 +87,21 @@ def test_a_key_in_the_metadata_opens_the_server(channel: Any, metadata: Any, pic
     )
     assert len(answer.outputs) == 6
     assert dict(call.trailing_metadata())["x-request-id"] == "mine-1"
+
+
+def test_an_unknown_caller_can_hold_no_memory(channel: Any, guarded: Process) -> None:
+    """Its messages are refused before they are received."""
+    before = guarded.peak_bytes()
+    calls = [channel.unary_unary(f"{SERVICE}/ModelInfer").future(bytes(60 << 20), timeout=60) for _ in range(8)]
+    assert {call.exception().code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert guarded.peak_bytes() - before < 8 * (30 << 20)
+
+
+def test_a_grpc_port_in_use_is_named(guarded: Process, bundles: Bundles, cli: Cli) -> None:
+    engine = bundles("resnet18").folder
+    done = cli("serve", "--engine", engine, "--port", 0, "--grpc-port", guarded.grpc_port)
+    assert done.returncode == 1
+    assert f"cannot listen on {guarded.grpc} for gRPC" in done.stderr
 
 
 def test_over_http_the_same_paths_are_open(guarded: Process) -> None:
