@@ -125,6 +125,9 @@ class ParquetJournal:
             ) from problem
 
     def _convert(self) -> None:
+        if self._path.exists() and self._lines.stat().st_size == 0:  # nothing new
+            self._lines.unlink()
+            return
         try:
             with self._partial.open("wb") as file:
                 with pq.ParquetWriter(file, SCHEMA) as writer:

@@ -153,6 +153,15 @@ def test_a_finished_file_is_resumed_and_knows_renamed_images(
     assert [Path(row["path"]).name for row in rows(output)] == ["old.jpg", "other.png"]
 
 
+def test_resuming_a_finished_run_leaves_its_file_as_it_is(verdicts: tuple[Verdict, ...], tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    write(path, verdicts[0])
+    before = path.stat()
+    write(path, resume=True)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert beside(path) == ["r.parquet"]
+
+
 def test_a_failed_run_keeps_its_journal(verdicts: tuple[Verdict, ...], tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     with pytest.raises(KeyboardInterrupt), ParquetJournal(path, resume=False) as output:
