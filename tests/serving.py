@@ -185,7 +185,7 @@ def serve_process(engine: Path, folder: Path, *options: str) -> Iterator[Process
 
 def reachable(server: Address) -> bool:
     try:
-        return server.get("/healthz").status == 200
+        return server.get("/readyz").status == 200
     except OSError:
         return False
 

@@ -17,11 +17,11 @@ FLOORS = (
     {"manifest", "backends"},
     {"folder", "aggregator", "options"},
     {"bundle", "verdict", "pack"},
-    {"judge", "overlay", "sources", "fitness"},
+    {"judge", "overlay", "sources", "fitness", "protocol"},
     {"parity", "subject"},
     {"pipeline", "settlement"},
     {"detector"},
-    {"serve"},
+    {"serve", "triton_server"},
     {"cli"},
 )
 STAGES = {

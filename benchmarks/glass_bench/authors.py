@@ -176,14 +176,13 @@ class Lane:
 
     def judge_stream(self, noop: Lane) -> None:
         """Throughput by size class, and of the largest images that of decoding and of the engine by themselves."""
-        for size in SIZE_CLASSES:
-            paths = [image.path for image in size.of(self._images)]
-            if not paths:
-                continue
-            many = list(islice(cycle(paths), STREAM))
-            self._stream.setdefault(size.name, []).append(self._rate(many))
-        self._decode_alone.append(noop._rate(many))
-        alone = self.process.ask("engine_alone", paths=paths, seconds=ENGINE_ALONE_S)
+        classes = {size.name: [image.path for image in size.of(self._images)] for size in SIZE_CLASSES}
+        present = {name: paths for name, paths in classes.items() if paths}
+        for name, paths in present.items():
+            self._stream.setdefault(name, []).append(self._rate(paths))
+        largest = list(present.values())[-1]
+        self._decode_alone.append(noop._rate(largest))
+        alone = self.process.ask("engine_alone", paths=largest, seconds=ENGINE_ALONE_S)
         self._engine_alone.append(alone["images_per_s"])
 
     def side(self) -> Side:
@@ -215,5 +214,5 @@ class Lane:
         )
 
     def _rate(self, paths: Sequence[str]) -> float:
-        reply = self.process.ask("stream", paths=list(paths))
+        reply = self.process.ask("stream", paths=list(islice(cycle(paths), STREAM)))
         return float(reply["images"] / reply["wall_s"])

@@ -23,8 +23,9 @@ _OWN = {
     "inspect": "glass_rt.cli.inspect:inspect",
     "verify": "glass_rt.cli.verify:verify",
     "doctor": "glass_rt.cli.doctor:doctor",
+    "triton": "glass_rt.cli.triton_repository:triton",
 }
-_ORDER = ("build", "export", "infer", "serve", "inspect", "verify", "doctor")
+_ORDER = ("build", "export", "infer", "serve", "inspect", "verify", "doctor", "triton")
 
 
 class Commands(click.Group):
