@@ -96,6 +96,7 @@ class Here(Address):
     """A server in a thread of this process."""
 
     service: Service
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -106,12 +107,13 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
     """Serves on a free port while the block runs."""
     listener = bind("127.0.0.1", 0)
     here = Here(listener.getsockname()[1])
-    control: dict[str, Any] = {}
+    control: dict[str, asyncio.Event] = {}
     outcome: list[bool | BaseException] = []
 
     async def main() -> bool:
         here.service = Service(open_detector, settings or Settings(deadline_s=UNHURRIED_S), Metrics())
-        control.update(loop=asyncio.get_running_loop(), stopping=asyncio.Event())
+        here.loop = asyncio.get_running_loop()
+        control["stopping"] = asyncio.Event()
         return await serve(here.service, create_app(here.service), listener, stopping=control["stopping"])
 
     def run() -> None:
@@ -128,7 +130,7 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
         yield here
     finally:
         if not outcome:
-            control["loop"].call_soon_threadsafe(control["stopping"].set)
+            here.loop.call_soon_threadsafe(control["stopping"].set)
         thread.join(PATIENCE_S)
     assert outcome == [True], "every request that was under way was finished"
 
@@ -194,7 +196,7 @@ def serve_process(engine: Path, folder: Path, *options: str) -> Iterator[Process
 
 def reachable(server: Address) -> bool:
     try:
-        return server.get("/healthz").status == 200
+        return server.get("/readyz").status == 200
     except OSError:
         return False
 

@@ -12,7 +12,7 @@ import click
 
 from glass_rt.bundle import find_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
-from glass_rt.cli.journal import Journal
+from glass_rt.cli.journal import Output, open_output
 from glass_rt.cli.options import engine_option, json_option, quiet_option, run_options
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
@@ -97,7 +97,7 @@ def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) 
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Append the results to a .jsonl or .csv file instead of printing them.",
+    help="Append the results to a .jsonl, .csv or .parquet file instead of printing them.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the file of --output: skip the images it holds.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: cores, up to 8]")
@@ -155,7 +155,7 @@ def infer(
         detector = stack.enter_context(
             Detector.open(find_bundle(engine), device=device, batch=batch, threads=threads, expect_bundle=expect_bundle)
         )
-        journal = stack.enter_context(Journal(output, resume=resume)) if output else None
+        journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
         line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr, total)
@@ -174,7 +174,7 @@ def infer(
 
 
 def _found(
-    images: tuple[str, ...], journal: Journal | None, *, show_progress: bool
+    images: tuple[str, ...], journal: Output | None, *, show_progress: bool
 ) -> tuple[Iterable[str | Failure], int | None]:
     """What is to be judged, and how many; counting means listing, which is done only where somebody sees it."""
     found = (item for item in find_images(images) if journal is None or not journal.holds(_name(item)))

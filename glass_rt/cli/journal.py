@@ -12,20 +12,46 @@ import io
 import json
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from glass_rt.cli.tables import CSV_COLUMNS, csv_row
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.verdict import Failure, Verdict
 
-SUFFIXES = (".jsonl", ".csv")
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+class Output(Protocol):
+    """The file of `--output`, whatever its format."""
+
+    def holds(self, path: str) -> bool:
+        """Whether the file has a result for this path, or for one that is gone and had the same content."""
+
+    def add(self, result: Verdict | Failure) -> None:
+        """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
+
+    def __enter__(self) -> Output: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_output(path: Path, *, resume: bool) -> Output:
+    """The file of `--output` by its suffix. Raises UsageError where it exists already and is not resumed."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"output: got {path.name}; its suffix must be one of {', '.join(SUFFIXES)}")
+    if path.suffix != ".parquet":
+        return Journal(path, resume=resume)
+    from glass_rt.cli.parquet import ParquetJournal  # imports pyarrow
+
+    return ParquetJournal(path, resume=resume)
 
 
 class Journal:
-    """The file of `--output`. When it is resumed it knows the paths that it holds, and what moved."""
+    """A file of JSON lines or CSV. When it is resumed it knows the paths that it holds, and what moved."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        if path.suffix not in SUFFIXES:
-            raise UsageError(f"output: got {path.name}; its suffix must be one of {', '.join(SUFFIXES)}")
         if path.exists() and not resume:
             raise UsageError(f"output: {path} exists already; --resume goes on with it, another name starts afresh")
         self._csv = path.suffix == ".csv"
@@ -52,6 +78,13 @@ class Journal:
             return hashlib.sha256(Path(path).read_bytes()).hexdigest() in self._moved
         except OSError:
             return False
+
+    def remember(self, path: str | None, sha256: str | None) -> None:
+        """From now on an image counts as held."""
+        if path:
+            self._paths.add(path)
+            if sha256 and not Path(path).exists():
+                self._moved.add(sha256)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
@@ -87,10 +120,7 @@ class Journal:
             for number, row in enumerate(rows, start=1):
                 if not isinstance(row, dict) or "path" not in row:
                     raise UsageError(f"output: line {number} of {path} is not a result of glass-rt infer")
-                if row["path"]:
-                    self._paths.add(row["path"])
-                    if row.get("sha256") and not Path(row["path"]).exists():
-                        self._moved.add(row["sha256"])
+                self.remember(row["path"], row.get("sha256"))
 
 
 def _without_cut_line(path: Path) -> int:

@@ -20,13 +20,13 @@ from starlette.routing import BaseRoute, Route
 from glass_rt.errors import GlassError
 from glass_rt.serve.answers import INFERENCE_PROTOCOL, error_response, json_response
 from glass_rt.serve.gate import Gate
-from glass_rt.serve.probes import healthz, metrics
+from glass_rt.serve.probes import healthz, metrics, readyz
 from glass_rt.serve.service import Service
 from glass_rt.serve.trace import Trace
 from glass_rt.serve.verdicts import post_verdict
 from glass_rt.verdict import SCHEMA
 
-OPEN_PATHS = frozenset({"/healthz"})  # no API key is asked for: whoever probes has none
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # no API key is asked for: whoever probes has none
 
 
 def create_app(
@@ -40,6 +40,7 @@ def create_app(
     own = [
         Route("/v1/verdict", post_verdict, methods=["POST"]),
         Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
     app = Starlette(

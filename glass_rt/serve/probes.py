@@ -11,17 +11,26 @@ from glass_rt.serve.service import Service
 
 
 async def healthz(request: Request) -> Response:
-    """200 where requests should be sent here, 503 where they should not, and why in the body."""
+    """200 while the process is worth keeping, for what starts it anew otherwise; how it is, in the body."""
     service: Service = request.app.state.service
-    body = {
+    return json_response(_state(service), 200 if service.live else 503)
+
+
+async def readyz(request: Request) -> Response:
+    """200 where requests should be sent here, 503 where they should not; why, in the body."""
+    service: Service = request.app.state.service
+    return json_response(_state(service), 200 if service.ready else 503)
+
+
+def _state(service: Service) -> dict[str, object]:
+    return {
         "live": service.live,
         "ready": service.ready,
         "draining": service.draining,
         "broken": service.broken,
-        "bundle": service.manifest.model.name if service.live else None,
-        "bundle_sha256": service.bundle_sha256 if service.live else None,
+        "bundle": service.manifest.model.name,
+        "bundle_sha256": service.bundle_sha256,
     }
-    return json_response(body, 200 if service.ready else 503)
 
 
 async def metrics(request: Request) -> Response:

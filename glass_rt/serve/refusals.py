@@ -27,6 +27,12 @@ class Draining(Refusal):
     kind = "draining"
 
 
+class EngineBroken(Refusal):
+    """The engine has failed again and again, or hangs; nothing is judged until a canary passes."""
+
+    kind = "engine_broken"
+
+
 class DeadlineExceeded(Refusal):
     """The images were not judged in time, and were given up."""
 

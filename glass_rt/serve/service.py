@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import replace
+from time import monotonic
 
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError, GlassError, UsageError, first_line
@@ -16,12 +17,13 @@ from glass_rt.options import DetectOptions
 from glass_rt.serve.admission import Admission
 from glass_rt.serve.generation import Generation, open_generation
 from glass_rt.serve.metrics import Metrics
-from glass_rt.serve.refusals import DeadlineExceeded, Draining
+from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
 from glass_rt.serve.settings import Settings
 from glass_rt.verdict import Failure, Verdict
 
 FAILURES_IN_A_ROW = 3  # of the engine, after which it counts as broken
 CANARY_PAUSE_S = 1.0  # between tries of an engine that is broken
+HOPELESS_S = 300.0  # an engine that is broken for longer is not mended by waiting: the process is not live
 
 log = logging.getLogger("glass_rt.serve")
 
@@ -56,6 +58,8 @@ class Service:
         self._no_requests.set()
         self._draining = False
         self._failures = 0
+        self._judged_at = 0.0  # when the engine last did its work
+        self._broken_since: float | None = None
         self._mending: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -91,8 +95,9 @@ class Service:
 
     @property
     def live(self) -> bool:
-        """Whether the process is worth keeping: started and not stopped."""
-        return self._generation is not None
+        """Whether the process is worth keeping: started, not stopped, and not broken for minutes."""
+        hopeless = self._broken_since is not None and monotonic() - self._broken_since > HOPELESS_S
+        return self._generation is not None and not hopeless
 
     @property
     def draining(self) -> bool:
@@ -101,8 +106,8 @@ class Service:
 
     @property
     def broken(self) -> bool:
-        """Whether the engine has failed so often in a row that only a canary can clear it."""
-        return self._mending is not None
+        """Whether the engine has failed so often in a row, or for so long, that only a canary can clear it."""
+        return self._broken_since is not None
 
     @property
     def ready(self) -> bool:
@@ -133,14 +138,18 @@ class Service:
         """One result per image, in order; the images share batches with whatever else is there.
 
         Raises UsageError (more crops than the server allows), BodyTooLarge (more images than it takes at once),
-        Overloaded and DeadlineExceeded. Cancelling the waiting task gives the images up.
+        Overloaded, EngineBroken and DeadlineExceeded. Cancelling the waiting task gives the images up.
         """
         options = self._within_limits(options)
+        if self.broken:
+            raise EngineBroken("the engine fails: nothing is judged until it works again", retry_after_s=1)
+        began = monotonic()
         with self._admission.admit(len(images)), self._current.in_use() as submit:
             futures = [submit(image, options) for image in images]
             try:
                 if futures and not await _all_done(futures, self.settings.deadline_s):
-                    self._suspect()
+                    if self._judged_at < began:  # nothing at all came of the engine meanwhile
+                        self._break("the engine hangs")
                     raise DeadlineExceeded(
                         f"not judged within {self.settings.deadline_s:g} s, and given up", retry_after_s=1
                     )
@@ -199,12 +208,18 @@ class Service:
 
     async def _open(self) -> Generation:
         return await open_generation(
-            self._open_detector, self.settings.workers, self.metrics.pack_judged, self.settings.deadline_s
+            self._open_detector, self.settings.workers, self._pack_judged, self.settings.deadline_s
         )
+
+    def _pack_judged(self, images: int, crops: int, seconds: float) -> None:
+        """On the thread that judges."""
+        self._judged_at = monotonic()
+        self.metrics.pack_judged(images, crops, seconds)
 
     def _serve_from(self, generation: Generation) -> None:
         self._generation = generation
         self._failures = 0
+        self._broken_since = None
         if self._mending is not None:
             self._mending.cancel()
             self._mending = None
@@ -227,12 +242,14 @@ class Service:
             self._failures += 1
             log.error("engine: %s", result.error)
             if self._failures >= FAILURES_IN_A_ROW:
-                self._suspect()
+                self._break(f"the engine failed {self._failures} times in a row")
         return result
 
-    def _suspect(self) -> None:
-        """Not ready until a canary passes."""
-        if self._mending is None and not self._draining:
+    def _break(self, why: str) -> None:
+        """Nothing is judged until a canary passes."""
+        if not self.broken and not self._draining:
+            log.error("not ready: %s", why)
+            self._broken_since = monotonic()
             self._mending = asyncio.create_task(self._mend())
 
     async def _mend(self) -> None:
@@ -241,11 +258,11 @@ class Service:
                 await self._current.try_canary(self.settings.deadline_s)
                 break
             except Exception as error:  # vendor libraries raise what they like
-                log.error("not ready: %s", first_line(error))
+                log.error("still not ready: %s", first_line(error))
             await asyncio.sleep(CANARY_PAUSE_S)
         log.info("ready again: the canary passed")
         self._failures = 0
-        self._mending = None
+        self._broken_since = self._mending = None
 
 
 async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> bool:

@@ -18,6 +18,7 @@ from glass_rt.serve.refusals import (
     BodyTooSlow,
     DeadlineExceeded,
     Draining,
+    EngineBroken,
     MalformedRequest,
     Overloaded,
     Refusal,
@@ -41,6 +42,7 @@ STATUSES: dict[type[GlassError], int] = {
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     BackendError: HTTPStatus.INTERNAL_SERVER_ERROR,
     Draining: HTTPStatus.SERVICE_UNAVAILABLE,
+    EngineBroken: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
 }
 

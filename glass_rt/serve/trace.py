@@ -13,6 +13,8 @@ from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.statuses import CLIENT_GONE
 
+LONGEST_PATH = 200  # characters, in the log
+
 log = logging.getLogger("glass_rt.serve.requests")
 
 
@@ -55,7 +57,7 @@ class Trace:
         fields = {
             "request_id": request_id,
             "method": scope["method"],
-            "path": scope["path"],
+            "path": scope["path"][:LONGEST_PATH],
             "status": status,
             "ms": round(1e3 * seconds, 2),
             "client": scope["client"][0] if scope.get("client") else None,

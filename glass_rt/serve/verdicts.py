@@ -13,6 +13,7 @@ from starlette.responses import Response
 from glass_rt.serve.answers import json_bytes
 from glass_rt.serve.evidence import evidence_jpeg
 from glass_rt.serve.presence import unless_gone
+from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import Service
 from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.uploads import Upload, Uploads, read_uploads
@@ -53,7 +54,12 @@ async def _answer(service: Service, uploads: Uploads, query: VerdictQuery) -> Re
 async def _picture(upload: Upload, result: Verdict | Failure, service: Service) -> str | None:
     if isinstance(result, Failure):
         return None
-    return await evidence_jpeg(upload.data, result, service.settings.max_pixels)
+    settings = service.settings
+    drawing = evidence_jpeg(upload.data, result, settings.max_pixels)
+    try:
+        return await asyncio.wait_for(drawing, settings.deadline_s)
+    except asyncio.TimeoutError:
+        raise DeadlineExceeded("the evidence picture was not drawn in time: ask without overlay") from None
 
 
 async def _encoded(results: Sequence[Verdict | Failure], pictures: Sequence[str | None], *, single: bool) -> bytes:

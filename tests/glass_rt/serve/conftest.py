@@ -16,10 +16,10 @@ MAX_BODY = 8 << 20
 
 @pytest.fixture(scope="session")
 def server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """`glass-rt serve` on the small ResNet, with bodies of at most 8 MiB and 2 s to arrive in."""
+    """`glass-rt serve` on a small model, with bodies of at most 8 MiB and 2 s to arrive in."""
     folder = tmp_path_factory.mktemp("serve")
     options = ("--max-body", "8M", "--max-crops", "20", "--body-timeout", "3", "--header-timeout", "2")
-    with serve_process(bundles("resnet18").folder, folder, *options) as started:
+    with serve_process(bundles("mobilenet_v3_small").folder, folder, *options) as started:
         yield started
         assert started.stop() == 0
 
@@ -36,14 +36,14 @@ def whole_server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def judge(bundles: Bundles) -> Iterator[Detector]:
     """The same bundle in this process, which says what is right."""
-    with Detector.open(bundles("resnet18").folder) as opened:
+    with Detector.open(bundles("mobilenet_v3_small").folder) as opened:
         yield opened
 
 
 @pytest.fixture
 def plant(bundles: Bundles) -> Plant:
     """Opens detectors whose engine can be held up and made to fail."""
-    return Plant(bundles("resnet18"))
+    return Plant(bundles("mobilenet_v3_small"))
 
 
 @pytest.fixture(scope="session")

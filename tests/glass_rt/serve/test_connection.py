@@ -129,4 +129,4 @@ def test_what_is_not_http_gets_400(server: Process) -> None:
 
 def test_afterwards_nothing_is_left_open(server: Process) -> None:
     wait_until(lambda: server.figure("glass_rt_requests_open") == 0)
-    assert server.get("/healthz").status == 200
+    assert server.get("/readyz").status == 200

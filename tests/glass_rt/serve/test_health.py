@@ -21,7 +21,7 @@ def test_an_engine_that_fails_once_costs_one_answer(plant: Plant, judge: Detecto
         failed = here.post(picture)
         assert failed.status == 500
         assert failed.json["error"] == {"kind": "backend", "message": "the device is out of memory"}
-        assert here.get("/healthz").status == 200
+        assert here.get("/readyz").status == 200
         assert same_verdict(here.post(picture).json, judge.detect(picture))
 
 
@@ -48,14 +48,17 @@ def test_an_engine_that_fails_always_is_not_ready_until_it_works_again(
     with serving(plant) as here:
         plant.engine.always = OUT_OF_MEMORY
         for _ in range(FAILURES_IN_A_ROW):
-            assert here.get("/healthz").status == 200
+            assert here.get("/readyz").status == 200
             assert here.post(picture).status == 500
-        health = here.get("/healthz")
+        health = here.get("/readyz")
         assert (health.status, health.json["broken"], health.json["live"]) == (503, True, True)
+        assert here.get("/healthz").status == 200, "it may mend: nothing is to be started anew"
         assert here.figure("glass_rt_ready") == 0
-        assert here.post(picture).status == 500, "whoever asks all the same is told"
+        told = here.post(picture)
+        assert (told.status, told.json["error"]["kind"]) == (503, "engine_broken")
+        assert int(told.headers["retry-after"]) >= 1
         plant.engine.always = None
-        wait_until(lambda: here.get("/healthz").status == 200)
+        wait_until(lambda: here.get("/readyz").status == 200)
         assert same_verdict(here.post(picture).json, judge.detect(picture))
 
 
@@ -63,16 +66,43 @@ def test_images_that_are_no_images_say_nothing_about_the_engine(plant: Plant) ->
     with serving(plant) as here:
         for _ in range(2 * FAILURES_IN_A_ROW):
             assert here.post(b"no image").status == 415
-        assert here.get("/healthz").status == 200
+        assert here.get("/readyz").status == 200
 
 
 def test_an_engine_that_hangs_is_not_ready_until_it_goes_on(plant: Plant, picture: bytes) -> None:
     with serving(plant, Settings(deadline_s=0.5)) as here:
         plant.engine.go_on.clear()
         assert here.post(picture).status == 504
-        wait_until(lambda: here.get("/healthz").status == 503)
+        assert here.get("/readyz").status == 503
+        assert here.post(picture).status == 503, "what hangs is given no more"
         plant.engine.go_on.set()
-        wait_until(lambda: here.get("/healthz").status == 200)
+        wait_until(lambda: here.get("/readyz").status == 200)
+        assert here.post(picture).status == 200
+
+
+def test_an_engine_that_is_broken_for_minutes_is_not_live(
+    plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever watches may start the process anew."""
+    with serving(plant) as here:
+        plant.engine.always = OUT_OF_MEMORY
+        for _ in range(FAILURES_IN_A_ROW):
+            here.post(picture)
+        assert here.get("/healthz").json["live"] is True
+        monkeypatch.setattr("glass_rt.serve.service.HOPELESS_S", 0.0)
+        assert here.get("/healthz").status == 503
+        plant.engine.always = None
+        wait_until(lambda: here.get("/healthz").json["live"])
+
+
+def test_a_reload_mends_what_was_broken(plant: Plant, picture: bytes) -> None:
+    with serving(plant) as here:
+        plant.engine.always = OUT_OF_MEMORY
+        for _ in range(FAILURES_IN_A_ROW):
+            here.post(picture)
+        assert here.get("/readyz").status == 503
+        asyncio.run_coroutine_threadsafe(here.service.reload(), here.loop).result(60)
+        assert here.get("/readyz").status == 200
         assert here.post(picture).status == 200
 
 

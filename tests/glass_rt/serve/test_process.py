@@ -65,7 +65,7 @@ def test_sigterm_under_load_loses_no_request_that_was_accepted(
     bundles: Bundles, judge: Detector, picture: bytes, tmp_path: Path
 ) -> None:
     expected = [judge.detect(picture, DetectOptions(seed=seed)) for seed in range(6)]
-    with serve_process(bundles("resnet18").folder, tmp_path) as server:
+    with serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server:
         with load(server, picture) as running:
             assert server.stop() == 0
         assert not running.errors, "every request got an answer"
@@ -84,7 +84,7 @@ def test_sigterm_under_load_loses_no_request_that_was_accepted(
 def test_a_body_that_is_on_its_way_when_sigterm_comes_is_still_judged(
     bundles: Bundles, judge: Detector, picture: bytes, tmp_path: Path
 ) -> None:
-    with serve_process(bundles("resnet18").folder, tmp_path) as server:
+    with serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             head = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(picture)}\r\n\r\n".encode()
             connection.sendall(head + picture[:1000])
@@ -148,7 +148,7 @@ def reload_and_wait(server: Process, figure: str) -> None:
 
 def test_ctrl_c_drains_too_and_the_second_one_does_not_wait(bundles: Bundles, tmp_path: Path) -> None:
     with (
-        serve_process(bundles("resnet18").folder, tmp_path) as server,
+        serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection,
     ):
         connection.sendall(f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx".encode())

@@ -71,7 +71,7 @@ def test_with_api_keys_only_those_who_have_one_come_in(plant: Plant, picture: by
         assert here.post(picture, headers={"X-API-Key": "correct-horse-batter"}).status == 401
         assert here.post(picture, headers={"Authorization": "Basic correct-horse-battery"}).status == 401
         assert here.get("/metrics").status == 401
-        assert here.get("/healthz").status == 200, "probes have no key"
+        assert here.get("/readyz").status == 200, "probes have no key"
         assert plant.engine.rows == 1, "nothing but the canary was judged"
         assert here.post(picture, headers={"X-API-Key": KEYS[0].decode()}).status == 200
         assert here.post(picture, headers={"Authorization": f"bearer {KEYS[1].decode()}"}).status == 200

@@ -154,4 +154,4 @@ def test_hostile_files_get_what_infer_says_of_them(server: Address, judge: Detec
         assert (answer.status == 200) == ("error" not in told), path
         assert answer.status in (200, 413, 415, 422), path
         assert answer.json == told if "error" in told else same_verdict(answer.json, told), path
-    assert server.get("/healthz").status == 200
+    assert server.get("/readyz").status == 200
