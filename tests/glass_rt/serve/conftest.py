@@ -28,7 +28,7 @@ def server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def whole_server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """`glass-rt serve` as it is unless told otherwise, and with gRPC."""
     folder = tmp_path_factory.mktemp("whole_server")
-    with serve_process(bundles("resnet18").folder, folder, "--grpc-port", "0") as started:
+    with serve_process(bundles("mobilenet_v3_small").folder, folder, "--grpc-port", "0") as started:
         yield started
         assert started.stop() == 0
 

@@ -95,18 +95,19 @@ def test_it_says_which_paths_need_a_key() -> None:
         ("/", "/"),
         ("/openapi.json", "/openapi.json"),
         ("/healthz", "/healthz"),
+        ("/readyz", "/readyz"),
         ("/metrics", "/metrics"),
         ("/v2", "/v2"),
         ("/v2/health/live", "/v2/health/live"),
         ("/v2/health/ready", "/v2/health/ready"),
-        (V2, "/v2/models/resnet18"),
+        (V2, "/v2/models/mobilenet_v3_small"),
         (V2, "/v2/models/another"),
-        (VERSIONED, "/v2/models/resnet18/versions/1"),
-        (VERSIONED, "/v2/models/resnet18/versions/9"),
-        (f"{V2}/ready", "/v2/models/resnet18/ready"),
+        (VERSIONED, "/v2/models/mobilenet_v3_small/versions/1"),
+        (VERSIONED, "/v2/models/mobilenet_v3_small/versions/9"),
+        (f"{V2}/ready", "/v2/models/mobilenet_v3_small/ready"),
         (f"{V2}/ready", "/v2/models/another/ready"),
-        (f"{VERSIONED}/ready", "/v2/models/resnet18/versions/1/ready"),
-        (f"{VERSIONED}/ready", "/v2/models/resnet18/versions/9/ready"),
+        (f"{VERSIONED}/ready", "/v2/models/mobilenet_v3_small/versions/1/ready"),
+        (f"{VERSIONED}/ready", "/v2/models/mobilenet_v3_small/versions/9/ready"),
     ],
 )
 def test_what_is_read_is_as_described(whole_server: Process, path: str, url: str) -> None:
@@ -162,7 +163,7 @@ def test_a_damaged_images_refusal_is_as_described(whole_server: Process, picture
     assert answer.status == 422
     check_answer("POST", "/v1/verdict", answer)
     body = infer_request(cut)
-    refused = whole_server.ask("POST", "/v2/models/resnet18/infer", body)
+    refused = whole_server.ask("POST", "/v2/models/mobilenet_v3_small/infer", body)
     assert refused.status == 422
     check_answer("POST", f"{V2}/infer", refused)
 
@@ -174,7 +175,7 @@ def infer_request(image: bytes, **more: Any) -> bytes:
 
 @pytest.mark.parametrize("path", [f"{V2}/infer", f"{VERSIONED}/infer"])
 def test_inference_is_as_described(whole_server: Process, pictures: tuple[Path, ...], path: str) -> None:
-    url = path.format(model="resnet18", version="1")
+    url = path.format(model="mobilenet_v3_small", version="1")
     image = pictures[5].read_bytes()
     validator = jsonschema.Draft202012Validator(
         {"$ref": "#/components/schemas/InferRequest", "components": DOCUMENT["components"]}
@@ -194,7 +195,7 @@ def test_inference_is_as_described(whole_server: Process, pictures: tuple[Path, 
     length = int(binary.headers["inference-header-content-length"])
     schema = {"$ref": "#/components/schemas/InferResponse", "components": DOCUMENT["components"]}
     jsonschema.Draft202012Validator(schema).validate(json.loads(binary.body[:length]))
-    for asked, body, status in ((url, b"{", 400), (url.replace("resnet18", "another"), b"{}", 404)):
+    for asked, body, status in ((url, b"{", 400), (url.replace("mobilenet_v3_small", "another"), b"{}", 404)):
         answer = whole_server.ask("POST", asked, body)
         assert answer.status == status
         check_answer("POST", path, answer)

@@ -28,7 +28,7 @@ def example(language: str, word: str) -> str:
     """The one code block of README that holds the word."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     (found,) = [text for kind, text in blocks if kind == language and word in text]
-    return str(found).replace("vit_b16", "resnet18")
+    return str(found).replace("vit_b16", "mobilenet_v3_small")
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

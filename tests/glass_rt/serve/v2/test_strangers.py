@@ -22,7 +22,7 @@ grpc = pytest.importorskip("grpc")
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 
 SERVICE = "/inference.GRPCInferenceService"
-INFER = "/v2/models/resnet18/infer"
+INFER = "/v2/models/mobilenet_v3_small/infer"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_malformed_http_requests_get_400_and_the_connection_goes_on(connection: 
         ("POST", INFER, {"Content-Encoding": "gzip"}, 415),
         ("POST", INFER, {"Content-Length": str(1 << 40)}, 413),
         ("GET", INFER, {}, 405),
-        ("POST", "/v2/models/resnet18", {}, 405),
+        ("POST", "/v2/models/mobilenet_v3_small", {}, 405),
         ("GET", "/v2/nothing", {}, 404),
         ("GET", "/v2/models/%2e%2e%2f", {}, 404),
         ("GET", "/v2/models/%ff", {}, 404),
@@ -84,7 +84,7 @@ def test_other_refusals_are_the_protocols_errors(
 
 
 def test_malformed_grpc_messages_are_invalid_arguments(channel: Any) -> None:
-    whole = pb.ModelInferRequest(model_name="resnet18", raw_input_contents=[struct.pack("<I", 1) + b"x"])
+    whole = pb.ModelInferRequest(model_name="mobilenet_v3_small", raw_input_contents=[struct.pack("<I", 1) + b"x"])
     whole.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     encoded = whole.SerializeToString()
     messages = [
@@ -125,7 +125,9 @@ def test_calls_without_a_message_or_given_up_leave_the_server_well(
         as_stream(iter(()), timeout=60)
     assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     image = pictures[3].read_bytes()
-    message = pb.ModelInferRequest(model_name="resnet18", raw_input_contents=[struct.pack("<I", len(image)) + image])
+    message = pb.ModelInferRequest(
+        model_name="mobilenet_v3_small", raw_input_contents=[struct.pack("<I", len(image)) + image]
+    )
     message.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     call = channel.unary_unary(f"{SERVICE}/ModelInfer", response_deserializer=pb.ModelInferResponse.FromString)
     for _ in range(20):

@@ -22,7 +22,7 @@ http_module = pytest.importorskip("tritonclient.http")
 grpc_module = pytest.importorskip("tritonclient.grpc")
 from tritonclient.utils import InferenceServerException  # noqa: E402  # after importorskip
 
-MODEL = "resnet18"
+MODEL = "mobilenet_v3_small"
 OVER_HTTP, OVER_GRPC = "http", "grpc"
 MODULES: dict[str, ModuleType] = {OVER_HTTP: http_module, OVER_GRPC: grpc_module}
 STATUS = {  # of the same refusal, by protocol
@@ -244,7 +244,15 @@ def test_an_image_that_cannot_be_judged_is_refused_in_the_detectors_words(
 @pytest.mark.parametrize(
     ("model", "version", "name", "data", "shape", "status", "says"),
     [
-        ("another", "", "image", [b"x"], (1, 1), "unknown", "model 'another' is not here; this server has 'resnet18'"),
+        (
+            "another",
+            "",
+            "image",
+            [b"x"],
+            (1, 1),
+            "unknown",
+            "model 'another' is not here; this server has 'mobilenet_v3_small'",
+        ),
         (MODEL, "2", "image", [b"x"], (1, 1), "unknown", "version '2' is not here"),
         (MODEL, "", "image", [b"hello"], (1, 1), "format", "not an image that can be read"),
         (MODEL, "", "image", [b""], (1, 1), "format", "[format]"),
