@@ -22,6 +22,7 @@ except ImportError:
 
 FAREWELL_S = 0.3  # after the last answer: clients with open connections are still told that the server stops
 BACKLOG = 2048
+KEEP_ALIVE_S = 75  # idle connections; longer than proxies keep theirs, or they would send into one that is closing
 
 log = logging.getLogger("glass_rt.serve")
 
@@ -120,6 +121,7 @@ def _config(app: ASGIApp, service: Service) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,  # who a client is follows from its connection, not from what it says
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,  # nothing is left to wait for, unless draining took too long
     )
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from glass_rt.errors import (
     BackendError,
     GlassError,
-    ImageCorrupt,
+    ImageError,
     ImageFormatError,
     ImageTooLarge,
     MissingDependency,
@@ -38,7 +38,7 @@ STATUSES: dict[type[GlassError], int] = {
     ImageFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MissingDependency: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # a format whose decoder is not installed here
     UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    ImageCorrupt: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     BackendError: HTTPStatus.INTERNAL_SERVER_ERROR,
     Draining: HTTPStatus.SERVICE_UNAVAILABLE,

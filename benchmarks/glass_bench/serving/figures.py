@@ -26,7 +26,7 @@ class Figures:
     """One load. Times in milliseconds are those of accepted requests, from when each was due to its whole answer.
 
     `wrong`: answers with another verdict than the image has alone, or another status than 200 and 429. `lost`: no
-    answer. `late`: how much later than planned the load itself ended, as a share of its time.
+    answer. `per_second`: accepted requests over the time until the last of them had its answer.
     """
 
     requests: int
@@ -43,7 +43,7 @@ class Figures:
 
 
 def figures_of(exchanges: Sequence[Exchange], seconds: float, check: Check) -> Figures:
-    """The figures of a load of `seconds`. Accepted requests that ended later than that count at the time they took."""
+    """The figures of a load of `seconds`."""
     accepted = [exchange for exchange in exchanges if exchange.status == 200]
     statuses = Counter(exchange.status for exchange in exchanges)
     times = distribution([1e3 * exchange.took_s for exchange in accepted])

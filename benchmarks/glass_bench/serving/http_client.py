@@ -29,6 +29,11 @@ class Connection:
         """Connects."""
         return cls(*await asyncio.open_connection(host, port, limit=1 << 20))
 
+    @property
+    def open_still(self) -> bool:
+        """Whether the server has not hung up, as far as is known here."""
+        return not self._reader.at_eof() and not self._writer.is_closing()
+
     async def exchange(self, request: bytes) -> Reply:
         """Sends a whole request and reads its answer, which has a Content-Length. Raises Lost."""
         try:

@@ -90,13 +90,20 @@ class _Load:
         """On an idle connection or a new one. Time counts from when the request was due, sent then or not."""
         reply = Reply(LOST, b"")
         try:
-            connection = self._idle.pop() if self._idle else await Connection.open(self._plan.host, self._plan.port)
+            connection = await self._connection()
             reply = await connection.exchange(self._requests[image])
             self._idle.append(connection)
         except (Lost, OSError) as error:
             reply = Reply(LOST, repr(error).encode())
         took_s = perf_counter() - self._began - due_s
         self._done.append(Exchange(image, due_s, took_s, reply.status, reply.body.decode()))
+
+    async def _connection(self) -> Connection:
+        while self._idle:
+            if (connection := self._idle.pop()).open_still:
+                return connection
+            connection.close()
+        return await Connection.open(self._plan.host, self._plan.port)
 
 
 def read_exchanges(path: Path) -> list[Exchange]:

@@ -1,12 +1,13 @@
 """Clients that are slow on purpose, or never come to an end."""
 
+import select
 import socket
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
 from glass_rt.serve.connection import MAX_UNPRODUCTIVE
-from tests.serving import VERDICT, Process, wait_until
+from tests.serving import VERDICT, Plant, Process, serving, wait_until
 
 HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
 
@@ -130,3 +131,23 @@ def test_what_is_not_http_gets_400(server: Process) -> None:
 def test_afterwards_nothing_is_left_open(server: Process) -> None:
     wait_until(lambda: server.figure("glass_rt_requests_open") == 0)
     assert server.get("/readyz").status == 200
+
+
+def test_a_client_that_never_takes_its_answers_is_given_up(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glass_rt.serve.connection.WRITE_TIMEOUT_S", 0.5)
+    get = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(plant) as here, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", here.port))
+        size = len(here.get("/metrics").body)
+        wanted = (32 << 20) // size  # far more than the system's buffers take
+        connection.settimeout(30)
+        try:
+            connection.sendall(get * wanted)
+            while not select.select([], [], [connection], 0)[2]:
+                connection.sendall(get)
+                sleep(0.01)
+        except OSError:
+            pass
+        assert len(until_closed(connection)) < wanted * size
+        wait_until(lambda: here.figure("glass_rt_requests_open") == 0)
