@@ -22,8 +22,9 @@ _OWN = {
     "inspect": "glass_rt.cli.inspect:inspect",
     "verify": "glass_rt.cli.verify:verify",
     "doctor": "glass_rt.cli.doctor:doctor",
+    "bulk": "glass_rt.cli.bulk:bulk",
 }
-_ORDER = ("build", "export", "infer", "inspect", "verify", "doctor")
+_ORDER = ("build", "export", "infer", "bulk", "inspect", "verify", "doctor")
 
 
 class Commands(click.Group):

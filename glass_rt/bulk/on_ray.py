@@ -1,0 +1,145 @@
+"""Parts of a plan on Ray Data: a pool of stateful workers, on a cluster or on a Ray of our own on this machine.
+
+Ray carries which parts are to be judged and how many errors they had, nothing else: workers read the images and write
+the files themselves. What Ray does when a worker dies, giving its parts to another, is then always right (see
+`glass_rt.bulk.plan`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.parts import PartSettings, PartWorker
+from glass_rt.environment import usable_cores
+from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
+
+_CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
+# Set before Ray is imported, for a Ray of our own only. The first binds all its services to loopback: Ray means it for
+# systems without clusters, and there is no other way (it replaces 127.0.0.1 as its address by the machine's).
+_LOCAL_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # of what it prints on our stderr; its files have everything
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Which workers there are. None: one per GPU where `gpus`, else one per machine; on the Ray that `address` names.
+
+    `address`: of a running cluster (`auto` finds one on this machine); None starts a Ray here and ends it afterwards.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    gpus: bool = False
+
+
+def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Iterator[pa.Table]:
+    """Judges units of parts and gives tables of DONE_SCHEMA as they are done, in any order.
+
+    Raises GlassError as a worker did, and BackendError where workers keep dying.
+    """
+    with _connected(pool) as ray:
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        workers, per_machine = _workers(ray, pool)
+        workers = min(workers, len(units))
+        if settings.threads is None and min(per_machine, workers) > 1:
+            settings = replace(settings, threads=max(1, usable_cores() // min(per_machine, workers)))
+        if "OMP_NUM_THREADS" not in os.environ:  # Ray sets it to 1 by what was booked
+            settings = replace(settings, drop_environment=("OMP_NUM_THREADS",))
+        done = ray.data.from_arrow(list(units)).map_batches(
+            PartWorker,
+            fn_constructor_kwargs={"settings": settings},
+            batch_size=None,  # a unit at a time
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=_CPUS_PER_WORKER,
+            num_gpus=1 if pool.gpus else None,
+        )  # by Ray's defaults workers are spread over machines, and one that died is replaced without end
+        try:
+            yield from done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        except ray.exceptions.RayError as error:
+            raise _ours(error) from error
+
+
+@contextmanager
+def _connected(pool: Pool) -> Iterator[Any]:
+    """Ray, connected: to what the process is connected to already, else as the pool says."""
+    if pool.address is None:
+        for name, value in _LOCAL_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingDependency("ray[data]", "ray", "a bulk job") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        if pool.address is None:
+            cpus = max(usable_cores(), pool.workers or 1)
+            with _silent_stderr():  # where Ray remarks that it saw the environment set above
+                ray.init(
+                    "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
+        else:
+            ray.init(pool.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        where = pool.address or "here"
+        raise GlassError(f"Ray cannot be started or reached ({where}): {first_line(error)}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drops what native code writes to the standard error of this process; exceptions say what matters."""
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _workers(ray: Any, pool: Pool) -> tuple[int, int]:
+    """How many workers there are to be, and how many of them on one machine at most."""
+    machines = max(1, sum(node["Alive"] for node in ray.nodes()))
+    if not pool.gpus:
+        workers = pool.workers or machines
+        return workers, -(-workers // machines)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus == 0:
+        raise UsageError(
+            "the bundle is for GPUs, and Ray knows of none; see `glass-rt doctor`, or use another --engine"
+        )
+    workers = min(pool.workers or gpus, gpus)
+    return workers, -(-workers // machines)
+
+
+def _ours(error: BaseException) -> GlassError:
+    """The error of ours that a worker raised, wherever Ray wrapped it; else one that says what Ray said."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, GlassError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return BackendError(f"a worker failed: {first_line(error)}; what is done is kept, --resume goes on")
