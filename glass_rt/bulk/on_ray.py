@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,13 +21,11 @@ from glass_rt.environment import usable_cores
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 
 _CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
-# Set before Ray is imported, for a Ray of our own only. The first binds all its services to loopback: Ray means it for
-# systems without clusters, and there is no other way (it replaces 127.0.0.1 as its address by the machine's).
-_LOCAL_ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # of what it prints on our stderr; its files have everything
-}
+# Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:
+# Ray means it for systems without clusters, but otherwise it replaces 127.0.0.1 by the machine's address.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # of what its native code prints on our stderr; its files have everything
+_OWN_RAY = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,10 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
 @contextmanager
 def _connected(pool: Pool) -> Iterator[Any]:
     """Ray, connected: to what the process is connected to already, else as the pool says."""
-    if pool.address is None:
-        for name, value in _LOCAL_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+    own = {} if pool.address else _OWN_RAY
+    loopback = _LOOPBACK if pool.address is None or _host(pool.address) in ("127.0.0.1", "localhost") else {}
+    for name, value in (_QUIET | own | loopback).items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
@@ -88,22 +88,34 @@ def _connected(pool: Pool) -> Iterator[Any]:
         return
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    start: dict[str, Any]
     try:
         if pool.address is None:
             cpus = max(usable_cores(), pool.workers or 1)
-            with _silent_stderr():  # where Ray remarks that it saw the environment set above
-                ray.init(
-                    "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-                )
+            start = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         else:
-            ray.init(pool.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            _check_reachable(pool.address)
+            start = {"address": pool.address}
+        with _silent_stderr():  # where Ray remarks that it saw the environment set above
+            ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = pool.address or "here"
         raise GlassError(f"Ray cannot be started or reached ({where}): {first_line(error)}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _host(address: str) -> str:
+    return address.split("://")[-1].rpartition(":")[0]
+
+
+def _check_reachable(address: str) -> None:
+    """Raises OSError where nobody listens, which Ray would try for many minutes."""
+    port = address.rpartition(":")[2]
+    if port.isdigit():
+        socket.create_connection((_host(address), int(port)), timeout=10).close()
 
 
 @contextmanager

@@ -58,13 +58,14 @@ Row = dict[str, Any]
 
 def row_of(path: str, result: Mapping[str, Any], engine: Mapping[str, str]) -> Row:
     """The row of one image: `path` as the job knows it, the JSON form of its verdict or failure, its engine's."""
-    common = {**engine, "engine": engine["name"], "path": path, "runtime": __version__}
+    values = {**result, **engine, "engine": engine["name"], "path": path, "runtime": __version__}
     if "error" in result:
-        return {**common, "error_kind": result["error"]["kind"], "error": result["error"]["message"]}
-    draws = result["draws"] and result["draws"]["probabilities_fake"]
-    return {**result, **common, "probabilities_of_draws": draws}
+        values |= {"error_kind": result["error"]["kind"], "error": result["error"]["message"]}
+    elif result["draws"]:
+        values["probabilities_of_draws"] = result["draws"]["probabilities_fake"]
+    return {name: values.get(name) for name in SCHEMA.names}
 
 
 def table_of(rows: list[Row]) -> pa.Table:
-    """Rows as a table of SCHEMA; keys that it does not name are dropped, columns that a row lacks are null."""
+    """Rows as a table of SCHEMA."""
     return pa.Table.from_pylist(rows, SCHEMA)

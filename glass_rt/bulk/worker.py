@@ -115,7 +115,7 @@ class BulkWorker:
         def fetch() -> Source:
             try:
                 return self._stores.read(where)
-            except (ImageNotReadable, UsageError) as error:
+            except ImageNotReadable as error:
                 return Unreadable(str(error))
 
         return self._fetching.submit(fetch)
