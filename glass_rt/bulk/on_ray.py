@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,9 +44,9 @@ class Pool:
 def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Iterator[pa.Table]:
     """Judges units of parts and gives tables of DONE_SCHEMA as they are done, in any order.
 
-    Raises GlassError as a worker did, and BackendError where workers keep dying.
+    Raises GlassError where a worker cannot go on, such as for want of an engine, and BackendError where Ray gives up.
     """
-    with _connected(pool) as ray:
+    with _connected(pool) as ray, redirect_stdout(sys.stderr):  # Ray prints there that a worker died
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -66,9 +67,14 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
             num_gpus=1 if pool.gpus else None,
         )  # by Ray's defaults workers are spread over machines, and one that died is replaced without end
         try:
-            yield from done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for failure in table["failure"].drop_null().to_pylist():
+                    raise GlassError(failure)
+                yield table
         except ray.exceptions.RayError as error:
-            raise _ours(error) from error
+            raise BackendError(
+                f"a worker failed: {_last_line(error)}; --resume goes on with what is missing"
+            ) from error
 
 
 @contextmanager
@@ -147,11 +153,7 @@ def _workers(ray: Any, pool: Pool) -> tuple[int, int]:
     return workers, -(-workers // machines)
 
 
-def _ours(error: BaseException) -> GlassError:
-    """The error of ours that a worker raised, wherever Ray wrapped it; else one that says what Ray said."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, GlassError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return BackendError(f"a worker failed: {first_line(error)}; what is done is kept, --resume goes on")
+def _last_line(error: BaseException) -> str:
+    """What the error says at its end: Ray puts the worker's stack trace before it."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -17,7 +17,10 @@ from glass_rt.bulk.worker import BulkWorker
 from glass_rt.errors import GlassError
 from glass_rt.options import DetectOptions
 
-DONE_SCHEMA = pa.schema([("part", pa.int64()), ("images", pa.int64()), ("errors", pa.int64())])
+# A part that is done, or (with `failure`) why the worker cannot go on: clusters wrap exceptions beyond recognition.
+DONE_SCHEMA = pa.schema(
+    [("part", pa.int64()), ("images", pa.int64()), ("errors", pa.int64()), ("failure", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,24 @@ class PartWorker:
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file is there already is not judged again."""
-        done: list[dict[str, int]] = []
+        done: list[dict[str, Any]] = []
+        try:
+            for counts in self._done(parts):
+                done.append(counts)
+        except GlassError as error:
+            done.append({"failure": str(error)})
+        return pa.Table.from_pylist(done, DONE_SCHEMA)
+
+    def close(self) -> None:
+        """Ends the detector's process."""
+        self._worker.close()
+
+    def _done(self, parts: pa.Table) -> Iterator[dict[str, int]]:
+        """Judges the parts; what there is to say of each, once its file is written."""
         open_parts = []
         for part in parts.to_pylist():
             if self._stores.kind(self._file(part)) == "file":
-                done.append(self._counted(part))
+                yield self._counted(part)
             else:
                 open_parts.append(part)
         rows = self._worker.rows(self._images(open_parts))
@@ -72,12 +88,7 @@ class PartWorker:
             pq.write_table(table, out, compression="zstd")
             self._stores.write(self._file(part), out.getvalue())
             errors = len(table) - table["error_kind"].null_count
-            done.append({"part": part["part"], "images": len(table), "errors": errors})
-        return pa.Table.from_pylist(done, DONE_SCHEMA)
-
-    def close(self) -> None:
-        """Ends the detector's process."""
-        self._worker.close()
+            yield {"part": part["part"], "images": len(table), "errors": errors}
 
     def _images(self, parts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes | None]]:
         """The images of the parts in order; a row group is read once for parts that follow each other in it."""
