@@ -6,7 +6,7 @@ ENGINE := engines/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
-.PHONY: demo test format clean gpu-check kernels
+.PHONY: demo test format clean gpu-check triton-check kernels
 
 demo: $(VENV)/.demo
 	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
@@ -35,6 +35,18 @@ gpu-check: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorrt-rtx,cuda]'
 	$(BIN)/python -m glass_bench.gpu_check --output gpu-check
 
+# The model for Triton, with the real server and client. The server is the CPU build of Triton 24.10 that a Python
+# package carries; its Python backend wants NumPy 1, so it gets an environment of its own (0.6 GB).
+TRITON := .venv-triton
+triton-check: $(VENV)/.dev $(TRITON)/.ready
+	GLASS_RT_TRITON=$(TRITON) $(BIN)/python -m pytest tests/glass_rt/triton_server
+
+$(TRITON)/.ready: Makefile pyproject.toml
+	test -x $(TRITON)/bin/python || $(PYTHON) -m venv $(TRITON)
+	for packages in nvidia-pytriton==0.7.0 '--editable .[cpu]' 'numpy<2'; do \
+	  $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || exit 1; done
+	touch $@
+
 # The kernels that are shipped compiled; needs nvcc of CUDA 13.
 KERNELS := glass_rt/backends/cuda/kernels
 kernels:
@@ -43,7 +55,7 @@ kernels:
 	  '-gencode=arch=compute_120,code=[sm_120,compute_120]' -o views.fatbin views.cu
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRITON) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.demo: pyproject.toml
 	@echo "== 0. Installing into $(VENV) (once; PyTorch for the export stage is most of it: 5 GB, a few minutes)"

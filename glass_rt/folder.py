@@ -23,13 +23,13 @@ ManifestT = TypeVar("ManifestT", PortableManifest, BundleManifest)
 
 
 @contextmanager
-def staged(target: Path, *, force: bool) -> Iterator[Path]:
+def staged(target: Path, *, force: bool, mark: str = MANIFEST) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well.
 
     Anything else, Ctrl-C included, removes the temporary folder and leaves what was at `target` as it was. Raises
     BundleExists where `target` exists and `force` is not given, and BuildError where the disk is full.
     """
-    check_target(target, force=force)
+    check_target(target, force=force, mark=mark)
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
@@ -42,14 +42,14 @@ def staged(target: Path, *, force: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def check_target(target: Path, *, force: bool) -> None:
-    """Raises BundleExists where `target` holds something that may not be replaced."""
+def check_target(target: Path, *, force: bool, mark: str = MANIFEST) -> None:
+    """Raises BundleExists where `target` holds something that may not be replaced: a folder without the file `mark`."""
     if not target.exists():
         return
     if not force:
         raise BundleExists(f"{target} exists already; --force replaces it, --output DIR writes elsewhere")
-    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
-        raise BundleExists(f"{target} is not a glass-rt folder (no {MANIFEST}); it is not replaced, even with --force")
+    if not target.is_dir() or (any(target.iterdir()) and not (target / mark).is_file()):
+        raise BundleExists(f"{target} is not a glass-rt folder (no {mark}); it is not replaced, even with --force")
 
 
 def _replace(staging: Path, target: Path) -> None:

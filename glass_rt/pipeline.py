@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_rt.blas import single_threaded_blas
 from glass_rt.budget import ByteBudget
 from glass_rt.bundle import Bundle
 from glass_rt.environment import usable_cores
@@ -44,7 +45,7 @@ class Pipeline:
         self._budget = ByteBudget(DECODED_BYTES)
         self._packer = packer_for(bundle.manifest.model, batch)
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
-        self._judging = threading.Thread(target=self._judge_packs, name="glass-rt judge", daemon=True)
+        self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
         self._judging.start()
 
     def submit(self, source: ImageSource, options: DetectOptions) -> Future[Verdict]:
@@ -127,6 +128,10 @@ class Pipeline:
         with self._budget.hold(size):
             return decode_and_place(source, data, read_ms, self._bundle, options, self._packer)
 
+    def _judge_all(self) -> None:
+        with single_threaded_blas():
+            self._judge_packs()
+
     def _judge_packs(self) -> None:
         while (pack := self._packer.take()) is not None:
             try:
@@ -142,12 +147,13 @@ class Pipeline:
 def judge_one(source: ImageSource, bundle: Bundle, judge: Judge, batch: int, options: DetectOptions) -> Verdict:
     """One image on the calling thread, by the shortest path. Raises ImageError, BackendError."""
     packer = packer_for(bundle.manifest.model, batch)
-    start = perf_counter()
-    data = read(source)
-    subject = decode_and_place(source, data, (perf_counter() - start) * 1e3, bundle, options, packer)
-    pack = packer.take()
-    assert pack is not None, "the image was just placed"
-    (judgement,) = judge.judge(pack)
+    with single_threaded_blas():
+        start = perf_counter()
+        data = read(source)
+        subject = decode_and_place(source, data, (perf_counter() - start) * 1e3, bundle, options, packer)
+        pack = packer.take()
+        assert pack is not None, "the image was just placed"
+        (judgement,) = judge.judge(pack)
     return verdict_of(subject, judgement, bundle, options)
 
 

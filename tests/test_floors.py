@@ -12,16 +12,16 @@ import glass_rt
 ROOT = Path(__file__).parent.parent
 # A module may import from lower floors; within a package (`image`, `backends`, `cli`) siblings may see each other.
 FLOORS = (
-    {"errors", "version", "progress", "environment", "budget", "gpu_advice", "precision_report"},
+    {"errors", "version", "progress", "environment", "budget", "blas", "gpu_advice", "precision_report"},
     {"image", "records", "requirements"},
     {"manifest", "backends"},
     {"folder", "aggregator", "options"},
     {"bundle", "verdict", "pack"},
-    {"judge", "overlay", "sources", "fitness"},
+    {"judge", "overlay", "sources", "fitness", "protocol"},
     {"parity", "subject"},
     {"pipeline", "settlement"},
     {"detector"},
-    {"bulk"},
+    {"bulk", "triton_server"},
     {"cli"},
 )
 STAGES = {

@@ -13,10 +13,11 @@ from glass_bench.agreement import disagreement
 from glass_bench.errors import ContenderFailed
 from glass_bench.images import BenchImage, find_bench_images, sized_copies, thin
 from glass_bench.lineup import Place, line_up
-from glass_bench.machine import cpu_busy_ticks, load_average, own_cpu_s, this_machine
+from glass_bench.load_watch import LoadWatch
+from glass_bench.machine import this_machine
 from glass_bench.options import BenchOptions
 from glass_bench.plan import images_that_fit, rotated, rounds
-from glass_bench.record import ImageEntry, Load, ProbeEntry, Record, ServerEntry, SweepPoint
+from glass_bench.record import ImageEntry, ProbeEntry, Record, ServerEntry, SweepPoint
 from glass_bench.search import Probe, find_rate
 from glass_bench.stand import Stand
 from glass_rt.image.sampling import tiles
@@ -38,7 +39,7 @@ def run_benchmark(options: BenchOptions, command: str, stage: Stage = silent) ->
     Raises BenchError where the folder holds no images.
     """
     started, clock, machine = datetime.now(timezone.utc), perf_counter(), this_machine()
-    load = _LoadWatch()
+    load = LoadWatch()
     found, refused = find_bench_images(options.images)
     bench = _Benchmark(options, found, stage)
     bench.skipped += [f"{name}: not an image that can be read" for name in refused]
@@ -371,24 +372,6 @@ class _Benchmark:
     def _complain(self, stand: Stand) -> None:
         if stand.complaint and (text := f"{stand.status.upper()}: {stand.complaint}") not in self.findings:
             self.findings.append(text)
-
-
-class _LoadWatch:
-    """What else the machine did meanwhile, as far as the system tells."""
-
-    def __init__(self) -> None:
-        self._average, self._ticks, self._own_s = load_average(), cpu_busy_ticks(), own_cpu_s()
-
-    def finish(self) -> Load:
-        return Load(self._average, foreign_share(self._ticks, cpu_busy_ticks(), own_cpu_s() - self._own_s))
-
-
-def foreign_share(before: tuple[int, int] | None, after: tuple[int, int] | None, own_s: float) -> float | None:
-    """The share of the busy time between two readings of `cpu_busy_ticks` that `own_s` does not explain."""
-    if before is None or after is None or own_s <= 0:
-        return None
-    busy_s = (sum(after) - sum(before)) / 100  # USER_HZ is 100 on every Linux that has /proc/stat
-    return None if busy_s <= 0 else min(1.0, max(0.0, 1 - own_s / busy_s))
 
 
 def _settings(options: BenchOptions) -> dict[str, Any]:

@@ -216,6 +216,54 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
     return 0
 
 
+@bench.command(short_help="The authors' way against ours, end to end.")
+@click.option(
+    "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", required=True,
+    help="Photographs to judge; INT8 is calibrated on them too.",
+)  # fmt: skip
+@click.option("--engines", type=click.Path(path_type=Path), metavar="DIR", default=Path("engines/authors"),
+              show_default=True, help="Folder of bundles BACKBONE-PRECISION; missing ones are built.")  # fmt: skip
+@click.option("--backbone", "backbones", multiple=True, metavar="NAME", help="May be repeated.  [default: the three]")
+@click.option(
+    "--precision", "precisions", multiple=True, type=click.Choice(["fp32", "bf16", "int8"]),
+    help="May be repeated.  [default: the three]",
+)  # fmt: skip
+@click.option("--backend", default="auto", show_default=True, help="Of engines that are built.")
+@click.option("--repeats", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--most", type=click.IntRange(1), metavar="N", help="Images to take part, evenly over the sizes.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("bench-authors"),
+              show_default=True, help="Folder for authors.json and authors.md.")  # fmt: skip
+@quiet_option
+def authors(
+    images: Path,
+    engines: Path,
+    backbones: tuple[str, ...],
+    precisions: tuple[str, ...],
+    backend: str,
+    repeats: int,
+    most: int | None,
+    output: Path,
+    quiet: bool,
+) -> int:
+    """Compare with what glass-rt replaces: Pillow, a float tensor of the whole image, eager PyTorch in float32.
+
+    From image files to probabilities, on the same cores, in turns, one process per contender. Both sides have the
+    same weights (untrained: they cost the same) and look at the same windows.
+    """
+    from glass_bench.authors import compare_with_authors
+    from glass_bench.authors_engines import BACKBONES, PRECISIONS, engines_in
+    from glass_bench.authors_report import write_report
+    from glass_bench.images import find_bench_images, thin
+
+    stage = silent if quiet else reporter()
+    found, _refused = find_bench_images(images)
+    chosen = engines_in(engines, backbones or BACKBONES, precisions or PRECISIONS, backend, images, stage)
+    images_taken = thin(found, most or len(found))
+    comparison = compare_with_authors(chosen, images_taken, repeats, shown_command(sys.argv), stage)
+    click.echo(write_report(comparison, output))
+    return 0
+
+
 def shown_command(argv: list[str]) -> str:
     """The command line for a record: paths are cut to their last part, which says enough and betrays nothing."""
     return " ".join(["glass-rt", *(_last_part(word) for word in argv[1:])])

@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, TextIO
 
 from glass_bench import loadgen, memory
 from glass_bench.contenders import Contender
+from glass_bench.errors import BenchError
 from glass_bench.systems import Answer, System, open_system
+from glass_bench.systems.engine import EngineSystem
 from glass_rt.environment import usable_cores
 from glass_rt.errors import GlassError
 
@@ -60,6 +62,22 @@ class Worker:
             rows.append({"total_ms": (perf_counter() - start) * 1e3, **_answer(answer)})
         return {"answers": rows}
 
+    def stream(self, order: Order) -> Reply:
+        """Judges images as fast as it can, on a clock."""
+        start, before = perf_counter(), process_time()
+        answers = list(self.systems[0].judge_many(order["paths"]))
+        wall_s, cpu_s = perf_counter() - start, process_time() - before
+        complaints = [answer.complaint for answer in answers if answer.complaint]
+        if complaints:
+            raise BenchError(f"{len(complaints)} of {len(answers)} images: {complaints[0]}")
+        return {"images": len(answers), "wall_s": wall_s, "cpu_s": cpu_s}
+
+    def engine_alone(self, order: Order) -> Reply:
+        """Judges the views of images again and again, without decoding them."""
+        system = self.systems[0]
+        assert isinstance(system, EngineSystem), "asked of engines"
+        return {"images_per_s": system.engine_alone(order["paths"], order["seconds"])}
+
     def single_stream(self, order: Order) -> Reply:
         """A SingleStream run."""
         return _run(loadgen.single_stream(self.systems[0], order["paths"], order["seed"], order["expected_ms"]))
@@ -93,7 +111,18 @@ def serve(orders: TextIO, replies: TextIO) -> None:
     worker = Worker()
     commands: dict[str, Callable[[Order], Reply]] = {
         name: getattr(worker, name)
-        for name in ("open", "check", "judge", "single_stream", "offline", "server", "memory", "close")
+        for name in (
+            "open",
+            "check",
+            "judge",
+            "stream",
+            "engine_alone",
+            "single_stream",
+            "offline",
+            "server",
+            "memory",
+            "close",
+        )
     }
     for line in orders:
         order = json.loads(line)

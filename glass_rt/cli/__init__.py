@@ -23,8 +23,9 @@ _OWN = {
     "verify": "glass_rt.cli.verify:verify",
     "doctor": "glass_rt.cli.doctor:doctor",
     "bulk": "glass_rt.cli.bulk:bulk",
+    "triton": "glass_rt.cli.triton_repository:triton",
 }
-_ORDER = ("build", "export", "infer", "bulk", "inspect", "verify", "doctor")
+_ORDER = ("build", "export", "infer", "bulk", "inspect", "verify", "doctor", "triton")
 
 
 class Commands(click.Group):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from glass_bench.benchmark import foreign_share
 from glass_bench.images import find_bench_images, sized_copies, thin
 from glass_bench.lineup import line_up, unique_names
+from glass_bench.load_watch import foreign_share
 from glass_bench.options import BenchOptions, quick
 from glass_bench.plan import images_that_fit, rotated, rounds
 from glass_bench.search import Probe, find_rate

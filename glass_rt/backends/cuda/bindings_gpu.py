@@ -1,4 +1,4 @@
-"""The GPU through NVIDIA's own Python packages (cuda-core, and the driver bindings that come with it).
+"""The GPU through NVIDIA's own Python packages (cuda-core and the driver bindings that belong to it).
 
 The driver's calls are used, not cuda-core's objects: their names have stood still since CUDA 11, those have not yet.
 This has not run on a GPU: it runs in tests, against a stand-in for the driver.

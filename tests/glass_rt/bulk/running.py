@@ -86,6 +86,11 @@ def workers_of(job: subprocess.Popen[str]) -> list[int]:
     return [pid for pid, command in descendants(job.pid).items() if "ray::MapWorker" in command]
 
 
+def detectors_of(job: subprocess.Popen[str]) -> list[int]:
+    """The processes that hold the workers' detectors."""
+    return [pid for pid, command in descendants(job.pid).items() if "glass_rt.bulk.child" in command]
+
+
 def alive(pids: list[int]) -> list[int]:
     """Those that still run, zombies left out."""
     found = []

@@ -1,0 +1,1 @@
+"""GLASS as a model of the Triton Inference Server."""

@@ -1,0 +1,69 @@
+"""The authors' way against ours: same answers, every image once, and figures that follow from the record."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from glass_bench import authors
+from glass_bench.authors import SIZE_CLASSES, THEIRS, Comparison, compare_with_authors
+from glass_bench.authors_report import RECORD, ratios, shared_bound, write_report
+from glass_bench.images import find_bench_images
+from glass_bench.systems.base import STAGES
+
+from glass_rt.progress import silent
+from tests.support import Bundles, write_picture
+
+
+@pytest.fixture(scope="module")
+def comparison(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(4)
+    for name, height, width in (("small.jpg", 480, 640), ("middle.jpg", 1300, 1700)):
+        write_picture(folder / name, random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    images, _ = find_bench_images(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(authors, "STREAM", 3)
+        patch.setattr(authors, "ENGINE_ALONE_S", 0.05)
+        return compare_with_authors([bundles("resnet18").folder], images, 2, "glass-rt bench authors", silent)
+
+
+def test_both_sides_say_the_same_of_the_same_images(comparison: Comparison) -> None:
+    theirs, ours = comparison.sides
+    assert (theirs.name, theirs.backend) == (THEIRS, "pytorch")
+    assert (
+        [image.name for image in theirs.images] == [image.name for image in ours.images] == ["small.jpg", "middle.jpg"]
+    )
+    for one, other in zip(theirs.images, ours.images, strict=True):
+        assert one.probability_fake == pytest.approx(other.probability_fake, abs=1e-4)
+
+
+def test_stages_make_up_the_time_of_an_image(comparison: Comparison) -> None:
+    for side in comparison.sides:
+        for image in side.images:
+            assert set(image.stages_ms) <= set(STAGES)
+            assert 0 < sum(image.stages_ms.values()) <= image.total_ms[-1]
+            assert len(image.total_ms) == comparison.repeats
+
+
+def test_throughput_is_given_for_the_sizes_that_there_are(comparison: Comparison) -> None:
+    for side in comparison.sides:
+        assert list(side.stream) == [size.name for size in SIZE_CLASSES[:2]]
+        assert all(len(rates) == comparison.repeats and min(rates) > 0 for rates in side.stream.values())
+    ours = comparison.sides[1]
+    assert min(*ours.decode_alone, *ours.engine_alone, ours.peak_mb) > 0
+
+
+def test_the_report_is_made_of_the_record(comparison: Comparison, tmp_path: Path) -> None:
+    text = write_report(comparison, tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text())
+    found = ratios(comparison.sides)["resnet18"]["onnxruntime fp32"]
+    assert record["ratios"]["resnet18"]["onnxruntime fp32"] == pytest.approx(found, rel=1e-4)
+    assert "### 2 to 8 MP" in text
+    assert "### 8 MP and more" not in text
+    assert str(tmp_path.parent) not in text + json.dumps(record)
+
+
+def test_parts_that_share_the_cores_are_bound_by_the_share_of_each() -> None:
+    """Decoding 30 a second and an engine of 10: a quarter and three quarters of the cores, 7.5 a second each."""
+    assert shared_bound(30, 10) == pytest.approx(7.5)

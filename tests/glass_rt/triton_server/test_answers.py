@@ -1,0 +1,72 @@
+"""Requests that Triton batched: each gets its own answer."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glass_rt import DetectOptions, Detector
+from glass_rt.errors import BackendError
+from glass_rt.pipeline import Pipeline
+from glass_rt.triton_server.answers import Question, Refusal, answer
+from tests.support import Bundles
+
+
+@pytest.fixture(scope="module")
+def detector(bundles: Bundles) -> Iterator[Detector]:
+    with Detector.open(bundles("resnet18").folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pipeline(detector: Detector) -> Iterator[Pipeline]:
+    with detector.pipeline() as opened:
+        yield opened
+
+
+def question(*images: bytes, **parameters: Any) -> Question:
+    return Question({"image": np.array(images, np.object_)[:, None]}, parameters)
+
+
+def test_each_question_is_answered_with_its_own_options(
+    pipeline: Pipeline, detector: Detector, pictures: tuple[Path, ...]
+) -> None:
+    images = [path.read_bytes() for path in pictures]
+    answers = answer(
+        pipeline,
+        [
+            question(images[0], images[1], crops=2, seed=5),
+            question(b"no image"),
+            question(images[0], crop=2),
+            question(images[0], b"no image"),
+            question(images[2], crops=1),
+        ],
+    )
+    first, broken, misspelt, half, last = answers
+    assert isinstance(first, dict)
+    assert isinstance(last, dict)
+    assert [json.loads(text)["sha256"] for text in first["verdict"][:, 0]] == [
+        detector.detect(image).sha256 for image in images[:2]
+    ]
+    expected = detector.detect(images[1], DetectOptions(crops=2, seed=5))
+    assert first["boxes"][1].tolist() == [[c.left, c.top, c.width, c.height] for c in expected.crops]
+    assert first["probability_fake"][1, 0] == pytest.approx(expected.probability_fake, abs=1e-5)
+    assert last["boxes"].shape == (1, 1, 4)
+    assert isinstance(broken, Refusal)
+    assert broken.message.endswith("[format]")
+    assert misspelt == Refusal("request parameter 'crop' is not known; expected crops or seed [usage]", "request")
+    assert isinstance(half, Refusal)
+    assert half.message.startswith("image 2 of 2: ")
+
+
+def test_an_engine_that_fails_is_not_the_requests_fault(
+    pipeline: Pipeline, pictures: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, detector: Detector
+) -> None:
+    def fail(*_: object) -> None:
+        raise BackendError("the device is gone")
+
+    monkeypatch.setattr(detector._judge, "judge", fail)
+    assert answer(pipeline, [question(pictures[6].read_bytes())]) == [Refusal("the device is gone [backend]", "engine")]
