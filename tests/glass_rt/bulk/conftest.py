@@ -59,8 +59,9 @@ def assert_same(row: dict[str, Any], verdict: dict[str, Any]) -> None:
         assert row[name] == verdict[name], name
     for name in ("orientation", "sampling", "stratified", "grid", "trained_crops"):
         assert row[name] == verdict[name], name
-    assert row["crops"] == list(verdict["crops"])
-    assert row["logits"] == list(verdict["logits"])
-    assert row["notices"] == list(verdict["notices"])
+    for found, expected in zip(row["crops"], verdict["crops"], strict=True):
+        assert found == expected, row["path"]
+    assert list(row["logits"]) == list(verdict["logits"])
+    assert list(row["notices"]) == list(verdict["notices"])
     assert row["bundle_sha256"] == verdict["engine"]["bundle_sha256"]
     assert (row["engine"], row["backend"]) == (verdict["engine"]["name"], verdict["engine"]["backend"])

@@ -17,12 +17,15 @@ PATIENCE_S = 300
 
 
 def start_bulk(*arguments: object, planted: Path | None = None, **environment: str) -> subprocess.Popen[str]:
-    """The command, started; `planted` stands first on the path of every process of the job."""
+    """The command, started; `planted` stands first on the path of every process of the job.
+
+    It leads a process group of its own, as a command typed in a terminal does.
+    """
     if planted is not None:
         environment["PYTHONPATH"] = str(planted)
     return subprocess.Popen(
         [sys.executable, "-m", "glass_rt", "bulk", *map(str, arguments), "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment, start_new_session=True,
     )  # fmt: skip
 
 
