@@ -46,7 +46,7 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
 
     Raises GlassError where a worker cannot go on, such as for want of an engine, and BackendError where Ray gives up.
     """
-    with _connected(pool) as ray, redirect_stdout(sys.stderr):  # Ray prints there that a worker died
+    with redirect_stdout(sys.stderr), _connected(pool) as ray:  # Ray prints that a worker died, some of it at the end
         import ray.data
 
         context = ray.data.DataContext.get_current()
