@@ -111,7 +111,7 @@ def test_a_process_that_is_killed_from_outside_is_laid_at_no_images_door(
         rows, pids = [], set()
         for number, row in enumerate(worker.rows((path, None) for path in paths)):
             rows.append(row)
-            if number in (5, 25) and worker.pid is not None:
+            if number in (5, 15) and worker.pid is not None:
                 pids.add(worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
     assert len(pids) == 2
