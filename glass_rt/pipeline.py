@@ -132,8 +132,8 @@ class Pipeline:
                 except BaseException as error:  # an error in a callback would reach nobody
                     result.set_exception(error)
 
-        subject.slot.judgement.add_done_callback(conclude)
-        result.add_done_callback(lambda future: future.cancelled() and subject.slot.judgement.cancel())
+        subject.judgement.add_done_callback(conclude)
+        result.add_done_callback(lambda future: future.cancelled() and subject.judgement.cancel())
 
     def _place(self, source: ImageSource, options: DetectOptions) -> Subject:
         start = perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,18 +15,22 @@ from glass_rt.image.views import baseline_view, cut_crops, global_view
 from glass_rt.judge import Judgement, Stopping
 from glass_rt.manifest import BundleManifest, Model
 from glass_rt.options import DetectOptions
-from glass_rt.pack import Packer, Slot
+from glass_rt.pack import Packer
 from glass_rt.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is kept of an image once its views are in a pack and its pixels are gone."""
+    """What is kept of an image once its views are in a pack and its pixels are gone.
+
+    Not its slot: callbacks of `judgement` hold the subject, and a slot's arrays would stay with them until Python looks
+    for reference cycles.
+    """
 
     path: str | None
     info: ImageInfo
     sampling: Sampling | None
-    slot: Slot
+    judgement: Future[Judgement]
     decode_ms: float
     views_ms: float
 
@@ -54,7 +59,7 @@ def place(
         raise
     finally:
         packer.filled(slot)
-    return Subject(path, image.info, sampling, slot, decode_ms, (perf_counter() - start) * 1e3)
+    return Subject(path, image.info, sampling, slot.judgement, decode_ms, (perf_counter() - start) * 1e3)
 
 
 def _stopping(manifest: BundleManifest, options: DetectOptions) -> Stopping | None:

@@ -1,6 +1,8 @@
 """Images from several threads at once, and images that are given up."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -125,3 +127,28 @@ def test_closing_a_packer_gives_up_what_nobody_took() -> None:
     assert packer.take() is None
     with pytest.raises(CancelledError):
         judgement.result(0)
+
+
+def test_views_are_freed_with_their_pack_and_not_when_cycles_are_looked_for(
+    detector: Detector, pictures: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs: list[weakref.ref[Pack]] = []
+    globals_of_packs: list[weakref.ref[object]] = []
+    make = Pack.__init__
+
+    def noted(pack: Pack, crop_size: int, max_images: int, max_crops: int) -> None:
+        make(pack, crop_size, max_images, max_crops)
+        packs.append(weakref.ref(pack))
+        globals_of_packs.append(weakref.ref(pack._globals))
+
+    monkeypatch.setattr(Pack, "__init__", noted)
+    gc.disable()
+    try:
+        with detector.pipeline(workers=1) as pipeline:
+            verdicts = [pipeline.submit(pictures[2], OPTIONS).result(60) for _ in range(4)]
+        assert len(verdicts) == 4
+        assert len(packs) >= 2
+        assert all(pack() is None for pack in packs)
+        assert all(array() is None for array in globals_of_packs)
+    finally:
+        gc.enable()
