@@ -18,6 +18,7 @@ from glass_rt.budget import ByteBudget
 from glass_rt.bundle import Bundle
 from glass_rt.environment import usable_cores
 from glass_rt.errors import GlassError
+from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import ImageSource, decoded_bytes, load, read
 from glass_rt.judge import Judge, Judgement
 from glass_rt.manifest import Model
@@ -54,6 +55,7 @@ class Pipeline:
         self.workers = workers or min(usable_cores(), MAX_WORKERS)
         self._budget = ByteBudget(DECODED_BYTES)
         self._packer = packer_for(bundle.manifest.model, batch)
+        self._of_thread = threading.local()
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
         self._judging.start()
@@ -141,7 +143,14 @@ class Pipeline:
         size = decoded_bytes(data, options.max_pixels)
         read_ms = (perf_counter() - start) * 1e3
         with self._budget.hold(size):
-            return decode_and_place(source, data, read_ms, self._bundle, options, self._packer)
+            return decode_and_place(source, data, read_ms, self._bundle, options, self._packer, self._pixel_buffer())
+
+    def _pixel_buffer(self) -> PixelBuffer:
+        """This decoding thread's own: an image's pixels are done with once its views are placed."""
+        if not hasattr(self._of_thread, "buffer"):
+            self._of_thread.buffer = PixelBuffer()
+        buffer: PixelBuffer = self._of_thread.buffer
+        return buffer
 
     def _judge_all(self) -> None:
         with single_threaded_blas():
@@ -187,10 +196,11 @@ def decode_and_place(
     bundle: Bundle,
     options: DetectOptions,
     packer: Packer,
+    buffer: PixelBuffer | None = None,
 ) -> Subject:
-    """From what was read of an image to its views in a pack. Raises ImageError."""
+    """From what was read of an image to its views in a pack; it is decoded into `buffer`. Raises ImageError."""
     start = perf_counter()
-    image = load(data, max_pixels=options.max_pixels)
+    image = load(data, max_pixels=options.max_pixels, buffer=buffer)
     decode_ms = read_ms + (perf_counter() - start) * 1e3
     return place(path_of(source), image, decode_ms, bundle.manifest, options, packer)
 

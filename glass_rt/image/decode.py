@@ -30,6 +30,7 @@ from glass_rt.errors import (
     MissingDependency,
     first_line,
 )
+from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Header, read_header
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
@@ -62,10 +63,10 @@ class Image:
     pixels: Pixels
 
 
-def load(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
-    """An image from a path, from encoded bytes, or from an RGB uint8 (H, W, 3) array."""
+def load(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, buffer: PixelBuffer | None = None) -> Image:
+    """An image from a path, from encoded bytes, or from an RGB uint8 (H, W, 3) array; see `decode` for `buffer`."""
     data = read(source)
-    return from_array(data) if isinstance(data, np.ndarray) else decode(data, max_pixels=max_pixels)
+    return from_array(data) if isinstance(data, np.ndarray) else decode(data, max_pixels=max_pixels, buffer=buffer)
 
 
 def read(source: ImageSource) -> bytes | NDArray[np.uint8]:
@@ -120,27 +121,28 @@ def from_array(pixels: NDArray[np.uint8]) -> Image:
     return Image(ImageInfo(pixels.shape[1], pixels.shape[0], "array", digest.hexdigest()), contiguous)
 
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
-    """Decodes an encoded image.
+def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, buffer: PixelBuffer | None = None) -> Image:
+    """Decodes an encoded image; the pixels may lie in `buffer`, where one is given, and die with its next use.
 
     Raises ImageFormatError (not a supported image), ImageTooLarge (from the header, before decoding) or
     ImageCorrupt (truncated or damaged: a part of a picture is never judged).
     """
     header = checked_header(data, max_pixels)
-    pixels, warning = _decode_pixels(data, header)
+    pixels, warning = _decode_pixels(data, header, buffer)
     height, width = pixels.shape[:2]
     orientation = 1 if header.format == "tiff" else header.orientation  # libtiff (and Pillow) turn TIFFs themselves
     digest = hashlib.sha256(data).hexdigest()
     return Image(ImageInfo(width, height, header.format, digest, orientation, (*warning, *_notices(header))), pixels)
 
 
-def _decode_pixels(data: bytes, header: Header) -> tuple[Pixels, tuple[str, ...]]:
+def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> tuple[Pixels, tuple[str, ...]]:
     """Pixels, and what the decoder had to remark."""
     if header.format == "heic":
         return _decode_heic(data), ()
     if header.format == "jpeg" and simplejpeg is not None and not header.cmyk:
         try:
-            return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False), ()
+            memory = None if buffer is None else buffer.take(3 * header.width * header.height)
+            return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=memory), ()
         except ValueError as error:  # it refuses whatever libjpeg warns of; OpenCV may still read it
             return _decode_opencv(data, header), (f"damaged JPEG: {first_line(error)}",)
     return _decode_opencv(data, header), ()
