@@ -6,7 +6,8 @@
     │   ├── ImageNotReadable  no such file, a folder, no permission
     │   ├── ImageFormatError  not an image, or of a format that is not read
     │   ├── ImageTooLarge     more pixels than the limit, said by the header
-    │   └── ImageCorrupt      truncated or damaged
+    │   ├── ImageCorrupt      truncated or damaged
+    │   └── ImageLethal       the process that judged it died of it        (only `bulk` survives that)
     ├── BundleError           a bundle or portable model cannot be used
     │   ├── BundleNotFound
     │   ├── BundleInvalid     schema, a missing, altered or foreign file
@@ -73,6 +74,12 @@ class ImageCorrupt(ImageError):
     """The image is truncated or damaged."""
 
     kind = "corrupt"
+
+
+class ImageLethal(ImageError):
+    """The process that judged the image died, or hung, and did so again with this image alone."""
+
+    kind = "lethal"
 
 
 class BundleError(GlassError, ValueError):

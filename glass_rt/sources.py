@@ -11,7 +11,7 @@ from glass_rt.errors import ImageNotReadable
 from glass_rt.image.header import looks_like_image
 from glass_rt.verdict import Failure
 
-_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif")
 )
 
@@ -47,7 +47,7 @@ def _in_folder(folder: str) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = str(Path(where, name))
-            if not name.startswith(".") and (Path(name).suffix.lower() in _SUFFIXES or _starts_like_image(path)):
+            if not name.startswith(".") and (Path(name).suffix.lower() in IMAGE_SUFFIXES or _starts_like_image(path)):
                 yield path
 
 

@@ -136,7 +136,9 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
 
 
 class Process(Address):
-    """`glass-rt serve` in a process of its own."""
+    """`glass-rt serve` in a process of its own. `grpc_port` is None where it was not asked for one."""
+
+    grpc_port: int | None = None
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -145,6 +147,14 @@ class Process(Address):
     def log(self) -> list[dict[str, Any]]:
         """The lines on its stderr, which are all JSON."""
         return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    @property
+    def http(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -173,9 +183,10 @@ def serve_process(engine: Path, folder: Path, *options: str) -> Iterator[Process
         child = subprocess.Popen(command, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "2"})
     server = Process(child, log)
     try:
-        wait_until(lambda: child.poll() is not None or b'"listening"' in log.read_bytes())
+        wait_until(lambda: child.poll() is not None or b'"url"' in log.read_bytes())
         assert child.poll() is None, log.read_text()
         server.port = next(int(line["url"].rsplit(":")[-1]) for line in server.log() if "url" in line)
+        server.grpc_port = next((int(line["grpc"].rsplit(":")[-1]) for line in server.log() if "grpc" in line), None)
         wait_until(lambda: reachable(server))
         yield server
     finally:

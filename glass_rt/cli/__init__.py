@@ -23,9 +23,10 @@ _OWN = {
     "inspect": "glass_rt.cli.inspect:inspect",
     "verify": "glass_rt.cli.verify:verify",
     "doctor": "glass_rt.cli.doctor:doctor",
+    "bulk": "glass_rt.cli.bulk:bulk",
     "triton": "glass_rt.cli.triton_repository:triton",
 }
-_ORDER = ("build", "export", "infer", "serve", "inspect", "verify", "doctor", "triton")
+_ORDER = ("build", "export", "infer", "serve", "bulk", "inspect", "verify", "doctor", "triton")
 
 
 class Commands(click.Group):

@@ -13,80 +13,22 @@ import click
 from glass_rt.bundle import find_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.journal import Output, open_output
-from glass_rt.cli.options import engine_option, json_option, quiet_option, run_options
+from glass_rt.cli.options import engine_option, json_option, judging_options, quiet_option, run_options
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS, ImageSource, load
-from glass_rt.image.sampling import MAX_SEED
-from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions
+from glass_rt.image.decode import ImageSource, load
+from glass_rt.options import Crops, DetectOptions
 from glass_rt.overlay import draw_overlay, write_overlay
 from glass_rt.sources import find_images
 from glass_rt.verdict import Failure, Verdict
 
 
-def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) -> Crops:
-    """The value of `--crops`: a number from 1 on, or `auto`."""
-    if value is None or value == "auto":
-        return value  # type: ignore[return-value] # mypy does not narrow a string to a literal
-    if value.isdigit() and int(value) > 0:
-        return int(value)
-    raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto", param=param)
-
-
 @click.command(short_help="Images to verdicts.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @engine_option
-@click.option(
-    "--crops",
-    callback=parse_crops,
-    metavar="K|auto",
-    help="Crops per image; auto: as few of those it was trained with as the verdict needs.  [default: as trained]",
-)
-@click.option(
-    "--margin",
-    type=click.FloatRange(0, min_open=True),
-    default=DEFAULT_MARGIN,
-    show_default=True,
-    metavar="X",
-    help="--crops auto stops this many standard errors from the threshold.",
-)
-@click.option(
-    "--draws",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="R",
-    help="Independent samplings, seeds S, S+1, ...; the mean decides.",
-)
-@click.option(
-    "--sampling",
-    type=click.Choice(["stratified", "tiles"]),
-    default="stratified",
-    show_default=True,
-    help="tiles: every window of the image.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, MAX_SEED),
-    metavar="N",
-    help="Seed of the crops, as in torch.Generator().manual_seed(N).  [default: from the file's SHA-256]",
-)
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="Called fake from this probability on.  [default: the bundle's]",
-)
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    default=DEFAULT_MAX_PIXELS,
-    show_default=True,
-    metavar="N",
-    help="Refuse larger images, by their header.",
-)
+@judging_options
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path, file_okay=False),

@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.image.sampling import MAX_SEED
+from glass_rt.options import DEFAULT_MARGIN, Crops
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,6 +35,75 @@ def run_options(command: F) -> F:
         click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]"),
         click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]"),
     ):
+        command = option(command)
+    return command
+
+
+def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) -> Crops:
+    """The value of `--crops`: a number from 1 on, or `auto`."""
+    if value is None or value == "auto":
+        return value  # type: ignore[return-value] # mypy does not narrow a string to a literal
+    if value.isdigit() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto", param=param)
+
+
+_JUDGING = (
+    click.option(
+        "--crops",
+        callback=parse_crops,
+        metavar="K|auto",
+        help="Crops per image; auto: as few of those it was trained with as the verdict needs.  [default: as trained]",
+    ),
+    click.option(
+        "--margin",
+        type=click.FloatRange(0, min_open=True),
+        default=DEFAULT_MARGIN,
+        show_default=True,
+        metavar="X",
+        help="--crops auto stops this many standard errors from the threshold.",
+    ),
+    click.option(
+        "--draws",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="R",
+        help="Independent samplings, seeds S, S+1, ...; the mean decides.",
+    ),
+    click.option(
+        "--sampling",
+        type=click.Choice(["stratified", "tiles"]),
+        default="stratified",
+        show_default=True,
+        help="tiles: every window of the image.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, MAX_SEED),
+        metavar="N",
+        help="Seed of the crops, as in torch.Generator().manual_seed(N).  [default: from the file's SHA-256]",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        help="Called fake from this probability on.  [default: the bundle's]",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        default=DEFAULT_MAX_PIXELS,
+        show_default=True,
+        metavar="N",
+        help="Refuse larger images, by their header.",
+    ),
+)
+
+
+def judging_options(command: F) -> F:
+    """How images are judged: the options of `DetectOptions`, all but `--workers`."""
+    for option in reversed(_JUDGING):
         command = option(command)
     return command
 

@@ -6,9 +6,10 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +17,9 @@ from glass_rt.bundle import find_bundle
 from glass_rt.cli.options import engine_option, quiet_option, run_options
 from glass_rt.detector import Detector
 from glass_rt.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from glass_rt.serve.service import Service
 
 DEFAULTS = Settings()
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,10 +47,16 @@ def seconds(name: str, default: float, text: str) -> Callable[[F], F]:
     )
 
 
-@click.command(short_help="Judge images over HTTP.")
+@click.command(short_help="Judge images over HTTP and gRPC.")
 @engine_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Answer the Open Inference Protocol over gRPC too; Triton's port is 8001.  [default: no gRPC]",
+)
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -99,6 +109,7 @@ def serve(
     engine: Path | None,
     host: str,
     port: int,
+    grpc_port: int | None,
     api_key_file: Path | None,
     max_body: int,
     max_pixels: int,
@@ -118,16 +129,19 @@ def serve(
 ) -> int:
     """Judge images over HTTP: POST /v1/verdict takes an image, or a form with several.
 
+    / is a page to drop an image on, /openapi.json describes all routes, and below /v2 clients of the Open Inference
+    Protocol (KServe, Triton) are answered.
+
     SIGTERM and Ctrl-C finish the requests under way. SIGHUP opens a rebuilt bundle without dropping a request. Logs
     are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped with nothing left undone.
     """
     from glass_rt.serve.api_keys import read_api_keys
-    from glass_rt.serve.app import create_app
     from glass_rt.serve.json_log import log_json
     from glass_rt.serve.metrics import Metrics
     from glass_rt.serve.server import bind, run
     from glass_rt.serve.server import serve as serve_until_stopped
     from glass_rt.serve.service import Service
+    from glass_rt.serve.surface import whole_app
 
     settings = Settings(
         max_body=max_body,
@@ -151,9 +165,16 @@ def serve(
 
     async def main() -> bool:
         service = Service(open_detector, settings, Metrics())
-        return await serve_until_stopped(service, create_app(service), listener)
+        grpc = [] if grpc_port is None else [_grpc_server(service, host, grpc_port)]
+        return await serve_until_stopped(service, whole_app(service), listener, grpc)
 
     try:
         return 0 if run(main()) else 1
     finally:
         log.close()
+
+
+def _grpc_server(service: Service, host: str, port: int) -> AbstractAsyncContextManager[int]:
+    from glass_rt.serve.v2.grpc_server import grpc_server
+
+    return grpc_server(service, host, port)

@@ -25,6 +25,15 @@ def server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def whole_server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """`glass-rt serve` as it is unless told otherwise, and with gRPC."""
+    folder = tmp_path_factory.mktemp("whole_server")
+    with serve_process(bundles("mobilenet_v3_small").folder, folder, "--grpc-port", "0") as started:
+        yield started
+        assert started.stop() == 0
+
+
+@pytest.fixture(scope="session")
 def judge(bundles: Bundles) -> Iterator[Detector]:
     """The same bundle in this process, which says what is right."""
     with Detector.open(bundles("mobilenet_v3_small").folder) as opened:

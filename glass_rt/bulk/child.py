@@ -1,0 +1,99 @@
+"""The process that judges for a worker. It may die of what it reads; the worker goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+import numpy as np
+
+from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable
+from glass_rt.detector import Detector, default_batch
+from glass_rt.errors import GlassError, ImageNotReadable, first_line
+from glass_rt.options import DetectOptions
+from glass_rt.pipeline import RUNS_PER_PACK, Pipeline
+from glass_rt.verdict import Failure, Verdict
+
+UNEXPECTED = "unexpected"  # kind of an error that glass-rt did not raise on purpose
+
+
+class _Unexpected(GlassError):
+    """An error that glass-rt did not raise on purpose, as one that it can report."""
+
+    kind = UNEXPECTED
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serves the worker at the other end of the inherited socket until that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, whose end is noticed
+    connection: Connection[object, object] = Connection(descriptor)
+    with suppress(EOFError, OSError):
+        _serve(connection)
+    os._exit(0)  # nobody is left to tell; threads that hang in a decoder are not waited for
+
+
+def _serve(connection: Connection[object, object]) -> None:
+    opening = connection.recv()
+    assert isinstance(opening, Opening)
+    try:
+        detector = Detector.open(
+            opening.engine,
+            device=opening.device,
+            batch=opening.batch,
+            threads=opening.threads,
+            expect_bundle=opening.expect_bundle,
+        )
+        size = detector.manifest.model.crop_size
+        # An engine that fails is no image's fault: so it has to judge a picture that is known to be harmless.
+        canary = detector.detect(np.zeros((size, size, 3), np.uint8), opening.options)
+    except GlassError as error:
+        connection.send(Refused(str(error)))
+        return
+    pipeline = detector.pipeline(opening.options.workers)
+    connection.send(Ready(_window(detector, pipeline, opening.batch), asdict(canary.engine)))
+    _answer_tasks(connection, pipeline, opening.options)
+
+
+def _answer_tasks(connection: Connection[object, object], pipeline: Pipeline, options: DetectOptions) -> None:
+    speaking = threading.Lock()  # verdicts come on the thread that judges, failures on those that decode
+
+    def answer(number: int) -> Callable[[Future[Verdict]], None]:
+        def send(verdict: Future[Verdict]) -> None:
+            with speaking, suppress(OSError):  # the worker has gone, which `recv` will notice
+                connection.send(Answer(number, _outcome(verdict)))
+
+        return send
+
+    while True:
+        task = connection.recv()
+        assert isinstance(task, Task)
+        if isinstance(task.source, Unreadable):
+            unread: Future[Verdict] = Future()
+            unread.set_exception(ImageNotReadable(task.source.reason))
+            answer(task.number)(unread)
+        else:
+            pipeline.submit(task.source, options).add_done_callback(answer(task.number))
+
+
+def _outcome(verdict: Future[Verdict]) -> dict[str, object]:
+    """The JSON form of what became of an image."""
+    error = verdict.exception()
+    if error is None:
+        return verdict.result().to_json()
+    if not isinstance(error, GlassError):
+        error = _Unexpected(f"{type(error).__name__}: {first_line(error)}")
+    return Failure(None, error).to_json()
+
+
+def _window(detector: Detector, pipeline: Pipeline, batch: int | None) -> int:
+    """Images that keep every thread of the pipeline busy: as many as `detect_many` takes ahead of its results."""
+    model = detector.manifest.model
+    per_pack = RUNS_PER_PACK * (batch or default_batch(detector.manifest)) // max(1, model.trained_crops)
+    return 2 * pipeline.workers + 2 * max(1, per_pack)

@@ -1,0 +1,134 @@
+"""A bulk job from its arguments to a folder of Parquet files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glass_rt.bulk import on_ray
+from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.parts import PartSettings
+from glass_rt.bulk.plan import (
+    FOLDER,
+    SUCCESS,
+    Plan,
+    Settings,
+    check_same,
+    done_parts,
+    has_plan,
+    make_plan,
+    read_plan,
+    units,
+    write_plan,
+)
+from glass_rt.bulk.sources import find_sources
+from glass_rt.bulk.stores import Location, Stores, locate, split_options
+from glass_rt.bundle import Bundle
+from glass_rt.errors import UsageError
+from glass_rt.options import DetectOptions
+
+
+@dataclass(frozen=True)
+class BulkJob:
+    """A job: images to a folder with a row per image in Parquet files (`rows.SCHEMA`).
+
+    `sources`: see `sources.find_sources`. `target`: a folder or URI. `engine`: a bundle, at the same path on every
+    machine that works; another one there is refused by its SHA-256. `column`: of Parquet sources.
+    `images_per_part`: rows of one output file, which is also what a worker that dies has to do again (None: by the
+    number of images). `workers`, `address`: see `on_ray.Pool`. The rest is as in `Detector.open`.
+    """
+
+    sources: Sequence[str]
+    target: str
+    engine: str | os.PathLike[str]
+    options: DetectOptions = field(default_factory=DetectOptions)
+    column: str | None = None
+    images_per_part: int | None = None
+    resume: bool = False
+    workers: int | None = None
+    address: str | None = None
+    device: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    expect_bundle: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is, in images. `before`: done when it was resumed. `failed`: errors among those done since."""
+
+    images: int
+    before: int
+    done: int
+    failed: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether every image has its row."""
+        return self.before + self.done == self.images
+
+
+def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -> Progress:
+    """Runs a job to its end, or goes on with one that was cut short; `report` hears of every part.
+
+    When it returns the target holds exactly one row per image. Raises GlassError: for arguments that make no job, for a
+    detector that cannot be opened, for a store that fails. What was written by then stays, for `resume`.
+    """
+    bundle = Bundle.open(job.engine, expect_sha256=job.expect_bundle)
+    plain: list[str] = []
+    roots: dict[str, str] = {}
+    for argument in (job.target, *job.sources):
+        name, root = split_options(argument)
+        plain.append(name)
+        roots |= root
+    target, stores = locate(plain[0].rstrip("/") or "/"), Stores(roots)
+    plan = _plan(job, Settings.of(bundle.sha256, job.options, plain[1:], job.column), target, stores)
+    done = done_parts(target, stores)
+    missing = plan.parts.filter(pa.array([part not in done for part in plan.parts["part"].to_pylist()], pa.bool_()))
+    progress = Progress(plan.images, plan.images - sum(missing["images"].to_pylist()), 0, 0)
+    report(progress)
+    if len(missing):
+        settings = PartSettings(
+            engine=str(Path(job.engine).absolute()),
+            expect_bundle=bundle.sha256,
+            options=job.options,
+            target=target,
+            column=job.column,
+            device=job.device,
+            batch=job.batch,
+            threads=job.threads,
+            roots=roots,
+        )
+        gpus = bundle.manifest.engine.requirements is not None or (job.device or "").startswith("cuda")
+        pool = on_ray.Pool(job.workers, job.address, gpus)
+        for table in on_ray.run_on_ray(settings, list(units(missing)), pool):
+            images, errors = sum(table["images"].to_pylist()), sum(table["errors"].to_pylist())
+            progress = Progress(progress.images, progress.before, progress.done + images, progress.failed + errors)
+            report(progress)
+    stores.remove_partial(target)
+    stores.write(target / SUCCESS, b"")
+    return progress
+
+
+def _plan(job: BulkJob, settings: Settings, target: Location, stores: Stores) -> Plan:
+    """The plan that the target holds, where the job is resumed, else a new one."""
+    if has_plan(target, stores):
+        if not job.resume:
+            raise UsageError(
+                f"output: {target} holds a job already; --resume goes on with it, another folder starts afresh"
+            )
+        plan = read_plan(target, stores)
+        check_same(plan, settings)
+        return plan
+    if done_parts(target, stores):
+        raise UsageError(f"output: {target} holds parts of a job, but not its plan ({FOLDER}); use another folder")
+    found = find_sources(_with_options(job), stores, job.column)
+    plan = make_plan(settings, found, job.images_per_part)
+    write_plan(plan, target, stores)
+    return plan
+
+
+def _with_options(job: BulkJob) -> list[str]:
+    return [split_options(source)[0] for source in job.sources]

@@ -1,0 +1,159 @@
+"""Parts of a plan on Ray Data: a pool of stateful workers, on a cluster or on a Ray of our own on this machine.
+
+Ray carries which parts are to be judged and how many errors they had, nothing else: workers read the images and write
+the files themselves. What Ray does when a worker dies, giving its parts to another, is then always right (see
+`glass_rt.bulk.plan`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from typing import Any
+
+from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.parts import PartSettings, PartWorker
+from glass_rt.environment import usable_cores
+from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
+
+_CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
+# Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:
+# Ray means it for systems without clusters, but otherwise it replaces 127.0.0.1 by the machine's address.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # of what its native code prints on our stderr; its files have everything
+_OWN_RAY = {"RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Which workers there are. None: one per GPU where `gpus`, else one per machine; on the Ray that `address` names.
+
+    `address`: of a running cluster (`auto` finds one on this machine); None starts a Ray here and ends it afterwards.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    gpus: bool = False
+
+
+def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Iterator[pa.Table]:
+    """Judges units of parts and gives tables of DONE_SCHEMA as they are done, in any order.
+
+    Raises GlassError where a worker cannot go on, such as for want of an engine, and BackendError where Ray gives up.
+    """
+    with redirect_stdout(sys.stderr), _connected(pool) as ray:  # Ray prints that a worker died, some of it at the end
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        workers, per_machine = _workers(ray, pool)
+        workers = min(workers, len(units))
+        if settings.threads is None and min(per_machine, workers) > 1:
+            settings = replace(settings, threads=max(1, usable_cores() // min(per_machine, workers)))
+        if "OMP_NUM_THREADS" not in os.environ:  # Ray sets it to 1 by what was booked
+            settings = replace(settings, drop_environment=("OMP_NUM_THREADS",))
+        done = ray.data.from_arrow(list(units)).map_batches(
+            PartWorker,
+            fn_constructor_kwargs={"settings": settings},
+            batch_size=None,  # a unit at a time
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=_CPUS_PER_WORKER,
+            num_gpus=1 if pool.gpus else None,
+        )  # by Ray's defaults workers are spread over machines, and one that died is replaced without end
+        try:
+            for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for failure in table["failure"].drop_null().to_pylist():
+                    raise GlassError(failure)
+                yield table
+        except ray.exceptions.RayError as error:
+            raise BackendError(
+                f"a worker failed: {_last_line(error)}; --resume goes on with what is missing"
+            ) from error
+
+
+@contextmanager
+def _connected(pool: Pool) -> Iterator[Any]:
+    """Ray, connected: to what the process is connected to already, else as the pool says."""
+    own = {} if pool.address else _OWN_RAY
+    loopback = _LOOPBACK if pool.address is None or _host(pool.address) in ("127.0.0.1", "localhost") else {}
+    for name, value in (_QUIET | own | loopback).items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingDependency("ray[data]", "ray", "a bulk job") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    start: dict[str, Any]
+    try:
+        if pool.address is None:
+            cpus = max(usable_cores(), pool.workers or 1)
+            start = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        else:
+            _check_reachable(pool.address)
+            start = {"address": pool.address}
+        with _silent_stderr():  # where Ray remarks that it saw the environment set above
+            ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        where = pool.address or "here"
+        raise GlassError(f"Ray cannot be started or reached ({where}): {first_line(error)}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _host(address: str) -> str:
+    return address.split("://")[-1].rpartition(":")[0]
+
+
+def _check_reachable(address: str) -> None:
+    """Raises OSError where nobody listens, which Ray would try for many minutes."""
+    port = address.rpartition(":")[2]
+    if port.isdigit():
+        socket.create_connection((_host(address), int(port)), timeout=10).close()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drops what native code writes to the standard error of this process; exceptions say what matters."""
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _workers(ray: Any, pool: Pool) -> tuple[int, int]:
+    """How many workers there are to be, and how many of them on one machine at most."""
+    machines = max(1, sum(node["Alive"] for node in ray.nodes()))
+    if not pool.gpus:
+        workers = pool.workers or machines
+        return workers, -(-workers // machines)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus == 0:
+        raise UsageError(
+            "the bundle is for GPUs, and Ray knows of none; see `glass-rt doctor`, or use another --engine"
+        )
+    workers = min(pool.workers or gpus, gpus)
+    return workers, -(-workers // machines)
+
+
+def _last_line(error: BaseException) -> str:
+    """What the error says at its end: Ray puts the worker's stack trace before it."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -1,0 +1,113 @@
+"""Parts of a plan to files of the output; what a worker of any cluster calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from glass_rt.bulk.arrow import pa, pq
+from glass_rt.bulk.plan import part_name
+from glass_rt.bulk.rows import table_of
+from glass_rt.bulk.sources import RowGroup, read_images
+from glass_rt.bulk.stores import Location, Stores
+from glass_rt.bulk.worker import BulkWorker
+from glass_rt.errors import GlassError
+from glass_rt.options import DetectOptions
+
+# A part that is done, or (with `failure`) why the worker cannot go on: clusters wrap exceptions beyond recognition.
+DONE_SCHEMA = pa.schema(
+    [("part", pa.int64()), ("images", pa.int64()), ("errors", pa.int64()), ("failure", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class PartSettings:
+    """How parts are judged, and where their files go. All of it can be pickled."""
+
+    engine: str
+    expect_bundle: str
+    options: DetectOptions
+    target: Location
+    column: str | None = None
+    device: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    roots: Mapping[str, str] = field(default_factory=dict)
+    drop_environment: tuple[str, ...] = ()  # variables that a cluster sets and an engine should not see
+
+
+class PartWorker:
+    """Judges parts and writes their files; says of each how many images and errors it had."""
+
+    def __init__(self, settings: PartSettings) -> None:
+        for name in settings.drop_environment:
+            os.environ.pop(name, None)
+        self._settings = settings
+        self._stores = Stores(settings.roots)
+        self._worker = BulkWorker(
+            settings.engine,
+            settings.options,
+            device=settings.device,
+            batch=settings.batch,
+            threads=settings.threads,
+            expect_bundle=settings.expect_bundle,
+            roots=settings.roots,
+        )
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file is there already is not judged again."""
+        done: list[dict[str, Any]] = []
+        try:
+            for counts in self._done(parts):
+                done.append(counts)
+        except GlassError as error:
+            done.append({"failure": str(error)})
+        return pa.Table.from_pylist(done, DONE_SCHEMA)
+
+    def close(self) -> None:
+        """Ends the detector's process."""
+        self._worker.close()
+
+    def _done(self, parts: pa.Table) -> Iterator[dict[str, int]]:
+        """Judges the parts; what there is to say of each, once its file is written."""
+        open_parts = []
+        for part in parts.to_pylist():
+            if self._stores.kind(self._file(part)) == "file":
+                yield self._counted(part)
+            else:
+                open_parts.append(part)
+        rows = self._worker.rows(self._images(open_parts))
+        for part in open_parts:
+            table = table_of(list(islice(rows, part["images"])))
+            if len(table) != part["images"]:
+                raise GlassError(f"{part['file']}: it has fewer rows than when the job was planned; it was replaced")
+            out = pa.BufferOutputStream()
+            pq.write_table(table, out, compression="zstd")
+            self._stores.write(self._file(part), out.getvalue())
+            errors = len(table) - table["error_kind"].null_count
+            yield {"part": part["part"], "images": len(table), "errors": errors}
+
+    def _images(self, parts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes | None]]:
+        """The images of the parts in order; a row group is read once for parts that follow each other in it."""
+        reading: Iterator[tuple[str, bytes | None]] = iter(())
+        position: tuple[str, int, int] | None = None
+        for part in parts:
+            if part["paths"] is not None:
+                yield from ((path, None) for path in part["paths"])
+                continue
+            if position != (part["file"], part["row_group"], part["start"]):
+                group = RowGroup(part["file"], part["row_group"], part["first"], part["rows"])
+                reading = read_images(group, self._stores, self._settings.column, part["start"])
+            yield from islice(reading, part["images"])
+            position = (part["file"], part["row_group"], part["start"] + part["images"])
+
+    def _file(self, part: Mapping[str, Any]) -> Location:
+        return self._settings.target / part_name(part["part"])
+
+    def _counted(self, part: Mapping[str, Any]) -> dict[str, int]:
+        files, path = self._stores.open(self._file(part))
+        errors = pq.read_table(path, filesystem=files, columns=["error_kind"])["error_kind"]
+        return {"part": part["part"], "images": len(errors), "errors": len(errors) - errors.null_count}

@@ -1,0 +1,168 @@
+"""What a job is made of, decided once and written down: the parts, each a handful of images and one output file.
+
+A part is done when its file is there, and its file is whole or not there. So nothing else has to be remembered: a part
+that two workers judged, because one was thought dead, is written twice with the same rows under the same name; a job
+that was killed goes on with the parts whose files are missing. Images that came to a folder later are another job.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from glass_rt.bulk.arrow import pa, pc, pq
+from glass_rt.bulk.sources import RowGroup
+from glass_rt.bulk.stores import Location, Stores
+from glass_rt.errors import GlassError, UsageError, first_line
+from glass_rt.options import DetectOptions
+
+SCHEMA_VERSION = 1
+FOLDER = "_glass_rt"  # readers of Parquet folders pass over names that begin so
+SUCCESS = "_SUCCESS"  # written when every part is there, as Hadoop and Spark do
+PART_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.int64(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
+        pa.field("paths", pa.list_(pa.string())),  # null for a part of a row group
+        pa.field("file", pa.string()),
+        pa.field("row_group", pa.int64()),
+        pa.field("first", pa.int64()),  # the row group's first row in its file
+        pa.field("rows", pa.int64()),  # of the row group
+        pa.field("start", pa.int64()),  # the part's first row in the row group
+    ]
+)
+_PARTS_WANTED, _FEWEST, _MOST = 2000, 16, 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the rows of a job depend on; a job is resumed with the same."""
+
+    bundle_sha256: str
+    options: dict[str, Any]
+    sources: list[str]
+    column: str | None
+
+    @classmethod
+    def of(cls, bundle_sha256: str, options: DetectOptions, sources: Iterable[str], column: str | None) -> Settings:
+        """`sources`: without options of stores, and so without credentials."""
+        relevant = {name: value for name, value in asdict(options).items() if name != "workers"}
+        return cls(bundle_sha256, relevant, list(sources), column)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All parts of a job, PART_SCHEMA, in order."""
+
+    settings: Settings
+    parts: pa.Table
+
+    @property
+    def images(self) -> int:
+        """How many rows the job will give."""
+        return int(pc.sum(self.parts["images"]).as_py() or 0)
+
+
+def part_name(part: int) -> str:
+    """The name of a part's file."""
+    return f"part-{part:06}.parquet"
+
+
+def make_plan(settings: Settings, found: Iterable[str | RowGroup], images_per_part: int | None = None) -> Plan:
+    """Cuts what was found into parts; a path that was found twice is judged once.
+
+    Parts hold `images_per_part` images; None: about two thousand parts, of 16 to 1024 images each.
+    """
+    names: dict[str, None] = {}
+    groups: list[RowGroup] = []
+    for item in found:
+        if isinstance(item, RowGroup):
+            groups.append(item)
+        else:
+            names[item] = None
+    total = len(names) + sum(group.rows for group in groups)
+    if total == 0:
+        raise GlassError("nothing to judge is found")
+    size = images_per_part or min(max(_FEWEST, -(-total // _PARTS_WANTED)), _MOST)
+    parts = [*_of_paths(list(names), size), *_of_groups(dict.fromkeys(groups), size)]
+    rows = [{"part": number, **part} for number, part in enumerate(parts)]
+    return Plan(settings, pa.Table.from_pylist(rows, PART_SCHEMA))
+
+
+def write_plan(plan: Plan, target: Location, stores: Stores) -> None:
+    """Writes the plan beside the parts to come; what says that it is there comes last."""
+    out = pa.BufferOutputStream()
+    pq.write_table(plan.parts, out, compression="zstd")
+    stores.write(target / FOLDER / "plan.parquet", out.getvalue())
+    record = {"schema": SCHEMA_VERSION, "images": plan.images, **asdict(plan.settings)}
+    stores.write(target / FOLDER / "plan.json", json.dumps(record, indent=2).encode())
+
+
+def has_plan(target: Location, stores: Stores) -> bool:
+    """Whether a job was begun there."""
+    return stores.kind(target / FOLDER / "plan.json") == "file"
+
+
+def read_plan(target: Location, stores: Stores) -> Plan:
+    """The plan that was written there. Raises GlassError where it is damaged."""
+    try:
+        record = json.loads(stores.read(target / FOLDER / "plan.json"))
+        if record.pop("schema") != SCHEMA_VERSION:
+            raise GlassError(f"{target}: the job was begun by another version of glass-rt")
+        record.pop("images")
+        parts = pq.read_table(pa.BufferReader(stores.read(target / FOLDER / "plan.parquet")))
+        return Plan(Settings(**record), parts.cast(PART_SCHEMA))
+    except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise GlassError(f"{target / FOLDER}: the plan cannot be read: {first_line(error)}") from error
+
+
+def check_same(plan: Plan, settings: Settings) -> None:
+    """Raises UsageError where a job would be gone on with as another job, and says in what they differ."""
+    for name, value in asdict(settings).items():
+        before = getattr(plan.settings, name)
+        if before == value:
+            continue
+        raise UsageError(
+            f"--resume: the job was begun with {name} {before!r:.300}, not {value!r:.300}; "
+            "repeat its arguments, or write to another folder"
+        )
+
+
+def done_parts(target: Location, stores: Stores) -> set[int]:
+    """Numbers of the parts whose files are there."""
+    names = (location.path.rpartition("/")[2] for location in stores.list(target, recursive=False))
+    return {int(match[1]) for name in names if (match := re.fullmatch(r"part-(\d{6,})\.parquet", name))}
+
+
+def units(parts: pa.Table, most: int = _PARTS_WANTED) -> Iterator[pa.Table]:
+    """Parts in at most about `most` tables, which are handed to workers; parts of one row group stay together."""
+    size = max(1, -(-len(parts) // most))
+    keys = list(zip(parts["file"].to_pylist(), parts["row_group"].to_pylist(), strict=True))
+    start = 0
+    for end in range(1, len(keys) + 1):
+        last = end == len(keys)
+        if last or (end - start >= size and (keys[end][0] is None or keys[end] != keys[end - 1])):
+            yield parts.slice(start, end - start)
+            start = end
+
+
+def _of_paths(names: list[str], size: int) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(names), size):
+        paths = names[start : start + size]
+        yield {"images": len(paths), "paths": paths}
+
+
+def _of_groups(groups: Iterable[RowGroup], size: int) -> Iterator[dict[str, Any]]:
+    for group in groups:
+        for start in range(0, group.rows, size):
+            yield {
+                "images": min(size, group.rows - start),
+                "file": group.file,
+                "row_group": group.number,
+                "first": group.first,
+                "rows": group.rows,
+                "start": start,
+            }

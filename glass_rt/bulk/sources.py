@@ -1,0 +1,188 @@
+"""Which images the arguments of a bulk job mean: folders, patterns, files, lists, Parquet, on disks and in stores."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from glass_rt.bulk.arrow import pa, pc, pq
+from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
+from glass_rt.errors import GlassError, UsageError, first_line
+from glass_rt.sources import IMAGE_SUFFIXES, find_images
+from glass_rt.verdict import Failure
+
+LIST_SUFFIXES = (".txt", ".lst")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_USUAL_COLUMNS = ("path", "bytes", "image.bytes")  # the last is Hugging Face's
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Images inside a Parquet file: row group `number` with `rows` of them, its first being row `first` of the file."""
+
+    file: str
+    number: int
+    first: int
+    rows: int
+
+
+def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = None) -> Iterator[str | RowGroup]:
+    """Names of images, absolute or URIs, and places in Parquet files that hold images themselves.
+
+    An argument is a folder (its images at any depth, in the order of their names, as `infer` takes them), a pattern, an
+    image, a list (`.txt`, `.lst`, `-` for standard input: a path or URI per line) or Parquet (`.parquet`, `.pq`): a
+    column of strings holds paths or URIs, a column of binaries images. `column` names it, `a.b` where it lies in a
+    struct (default: `path`, `bytes` or `image.bytes`, whichever is there first); with it every argument is Parquet, a
+    folder all the Parquet files in it. In an object store, images are told by their names alone.
+    Raises UsageError and GlassError, also for an argument that means no image.
+    """
+    for argument in arguments:
+        if argument == "-" or argument.lower().endswith(LIST_SUFFIXES):
+            yield from _or_complain(argument, _listed(argument, stores))
+        elif column is not None or argument.lower().endswith(PARQUET_SUFFIXES):
+            for file in _or_complain(argument, _files(argument, stores, PARQUET_SUFFIXES)):
+                yield from _in_parquet(file, stores, column)
+        elif "://" in argument:
+            yield from map(str, _or_complain(argument, _files(argument, stores, tuple(IMAGE_SUFFIXES))))
+        else:
+            yield from _local(argument)
+
+
+def read_images(group: RowGroup, stores: Stores, column: str | None, start: int) -> Iterator[tuple[str, bytes | None]]:
+    """Name and bytes of the images of a row group from its row `start` on; the name is `FILE#ROW`."""
+    try:
+        file = _parquet(locate(group.file), stores)
+        name = column_of(file.schema_arrow, group.file, column)
+        row = 0
+        for batch in file.iter_batches(batch_size=16, row_groups=[group.number], columns=[name]):
+            for cell in _field(batch, name):
+                if row >= start:
+                    yield f"{group.file}#{group.first + row}", cell.as_py() or b""
+                row += 1
+    except (pa.ArrowException, OSError) as error:
+        raise GlassError(f"{group.file}: {first_line(error)}") from error
+
+
+def column_of(schema: pa.Schema, file: str, column: str | None) -> str:
+    """The column to read: the one named, else the first usual one. Raises UsageError where it is not there."""
+    for name in (column,) if column is not None else _USUAL_COLUMNS:
+        if _type_of(schema, name) is not None:
+            return name
+    wanted = column or " nor ".join(_USUAL_COLUMNS)
+    raise UsageError(f"{file} has no column {wanted}; it has {', '.join(schema.names)}. Name one with --column")
+
+
+def _local(argument: str) -> Iterator[str]:
+    for found in find_images([argument]):
+        if isinstance(found, Failure):
+            raise GlassError(f"{argument}: {found.error}")
+        yield str(locate(found))
+
+
+def _listed(argument: str, stores: Stores) -> Iterator[str]:
+    if argument == "-":
+        lines = sys.stdin.read().splitlines()
+    else:
+        try:
+            lines = stores.read(locate(argument)).decode().splitlines()
+        except (GlassError, UnicodeDecodeError) as error:
+            raise GlassError(f"{argument}: {error}") from error
+    return (str(locate(line.strip())) for line in lines if line.strip())
+
+
+def _files(argument: str, stores: Stores, suffixes: tuple[str, ...]) -> Iterator[Location]:
+    """The file of that name, those in the folder of that name, or those that match the pattern."""
+    where = locate(argument)
+    magic = re.search(r"[*\[]", where.path)
+    if magic is not None and stores.kind(where) == "nothing":
+        folder = Location(where.store, where.path[: magic.start()].rpartition("/")[0])
+        pattern = _pattern(where.path)
+        return (file for file in stores.list(folder, recursive=True) if pattern.fullmatch(file.path))
+    if where.path and stores.kind(where) == "file":
+        return iter([where])
+    start = len(where.path.rstrip("/"))
+    return (
+        file
+        for file in stores.list(where, recursive=True)
+        if file.path.lower().endswith(suffixes)
+        and not any(part.startswith((".", "_")) for part in PurePosixPath(file.path[start:].lstrip("/")).parts)
+    )
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """`*` and `[...]` within a name, `**/` across folders; `?` is the mark before a URI's options."""
+    out = ""
+    for part in re.split(r"(\*\*/|\*|\[[^\]/]+\])", text):
+        if part == "**/":
+            out += "(?:.*/)?"
+        elif part == "*":
+            out += "[^/]*"
+        elif part.startswith("[") and part.endswith("]"):
+            out += "[" + part[1:-1].replace("\\", r"\\").replace("!", "^", 1 if part[1] == "!" else 0) + "]"
+        else:
+            out += re.escape(part)
+    return re.compile(out)
+
+
+def _or_complain(argument: str, found: Iterator[Any]) -> Iterator[Any]:
+    empty = True
+    for item in found:
+        empty = False
+        yield item
+    if empty:
+        raise GlassError(f"{argument}: nothing to judge is found there")
+
+
+def _in_parquet(where: Location, stores: Stores, column: str | None) -> Iterator[str | RowGroup]:
+    try:
+        file = _parquet(where, stores)
+        name = column_of(file.schema_arrow, str(where), column)
+        kind = _type_of(file.schema_arrow, name)
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            first = 0
+            for number in range(file.num_row_groups):
+                rows = file.metadata.row_group(number).num_rows
+                yield RowGroup(str(where), number, first, rows)
+                first += rows
+            return
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)):
+            raise UsageError(f"{where}: column {name} holds {kind}; expected strings (paths) or binaries (images)")
+        row = 0
+        for batch in file.iter_batches(columns=[name]):
+            for cell in _field(batch, name):
+                if not cell.is_valid:
+                    raise UsageError(f"{where}: row {row} of column {name} is null; every image needs a path")
+                row += 1
+                yield str(locate(str(cell.as_py())))
+    except (pa.ArrowException, OSError) as error:
+        raise GlassError(f"{where}: {first_line(error)}") from error
+
+
+def _parquet(where: Location, stores: Stores) -> Any:
+    if where.store == LOCAL and not Path(where.path).is_file():
+        raise GlassError(f"{where}: no such file")
+    files, path = stores.open(where)
+    return pq.ParquetFile(path, filesystem=files)
+
+
+def _type_of(schema: pa.Schema, name: str) -> Any:
+    """The type of a column, `a.b` for one inside a struct; None where there is none."""
+    head, *rest = name.split(".")
+    kind = schema.field(head).type if head in schema.names else None
+    for part in rest:
+        if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
+            return None
+        kind = kind.field(part).type
+    return kind
+
+
+def _field(batch: pa.RecordBatch, name: str) -> Any:
+    head, *rest = name.split(".")
+    array = batch.column(head)
+    for part in rest:
+        array = pc.struct_field(array, part)
+    return array

@@ -1,0 +1,61 @@
+"""What a worker and the process that judges for it say to each other, pickled over a pair of sockets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from glass_rt.options import DetectOptions
+
+
+@dataclass(frozen=True)
+class Opening:
+    """First word of the worker: which detector to open. The fields are those of `Detector.open`."""
+
+    engine: str
+    options: DetectOptions
+    device: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    expect_bundle: str | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Answer to `Opening`: the detector is open and has judged a test picture.
+
+    `window`: images under way at which all of its threads are busy. `engine`: the `engine` object of its verdicts.
+    """
+
+    window: int
+    engine: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Answer to `Opening`: the detector cannot be opened."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for an image that could not be fetched, and says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image to judge: a path on this machine, encoded bytes, or why there are none."""
+
+    number: int
+    source: str | bytes | Unreadable
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The JSON form of a verdict or of a failure, as `glass-rt infer --json` prints it."""
+
+    number: int
+    result: dict[str, Any]

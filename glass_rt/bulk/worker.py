@@ -1,0 +1,133 @@
+"""The worker of a bulk job: Arrow in, Arrow out, and no word of the cluster that it runs on."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.guard import STALL_S, Guard, Request, Source
+from glass_rt.bulk.rows import SCHEMA, Row, row_of, table_of
+from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
+from glass_rt.bulk.wire import Opening, Unreadable
+from glass_rt.errors import ImageNotReadable, UsageError
+from glass_rt.options import DetectOptions
+
+FETCHERS = 16  # threads that wait for an object store
+BATCH_ROWS = 64  # of a batch that is given out
+
+
+class BulkWorker:
+    """A detector for Arrow data; open one per device and process. What it is given comes back as rows of `SCHEMA`.
+
+    An image that cannot be judged gives a row with `error_kind` and `error`; one that kills its process, too (see
+    `glass_rt.bulk.guard`). A row does not depend on the other rows. For one thread at a time.
+
+    `engine` and the further arguments are those of `Detector.open`, `roots` those of `glass_rt.bulk.stores.Stores`.
+
+    >>> with BulkWorker("engines/vit_b16") as worker:  # doctest: +SKIP
+    ...     table = worker.judge_table(pa.table({"path": ["a.jpg", "s3://bucket/b.png"]}))
+    """
+
+    def __init__(
+        self,
+        engine: str | os.PathLike[str],
+        options: DetectOptions | None = None,
+        *,
+        device: str | None = None,
+        batch: int | None = None,
+        threads: int | None = None,
+        expect_bundle: str | None = None,
+        roots: Mapping[str, str] | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        options = options or DetectOptions()
+        if options.seed is not None and options.seed >= 1 << 63:
+            raise UsageError(f"seed: got {options.seed}; rows hold 0..2^63-1")
+        opening = Opening(os.fspath(engine), options, device, batch, threads, expect_bundle)
+        self._guard = Guard(opening, stall_s=stall_s)
+        self._stores = Stores(roots)
+        self._fetching = ThreadPoolExecutor(FETCHERS, thread_name_prefix="glass-rt bulk fetch")
+
+    def rows(self, images: Iterable[tuple[str, bytes | None]]) -> Iterator[Row]:
+        """One row per image, in order, taken a little ahead. An image is its name and its bytes.
+
+        Where the bytes are None the name is a path on this machine or a URI, and is read. Raises GlassError where the
+        detector cannot be opened.
+        """
+        names: deque[str] = deque()  # of the images under way
+
+        def requests() -> Iterator[Request]:
+            for name, data in images:
+                names.append(name)
+                yield self._request(name, data)
+
+        for result in self._guard.judge(requests()):
+            yield row_of(names.popleft(), result, self._guard.engine)
+
+    def judge(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Batches of images to batches of rows, in order: what Spark's `mapInArrow` wants of a function.
+
+        Columns of a batch: `path` (strings), `bytes` (binary, the encoded images), or both. Without `bytes`, or where
+        it is null, the path is read. Others are passed over. Batches given out hold up to 64 rows each.
+        """
+        waiting: list[Row] = []
+        for row in self.rows(image for batch in batches for image in images_of(batch)):
+            waiting.append(row)
+            if len(waiting) == BATCH_ROWS:
+                yield from table_of(waiting).to_batches()
+                waiting = []
+        if waiting:
+            yield from table_of(waiting).to_batches()
+
+    def judge_table(self, table: pa.Table) -> pa.Table:
+        """A table of images to a table of rows, in order; columns as `judge` wants them."""
+        return pa.Table.from_batches(self.judge(table.to_batches()), SCHEMA)
+
+    @property
+    def pid(self) -> int | None:
+        """The process that judges, or None where none runs at the moment."""
+        return self._guard.pid
+
+    def close(self) -> None:
+        """Ends the detector's process."""
+        self._guard.close()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> BulkWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _request(self, name: str, data: bytes | None) -> Request:
+        if data is not None:
+            return Request(data)
+        where = locate(name)
+        return Request(where.path) if where.store == LOCAL else Request(self._fetch(where))
+
+    def _fetch(self, where: Location) -> Future[Source]:
+        def fetch() -> Source:
+            try:
+                return self._stores.read(where)
+            except ImageNotReadable as error:
+                return Unreadable(str(error))
+
+        return self._fetching.submit(fetch)
+
+
+def images_of(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes | None]]:
+    """Names and bytes of a batch's images. Raises UsageError for columns that say neither."""
+    columns = set(batch.schema.names)
+    if "path" not in columns:
+        raise UsageError(f"a batch has the columns {', '.join(sorted(columns)) or 'none'}; expected path, and bytes")
+    data = batch.column("bytes") if "bytes" in columns else None
+    for index, name in enumerate(batch.column("path")):
+        if not name.is_valid:
+            raise UsageError(f"path: row {index} of a batch is null; every image needs a name")
+        yield name.as_py(), None if data is None else data[index].as_py()

@@ -1,0 +1,112 @@
+"""The Open Inference Protocol over HTTP: routes that stand beside the server's own.
+
+What is not ready answers 400, as Triton's page on health has it; unknown models answer 404.
+
+Source: github.com/kserve/open-inference-protocol (inference_rest.md).
+"""
+
+from __future__ import annotations
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from glass_rt.errors import GlassError
+from glass_rt.protocol import VERSION, describe, model_name
+from glass_rt.serve.answers import json_response
+from glass_rt.serve.presence import unless_gone
+from glass_rt.serve.service import Service
+from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
+from glass_rt.serve.v2.request import ImageRefused, UnknownModel, check_model, infer
+from glass_rt.serve.v2.rest_message import encode_answer, parse_request
+from glass_rt.version import __version__
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+SERVER = "glass-rt"
+EXTENSIONS = ("binary_tensor_data",)
+OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # no API key is asked for: whoever probes has none
+
+
+def v2_routes() -> list[BaseRoute]:
+    """The protocol's routes; they find the service in `app.state.service`."""
+    routes: list[BaseRoute] = [
+        Route("/v2", server_metadata, methods=["GET"]),
+        Route("/v2/health/live", live, methods=["GET"]),
+        Route("/v2/health/ready", ready, methods=["GET"]),
+    ]
+    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(model, model_metadata, methods=["GET"]),
+            Route(f"{model}/ready", model_ready, methods=["GET"]),
+            Route(f"{model}/infer", model_infer, methods=["POST"]),
+        ]
+    return routes
+
+
+async def live(request: Request) -> Response:
+    """Whether the process is worth keeping."""
+    is_live = _service(request).live
+    return json_response({"live": is_live}, 200 if is_live else 400)
+
+
+async def ready(request: Request) -> Response:
+    """Whether requests should be sent here."""
+    is_ready = _service(request).ready
+    return json_response({"ready": is_ready}, 200 if is_ready else 400)
+
+
+async def server_metadata(request: Request) -> Response:
+    """What this server is."""
+    return json_response({"name": SERVER, "version": __version__, "extensions": list(EXTENSIONS)})
+
+
+async def model_metadata(request: Request) -> Response:
+    """The model's tensors."""
+    try:
+        _check_model(request)
+    except UnknownModel as error:
+        return _refusal(error, 404)
+    return json_response(describe(_service(request).manifest).to_json())
+
+
+async def model_ready(request: Request) -> Response:
+    """Whether the model can be asked; it is ready when its server is."""
+    try:
+        _check_model(request)
+    except UnknownModel as error:
+        return _refusal(error, 404)
+    is_ready = _service(request).ready
+    return json_response({"name": request.path_params["model"], "ready": is_ready}, 200 if is_ready else 400)
+
+
+async def model_infer(request: Request) -> Response:
+    """Judges images. A request is answered whole: one image that cannot be judged fails it."""
+    service = _service(request)
+    try:
+        _check_model(request)
+        wanted = parse_request(await request.body(), request.headers.get(HEADER_LENGTH))
+        tensors = await unless_gone(request.receive, infer(service, wanted))
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it
+    except UnknownModel as error:
+        return _refusal(error, 404)
+    except ImageRefused as refusal:
+        return _refusal(refusal, status_of(refusal.error))
+    answer = encode_answer(model_name(service.manifest), VERSION, wanted, tensors)
+    if answer.json_bytes is None:
+        return Response(answer.body, media_type="application/json")
+    headers = {HEADER_LENGTH: str(answer.json_bytes)}
+    return Response(answer.body, headers=headers, media_type="application/octet-stream")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _check_model(request: Request) -> None:
+    check_model(_service(request).manifest, request.path_params["model"], request.path_params.get("version"))
+
+
+def _refusal(error: GlassError, status: int) -> Response:
+    return json_response({"error": str(error)}, status, headers_of(error))
