@@ -27,7 +27,7 @@ from glass_rt.manifest import BundleManifest, bundle_from_json
 from glass_rt.progress import Stage
 
 THEIRS, NO_ENGINE = "authors", "no-op"
-STREAM = 24  # images of a throughput run, repeated from the set where it has fewer
+STREAM = 12  # images of a throughput run, repeated from the set where it has fewer
 ENGINE_ALONE_S = 3.0
 
 
