@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +18,8 @@ from glass_rt.backends.trt_library import Library, load_library
 from glass_rt.environment import Gpu, gpus
 from glass_rt.errors import BuildError
 from glass_rt.judge import INPUT, OUTPUT
+from glass_rt.kept import keep as keep_file
+from glass_rt.kept import kept
 from glass_rt.requirements import Requirements, Shapes
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -110,7 +110,7 @@ def _build_plan(
         raise BuildError(library.reason(f"{library.name} cannot read {graph.name}"))
     config = _configured(build, builder, network, shapes)
     config.progress_monitor = progress_monitor(trt, cancellation)
-    known = _load_timings(build, config)
+    places = _load_timings(build, config, engine)
     try:
         with engine.open("wb") as file, cancellation.on_interrupt():
             written = _write_plan(trt, builder, network, config, file)
@@ -119,8 +119,7 @@ def _build_plan(
     except BaseException:
         engine.unlink(missing_ok=True)
         raise
-    if known is not None:
-        _save_timings(config, known)
+    _save_timings(config, places)
 
 
 def _parsed(parser: Any, graph: Path, apart: GraphAndWeights | None) -> bool:
@@ -183,21 +182,28 @@ def _check_ends(network: Any, library: Library) -> None:
         raise BuildError(f"{library.name}: the graph has {', '.join(names)}; expected one {INPUT} and one {OUTPUT}")
 
 
-def _load_timings(build: TrtBuild, config: Any) -> Path | None:
-    """TensorRT measures kernels on the GPU; what it measured before is reused. RTX measures nothing."""
-    if build.library.is_rtx or build.settings.cache is None:
-        return None
-    path = timings(build.settings.cache, build.library.name, build.library.version, build.gpu)
-    config.set_timing_cache(config.create_timing_cache(path.read_bytes() if path.is_file() else b""), False)
-    return path
+def _load_timings(build: TrtBuild, config: Any, engine: Path) -> tuple[Path, ...]:
+    """TensorRT measures kernels on the GPU; what it measured before is reused. RTX measures nothing.
+
+    Returns where the timings are to be kept afterwards.
+    """
+    library = build.library
+    if library.is_rtx:
+        return ()
+    places = timings(engine, build.settings.cache, library.name, library.version, build.gpu)
+    for data in (kept(places), b""):  # of another version or GPU after all: as good as none
+        cache = None if data is None else config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, False):
+            break
+    return places
 
 
-def _save_timings(config: Any, path: Path) -> None:
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(config.get_timing_cache().serialize())
-        Path(file.name).replace(path)
+def _save_timings(config: Any, places: tuple[Path, ...]) -> None:
+    cache = config.get_timing_cache() if places else None
+    if cache is not None:
+        data = bytes(memoryview(cache.serialize()))
+        for place in places:
+            keep_file(data, [place])
 
 
 def _tools(library: Library) -> Mapping[str, str]:
