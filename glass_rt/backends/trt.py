@@ -99,7 +99,8 @@ class TrtBackend:
     def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         """Starts a pack and returns how to wait for it; the feeds are read before this returns.
 
-        Other engines can be started meanwhile. Results come out in any order; `close` makes waiting fail.
+        The pixels may also be a DeviceArray of the same GPU. Other engines can be started meanwhile. Results come out
+        in any order; `close` makes waiting fail.
         """
         self._check_usable()
         check_feeds(self.inputs, feeds)

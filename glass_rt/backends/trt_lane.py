@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.backends.base import Array, TensorSpec
+from glass_rt.backends.cuda.device_array import DeviceArray
 from glass_rt.backends.cuda.gpu import Gpu
 
 
@@ -31,6 +33,7 @@ class Flight:
     """Rows under way: where they will be written, and what went wrong with them."""
 
     target: NDArray[np.float32]
+    views: Any  # device memory that is read later must not be used for something else before
     error: Exception | None = None
     landed: bool = False
 
@@ -58,17 +61,20 @@ class Lane:
             self._arrived, self._computed, self._left = events
             self._undo = undo.pop_all()
 
-    def launch(self, views: Array, target: NDArray[np.float32], compute: Callable[[int], None]) -> Flight:
+    def launch(self, views: Array | DeviceArray, target: NDArray[np.float32], compute: Callable[[int], None]) -> Flight:
         """Copies `views` in, has `compute(stream)` put the batch on the compute stream, and copies the result out.
 
-        Returns at once. `views` (rows, ...) is copied to the staging memory before; `target` (rows, D) is written by
-        `land`. The lane must be free.
+        Returns at once. `views` (rows, ...) is copied to the staging memory before, unless it is on the device;
+        `target` (rows, D) is written by `land`. The lane must be free.
         """
         assert self._flight is None, "land comes before the next launch"
         gpu, streams = self._gpu, self._streams
-        staged_in = self._host_in.array[: len(views) * self._row_in]
-        staged_in[:] = np.ascontiguousarray(views).reshape(-1).view(np.uint8)
-        gpu.copy_in(self.device_in.address, staged_in, streams.copy_in)
+        if isinstance(views, DeviceArray):
+            gpu.copy_within(self.device_in.address, views.address, views.nbytes, streams.copy_in)
+        else:
+            staged_in = self._host_in.array[: len(views) * self._row_in]
+            staged_in[:] = np.ascontiguousarray(views).reshape(-1).view(np.uint8)
+            gpu.copy_in(self.device_in.address, staged_in, streams.copy_in)
         gpu.record(self._arrived, streams.copy_in)
         gpu.wait(streams.compute, self._arrived)
         compute(streams.compute)
@@ -76,7 +82,7 @@ class Lane:
         gpu.wait(streams.copy_out, self._computed)
         gpu.copy_out(self._host_out.array[: len(views) * self._row_out], self.device_out.address, streams.copy_out)
         gpu.record(self._left, streams.copy_out)
-        self._flight = Flight(target)
+        self._flight = Flight(target, views)
         return self._flight
 
     def land(self) -> None:
