@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import Gpu, open_gpu
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
-from glass_rt.backends.trt_lane import Flight, Lane, Streams
+from glass_rt.backends.trt_lane import Flight, Lane, StageTimes, Streams
 from glass_rt.backends.trt_library import Library, load_library
 from glass_rt.backends.trt_plan import Plan
 from glass_rt.errors import BackendError, UsageError
@@ -112,6 +113,19 @@ class TrtBackend:
                 for run in plan_runs(len(pixels), self._buckets)
             ]
         return lambda: self._finish(flights, result)
+
+    def stage_times(self, feeds: Mapping[str, Array]) -> StageTimes:
+        """Runs a pack batch by batch with nothing overlapped, and says what its parts take. Raises BackendError."""
+        self._check_usable()
+        check_feeds(self.inputs, feeds)
+        pixels, total = feeds[self.inputs[0].name], StageTimes()
+        with self._guarded(), self._gpu.current():
+            for lane in self._lanes:
+                lane.land()
+            for run in plan_runs(len(pixels), self._buckets):
+                compute = partial(self._compute, self._prepare(0, run.bucket))
+                total += self._lanes[0].timed(pixels[run.rows_of_pack], compute)
+        return total
 
     def close(self) -> None:
         """Waits for what is under way, gives it up, and frees everything on the GPU."""

@@ -131,6 +131,20 @@ def test_verdicts_are_those_of_views_made_in_memory(
         assert [c.attention for c in other.crops] == pytest.approx([c.attention for c in one.crops], abs=1e-4)
 
 
+def test_memory_of_a_pack_under_way_is_not_used_again(bench: Any) -> None:
+    gpu = FakeGpu()
+    gpu.close = lambda: None  # type: ignore[method-assign]
+    engine, views = bench.open(gpu), DeviceViews(gpu)
+    pixels, array = bench.views(20), views.empty((20, 8, 8, 3), np.uint8)
+    gpu.bytes_at(array.address, array.nbytes)[:] = pixels.reshape(-1)
+    wait = engine.submit({"pixels": array})
+    del array
+    gc.collect()
+    other = views.empty((20, 8, 8, 3), np.uint8)
+    gpu.bytes_at(other.address, other.nbytes)[:] = 0  # before the engine has come to read its pack
+    np.testing.assert_allclose(wait()["embedding"], bench.expected(pixels), atol=0.05)
+
+
 def test_an_image_that_the_gpu_has_no_memory_for_is_an_error_of_that_image(gpu_with_kernels: GpuWithKernels) -> None:
     gpu = gpu_with_kernels(8 << 20)
     views = DeviceViews(gpu)

@@ -143,6 +143,22 @@ def test_beside_a_bundle_that_cannot_be_written_the_users_cache_is_used(
     assert "cache read" not in bench.faults, "another engine's kernels are not this one's"
 
 
+def test_the_parts_of_a_pack_are_timed_one_after_the_other(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    wait = backend.submit({"pixels": bench.views(20)})
+    gpu.calls.clear()
+    times = backend.stage_times({"pixels": bench.views(MOST + 6)})  # two runs
+    order = [call for call in gpu.calls if call in ("record", "copy_in", "enqueue", "copy_out", "synchronize_event")]
+    one = ["record", "copy_in", "record", "enqueue", "record", "copy_out", "record", "synchronize_event"]
+    assert order == ["synchronize_event"] * 2 + 2 * one, "what was under way is waited for first"
+    assert (times.copy_in, times.compute, times.copy_out) == (2.0, 2.0, 2.0)  # an event apart is a millisecond here
+    assert times.stage > 0
+    np.testing.assert_allclose(wait()["embedding"], bench.expected(bench.views(20)), atol=0.05)
+    backend.close()
+    assert gpu.live == {}
+
+
 def test_two_workers_on_one_gpu(bench: Any) -> None:
     gpus = [FakeGpu(), FakeGpu()]
     backends = [bench.open(gpu) for gpu in gpus]
