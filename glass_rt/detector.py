@@ -12,6 +12,7 @@ from glass_rt.bundle import Bundle
 from glass_rt.errors import UsageError
 from glass_rt.fitness import check_machine
 from glass_rt.image.decode import ImageSource
+from glass_rt.image.views import HostViews, Views
 from glass_rt.judge import Judge
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
@@ -27,7 +28,8 @@ class Detector:
     ...     verdict = detector.detect("image.png")
     """
 
-    def __init__(self, bundle: Bundle, judge: Judge, batch: int) -> None:
+    def __init__(self, bundle: Bundle, judge: Judge, batch: int, views: Views | None = None) -> None:
+        self._views = views or HostViews()
         self.bundle = bundle
         self._judge = judge
         self._batch = batch
@@ -41,19 +43,27 @@ class Detector:
         batch: int | None = None,
         threads: int | None = None,
         expect_bundle: str | None = None,
+        views: str = "host",
     ) -> Detector:
         """Opens a bundle that `glass-rt build` wrote.
 
         `device`: the backend's default where None. `batch`: most views in one run of an engine, up to the bundle's
         `max_batch` (None: the smaller of that and 16). `threads`: CPU threads of an engine. `expect_bundle`: the
-        bundle's SHA-256, which pins it. Raises BundleError, BackendError, MissingDependency, UsageError.
+        bundle's SHA-256, which pins it. `views`: `device` has the GPU cut the crops and resize the image, for TensorRT
+        engines; it has not been tried on a GPU yet. Raises BundleError, BackendError, MissingDependency, UsageError.
         """
         bundle = Bundle.open(path, expect_sha256=expect_bundle)
-        return cls.from_bundle(bundle, device=device, batch=batch, threads=threads)
+        return cls.from_bundle(bundle, device=device, batch=batch, threads=threads, views=views)
 
     @classmethod
     def from_bundle(
-        cls, bundle: Bundle, *, device: str | None = None, batch: int | None = None, threads: int | None = None
+        cls,
+        bundle: Bundle,
+        *,
+        device: str | None = None,
+        batch: int | None = None,
+        threads: int | None = None,
+        views: str = "host",
     ) -> Detector:
         """Opens the engines of a bundle that was opened (and checked) before."""
         most = bundle.manifest.engine.max_batch
@@ -63,7 +73,13 @@ class Detector:
             )
         head = Head.for_model(bundle.manifest.model, bundle.head())
         chosen = batch or default_batch(bundle.manifest)
-        return cls(bundle, Judge(open_engines(bundle, device=device, threads=threads), head, chosen), chosen)
+        check_views(bundle.manifest, views)
+        judge = Judge(open_engines(bundle, device=device, threads=threads), head, chosen)
+        try:
+            return cls(bundle, judge, chosen, open_views(views, device))
+        except BaseException:
+            judge.close()
+            raise
 
     @property
     def manifest(self) -> BundleManifest:
@@ -72,7 +88,7 @@ class Detector:
 
     def detect(self, source: ImageSource, options: DetectOptions | None = None) -> Verdict:
         """Judges one image: a path, encoded bytes, or an RGB uint8 (H, W, 3) array. Raises ImageError, BackendError."""
-        return judge_one(source, self.bundle, self._judge, self._batch, options or DetectOptions())
+        return judge_one(source, self.bundle, self._judge, self._batch, options or DetectOptions(), self._views)
 
     def detect_many(
         self, sources: Iterable[ImageSource | Failure], options: DetectOptions | None = None
@@ -93,11 +109,12 @@ class Detector:
         `workers`: threads that decode (None: one per core, at most 8). `observe` is told of every batch that was
         judged, its images, crops and seconds, on the thread that judges.
         """
-        return Pipeline(self.bundle, self._judge, self._batch, workers, observe)
+        return Pipeline(self.bundle, self._judge, self._batch, workers, observe, self._views)
 
     def close(self) -> None:
         """Closes the engines."""
         self._judge.close()
+        self._views.close()
 
     def __enter__(self) -> Detector:
         return self
@@ -128,6 +145,32 @@ def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | No
             opened.close()
         raise
     return engines
+
+
+def check_views(manifest: BundleManifest, views: str) -> None:
+    """Raises UsageError where the views of this bundle's engines cannot be made there."""
+    if views not in ("host", "device"):
+        raise UsageError(f"views: got {views!r}; expected host or device")
+    if views == "device" and not manifest.engine.backend.startswith("tensorrt"):
+        raise UsageError(f"views: {manifest.engine.backend} engines read views from memory; device is for TensorRT's")
+    if views == "device" and manifest.model.architecture != "glass":
+        raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
+
+
+def open_views(views: str, device: str | None) -> Views:
+    """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
+    if views == "host":
+        return HostViews()
+    from glass_rt.backends.cuda import open_gpu
+    from glass_rt.backends.cuda.device_views import DeviceViews
+    from glass_rt.backends.trt import gpu_index
+
+    gpu = open_gpu(gpu_index(device))
+    try:
+        return DeviceViews(gpu)
+    except BaseException:
+        gpu.close()
+        raise
 
 
 def default_batch(manifest: BundleManifest) -> int:

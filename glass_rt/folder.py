@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
+from glass_rt.kept import BESIDE
 from glass_rt.manifest import BundleManifest, FileEntry, PortableManifest, to_json
 
 MANIFEST = "manifest.json"
@@ -81,11 +82,8 @@ def _disk_errors(target: Path) -> Iterator[None]:
 
 
 def write_manifest(folder: Path, manifest: ManifestT) -> ManifestT:
-    """Writes `manifest.json` listing every file now in `folder`; returns the manifest with its files."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    entries = {
-        name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name)) for name in names if name != MANIFEST
-    }
+    """Writes `manifest.json` listing every file now in `folder` but caches; returns the manifest with its files."""
+    entries = {name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name)) for name in _files(folder)}
     complete = replace(manifest, files=entries)
     text = json.dumps(to_json(complete), indent=2) + "\n"
     temporary = folder / f".{MANIFEST}.tmp"
@@ -125,8 +123,13 @@ def check_files(folder: Path, files: Mapping[str, FileEntry], names: Iterable[st
 
 def foreign_files(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
     """Files that the manifest does not list; what a backend caches beside its engine, under `cache/`, is expected."""
+    return [name for name in _files(folder) if name not in files]
+
+
+def _files(folder: Path) -> list[str]:
+    """What a manifest lists: every file but itself and caches, which may change or go."""
     present = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in present if name not in files and name != MANIFEST and not name.startswith("cache/"))
+    return sorted(name for name in present if name != MANIFEST and not name.startswith(f"{BESIDE}/"))
 
 
 def link_or_copy(source: Path, target: Path) -> None:

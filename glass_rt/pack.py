@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
+from glass_rt.image.views import HostViews, Views
 
 if TYPE_CHECKING:
     from glass_rt.judge import Judgement, Stopping
@@ -38,9 +39,10 @@ class Pack:
     `reserve` hands out places until the pack is full; arrays are allocated once at their full size.
     """
 
-    def __init__(self, crop_size: int, max_images: int, max_crops: int) -> None:
-        self._globals = np.empty((max_images, crop_size, crop_size, 3), np.float32)
-        self._crops = np.empty((max_crops, crop_size, crop_size, 3), np.uint8)
+    def __init__(self, crop_size: int, max_images: int, max_crops: int, views: Views | None = None) -> None:
+        empty = (views or HostViews()).empty
+        self._globals = empty((max_images, crop_size, crop_size, 3), np.float32)
+        self._crops = empty((max_crops, crop_size, crop_size, 3), np.uint8)
         self.slots: list[Slot] = []
         self.unfilled = 0
 
@@ -62,13 +64,14 @@ class Pack:
 
     def settle(self) -> None:
         """Takes out the images that were given up meanwhile; from here on the others cannot be."""
-        wanted = [slot.judgement.set_running_or_notify_cancel() for slot in self.slots]
-        if all(wanted):
+        wanted = [index for index, slot in enumerate(self.slots) if slot.judgement.set_running_or_notify_cancel()]
+        if len(wanted) == len(self.slots):
             return
-        rows = [row for slot, kept in zip(self.slots, wanted, strict=True) if kept for row in slot.crop_range]
-        self._globals = self._globals[: len(wanted)][wanted]
-        self._crops = self._crops[rows]
-        self.slots = [slot for slot, kept in zip(self.slots, wanted, strict=True) if kept]
+        self.slots = [self.slots[index] for index in wanted]
+        if not wanted:
+            return
+        self._globals = self._globals[wanted]
+        self._crops = self._crops[[row for slot in self.slots for row in slot.crop_range]]
         start = 0
         for slot in self.slots:
             slot.crop_range = range(start, start + len(slot.crop_range))
@@ -77,22 +80,26 @@ class Pack:
     @property
     def global_views(self) -> NDArray[np.float32]:
         """float32 (B, size, size, 3) of the images reserved so far."""
-        return self._globals[: len(self.slots)]
+        views: NDArray[np.float32] = self._globals[: len(self.slots)]
+        return views
 
     @property
     def crops(self) -> Pixels:
         """uint8 (N, size, size, 3) of the crops reserved so far."""
-        return self._crops[: self.num_crops]
+        crops: Pixels = self._crops[: self.num_crops]
+        return crops
 
 
 class Packer:
     """Hands out slots to the threads that decode, and packs to the thread that judges.
 
     A pack goes to the judge as soon as the judge is free, with the images that are there by then: an idle engine
-    never waits for a full batch, a busy one finds the next batch filled up meanwhile.
+    never waits for a full batch, a busy one finds the next batch filled up meanwhile. `views` makes the packs' arrays;
+    where it is on a device, they are arrays of the device.
     """
 
-    def __init__(self, crop_size: int, max_crops: int, max_images: int) -> None:
+    def __init__(self, crop_size: int, max_crops: int, max_images: int, views: Views | None = None) -> None:
+        self.views = views or HostViews()
         self._crop_size, self._max_crops, self._max_images = crop_size, max_crops, max_images
         self._changed = threading.Condition()
         self._packs: deque[Pack] = deque()  # all but the last take no more images
@@ -104,7 +111,8 @@ class Packer:
             slot = self._packs[-1].reserve(num_crops) if self._packs else None
             if slot is None:
                 images = self._max_images if num_crops == 0 else max(1, self._max_crops // num_crops)
-                self._packs.append(Pack(self._crop_size, images, max(num_crops, self._max_crops if num_crops else 0)))
+                crops = max(num_crops, self._max_crops if num_crops else 0)
+                self._packs.append(Pack(self._crop_size, images, crops, self.views))
                 slot = self._packs[-1].reserve(num_crops)
             assert slot is not None, "a new pack has room for the image it was made for"
             return slot

@@ -20,6 +20,7 @@ from glass_rt.environment import usable_cores
 from glass_rt.errors import GlassError
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import ImageSource, decoded_bytes, load, read
+from glass_rt.image.views import Views
 from glass_rt.judge import Judge, Judgement
 from glass_rt.manifest import Model
 from glass_rt.options import DetectOptions
@@ -47,6 +48,7 @@ class Pipeline:
         batch: int,
         workers: int | None = None,
         observe: PackObserver | None = None,
+        views: Views | None = None,
     ) -> None:
         self._bundle = bundle
         self._judge = judge
@@ -54,7 +56,7 @@ class Pipeline:
         self._observe = observe
         self.workers = workers or min(usable_cores(), MAX_WORKERS)
         self._budget = ByteBudget(DECODED_BYTES)
-        self._packer = packer_for(bundle.manifest.model, batch)
+        self._packer = packer_for(bundle.manifest.model, batch, views)
         self._of_thread = threading.local()
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
@@ -171,9 +173,11 @@ class Pipeline:
                 slot.judgement.set_result(judgement)
 
 
-def judge_one(source: ImageSource, bundle: Bundle, judge: Judge, batch: int, options: DetectOptions) -> Verdict:
+def judge_one(
+    source: ImageSource, bundle: Bundle, judge: Judge, batch: int, options: DetectOptions, views: Views | None = None
+) -> Verdict:
     """One image on the calling thread, by the shortest path. Raises ImageError, BackendError."""
-    packer = packer_for(bundle.manifest.model, batch)
+    packer = packer_for(bundle.manifest.model, batch, views)
     with single_threaded_blas():
         start = perf_counter()
         data = read(source)
@@ -184,9 +188,9 @@ def judge_one(source: ImageSource, bundle: Bundle, judge: Judge, batch: int, opt
     return verdict_of(subject, judgement, bundle, options)
 
 
-def packer_for(model: Model, batch: int) -> Packer:
-    """Packs with room for a few runs of the engine."""
-    return Packer(model.crop_size, RUNS_PER_PACK * batch, batch)
+def packer_for(model: Model, batch: int, views: Views | None = None) -> Packer:
+    """Packs with room for a few runs of the engine; `views` None: in memory."""
+    return Packer(model.crop_size, RUNS_PER_PACK * batch, batch, views)
 
 
 def decode_and_place(

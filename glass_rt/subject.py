@@ -11,7 +11,7 @@ from glass_rt.bundle import Bundle
 from glass_rt.errors import ImageTooLarge
 from glass_rt.image.decode import Image, ImageInfo
 from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
-from glass_rt.image.views import baseline_view, cut_crops, global_view
+from glass_rt.image.views import baseline_view
 from glass_rt.judge import Judgement, Stopping
 from glass_rt.manifest import BundleManifest, Model
 from glass_rt.options import DetectOptions
@@ -52,8 +52,7 @@ def place(
         else:
             slot.draws = options.draws
             slot.stopping = _stopping(manifest, options)
-            slot.global_view[...] = global_view(image.pixels, model.crop_size)
-            cut_crops(image.pixels, sampling.boxes, slot.crops)
+            packer.views.write(image.pixels, sampling.boxes, slot.global_view, slot.crops)
     except BaseException:
         slot.judgement.cancel()
         raise

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import perf_counter, strftime
@@ -23,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from glass_bench.gpu_verdicts import ragged_verdicts
+from glass_rt.aggregator import Head
 from glass_rt.backends import Backend
 from glass_rt.bundle import Bundle
 from glass_rt.detector import open_engines
@@ -50,7 +53,10 @@ def main() -> int:
             "build": partial(_build, backbone, options.backend, bundle),
             "parity": partial(parity, bundle),
             "ragged packs": partial(ragged, bundle),
+            "ragged verdicts": partial(ragged_verdicts, bundle),
+            "ragged verdicts, views made on the GPU": partial(ragged_verdicts, bundle, views="device"),
             "latency": partial(latencies, bundle),
+            "parts": partial(parts, bundle),
             "soak": partial(soak, bundle, options.soak),
             "torch": partial(torch_latencies, backbone),
         }
@@ -121,6 +127,36 @@ def latencies(path: Path) -> dict[str, Any]:
         return {"by crops": results, "crops per second, full packs": 1e3 * len(pack) / full["median"]}
     finally:
         _close(engines)
+
+
+def parts(path: Path) -> dict[str, Any]:
+    """Milliseconds by crop count of what overlaps in `latencies`: staging, copies and computing of both engines; pool.
+
+    `pool` is the head over the embeddings, on the host.
+    """
+    bundle = Bundle.open(path)
+    engines: dict[str, Any] = open_engines(bundle)
+    try:
+        model, results = bundle.manifest.model, {}
+        head = Head.for_model(model, bundle.head())
+        for crops in CROP_COUNTS:
+            feeds = {"global": _views(1, model.crop_size).astype(np.float32), "local": _views(crops, model.crop_size)}
+            found = {role: _embed(engines[role], views) for role, views in feeds.items()}
+            results[str(crops)] = {
+                **{role: stage_medians(engines[role], views) for role, views in feeds.items()},
+                "pool": _timed(partial(head.judge, found["global"][0], found["local"])),
+            }
+        return {"by crops": results}
+    finally:
+        _close(engines)
+
+
+def stage_medians(engine: Any, views: Any) -> dict[str, float]:
+    """Median of each part over the repetitions, after warming up, in milliseconds."""
+    for _ in range(WARM_UPS):
+        engine.stage_times({INPUT: views})
+    times = [asdict(engine.stage_times({INPUT: views})) for _ in range(REPEATS)]
+    return {part: statistics.median(one[part] for one in times) for part in times[0]}
 
 
 def soak(path: Path, runs: int) -> dict[str, Any]:

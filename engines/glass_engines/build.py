@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from glass_engines.calibration import CalibrationSet, calibration_set
 from glass_engines.compilers import Compiler, choose_backend, find_compiler
 from glass_engines.quantise import accuracy_report, quantised_from_onnx
+from glass_engines.trt_cache import carry_timings
 from glass_engines.trt_settings import TrtSettings
 from glass_rt.aggregator import Head
 from glass_rt.backends import Backend, open_backend
@@ -86,6 +87,8 @@ def build_bundle(
     backend = choose_backend(options.backend)
     compiler = find_compiler(backend, options.precision, options.trt)
     with staged(target, force=force) as folder:
+        for bundle in _predecessors(source, target):
+            carry_timings(bundle, folder)
         with _portable_in(folder, source, options.slim, stage) as portable:
             for name in (HEAD, REFERENCE):
                 link_or_copy(portable.folder / name, folder / name)
@@ -123,6 +126,12 @@ def prepare_export(stage: Stage, **options: Any) -> PreparedExport:
         prepared: PreparedExport = prepare(stage, **options)
         return prepared
     raise BuildError("no export stage is installed; install glass-rt whole, or build with --from MODEL")
+
+
+def _predecessors(source: PortableModel | PreparedExport, target: Path) -> tuple[Path, ...]:
+    """Bundles that this one is built in place of, or from."""
+    inside = isinstance(source, PortableModel) and source.folder.name == PORTABLE_FOLDER
+    return (target, source.folder.parent) if isinstance(source, PortableModel) and inside else (target,)
 
 
 @contextmanager

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from glass_rt.folder import MANIFEST, link_or_copy, read_manifest, sha256_of
+from glass_rt.kept import BESIDE
 from glass_rt.manifest import portable_from_json
 
-CACHE_VARIABLE = "GLASS_RT_CACHE"
-
-
-def default_cache() -> Path:
-    """`$GLASS_RT_CACHE`, else `glass-rt` under the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else base / "glass-rt"
+TIMINGS = ".timings"
 
 
 def build_key(graph: Path, circumstances: Mapping[str, object]) -> str:
@@ -63,6 +57,20 @@ def keep(cache: Path, key: str, engine: Path) -> None:
             staged.replace(folder / key)
 
 
-def timings(cache: Path, library: str, version: str, gpu: str) -> Path:
-    """The file of TensorRT's timing cache; timings hold for one version on one kind of GPU."""
-    return cache / "timings" / f"{library}-{version}-{gpu.replace(' ', '_')}.bin"
+def timings(engine: Path, cache: Path | None, library: str, version: str, gpu: str) -> tuple[Path, ...]:
+    """Where TensorRT's timings are kept: beside the bundle that `engine` is of, and in `cache`, for other bundles.
+
+    Timings hold for one version on one kind of GPU.
+    """
+    name = f"{library}-{version}-{gpu.replace(' ', '_')}{TIMINGS}"
+    beside = engine.parent / BESIDE / name
+    return (beside,) if cache is None else (beside, cache / "timings" / name)
+
+
+def carry_timings(source: Path, target: Path) -> None:
+    """Puts the timings beside the bundle `source` beside the bundle `target` too, where it has none of that name."""
+    with suppress(OSError):
+        for path in (source / BESIDE).glob(f"*{TIMINGS}"):
+            if not (target / BESIDE / path.name).exists():
+                (target / BESIDE).mkdir(exist_ok=True)
+                shutil.copy2(path, target / BESIDE / path.name)

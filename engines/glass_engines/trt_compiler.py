@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from glass_engines.compilers import Compiler
+from glass_engines.onnx_weights import GraphAndWeights, weights_apart
 from glass_engines.profiles_file import ProfileFile, find_profile, with_max_batch
 from glass_engines.trt_cache import build_key, keep, take, timings
 from glass_engines.trt_progress import Cancellation, progress_monitor
 from glass_engines.trt_settings import TrtSettings
+from glass_engines.trt_stream import stream_writer
 from glass_rt.backends.trt_library import Library, load_library
 from glass_rt.environment import Gpu, gpus
 from glass_rt.errors import BuildError
 from glass_rt.judge import INPUT, OUTPUT
+from glass_rt.kept import keep as keep_file
+from glass_rt.kept import kept
 from glass_rt.requirements import Requirements, Shapes
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -85,27 +87,60 @@ def compiler_for(backend: str, settings: TrtSettings) -> Compiler:
 def plan_from_onnx(build: TrtBuild, graph: Path, engine: Path, shapes: tuple[Shapes, ...]) -> None:
     """Writes the plan of a strongly typed graph, with one optimisation profile per entry of `shapes`.
 
-    Raises BuildError with the vendor's log lines, and KeyboardInterrupt where Ctrl-C stopped the builder.
+    At its peak, ViT-B/16 takes 2.2 times the plan's size of memory: the packed weights (a plan's size) and three times
+    64 MB (3 x 0.37) through which the library hands the plan over, one of them the copy that Python's binding makes.
+    The graph's own weights are not among it, see `onnx_weights`. Where a version lacks the calls for that (10.3), it is
+    4.3 times. Raises BuildError with the vendor's log lines, and KeyboardInterrupt where Ctrl-C stopped the builder.
     """
+    library = build.library
+    apart = weights_apart(graph, engine.parent) if hasattr(library.trt.OnnxParser, "load_initializer") else None
+    with library.explained(BuildError, f"{library.name} cannot compile {graph.name}"):
+        _build_plan(build, graph, apart, engine, shapes)  # whose objects are gone before the weights that they point to
+
+
+def _build_plan(
+    build: TrtBuild, graph: Path, apart: GraphAndWeights | None, engine: Path, shapes: tuple[Shapes, ...]
+) -> None:
     library, trt = build.library, build.library.trt
     cancellation = Cancellation()
-    with library.explained(BuildError, f"{library.name} cannot compile {graph.name}"):
-        builder = trt.Builder(library.logger)
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = trt.OnnxParser(network, library.logger)
-        if not parser.parse_from_file(str(graph)):
-            raise BuildError(library.reason(f"{library.name} cannot read {graph.name}"))
-        config = _configured(build, builder, network, shapes)
-        config.progress_monitor = progress_monitor(trt, cancellation)
-        known = _load_timings(build, config)
-        with cancellation.on_interrupt():
-            plan = builder.build_serialized_network(network, config)
-        if plan is None:
+    builder = trt.Builder(library.logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, library.logger)
+    if not _parsed(parser, graph, apart):
+        raise BuildError(library.reason(f"{library.name} cannot read {graph.name}"))
+    config = _configured(build, builder, network, shapes)
+    config.progress_monitor = progress_monitor(trt, cancellation)
+    places = _load_timings(build, config, engine)
+    try:
+        with engine.open("wb") as file, cancellation.on_interrupt():
+            written = _write_plan(trt, builder, network, config, file)
+        if not written:
             raise BuildError(library.reason(f"{library.name} cannot compile {graph.name}"))
-        with engine.open("wb") as file:
-            file.write(plan)
-        if known is not None:
-            _save_timings(config, known)
+    except BaseException:
+        engine.unlink(missing_ok=True)
+        raise
+    _save_timings(config, places)
+
+
+def _parsed(parser: Any, graph: Path, apart: GraphAndWeights | None) -> bool:
+    if apart is None:
+        return bool(parser.parse_from_file(str(graph)))
+    return (
+        parser.load_model_proto(apart.graph, str(graph))
+        and all(parser.load_initializer(name, *place) for name, place in apart.weights.items())
+        and parser.parse_model_proto()
+    )
+
+
+def _write_plan(trt: Any, builder: Any, network: Any, config: Any, file: IO[bytes]) -> bool:
+    if not hasattr(trt, "IStreamWriter"):
+        plan = builder.build_serialized_network(network, config)
+        return plan is not None and file.write(plan) > 0
+    writer = stream_writer(trt, file)
+    written: bool = builder.build_serialized_network_to_stream(network, config, writer)
+    if writer.failure is not None:
+        raise writer.failure
+    return written
 
 
 def _compile_with(build: TrtBuild) -> Callable[[Path, Path], None]:
@@ -147,21 +182,28 @@ def _check_ends(network: Any, library: Library) -> None:
         raise BuildError(f"{library.name}: the graph has {', '.join(names)}; expected one {INPUT} and one {OUTPUT}")
 
 
-def _load_timings(build: TrtBuild, config: Any) -> Path | None:
-    """TensorRT measures kernels on the GPU; what it measured before is reused. RTX measures nothing."""
-    if build.library.is_rtx or build.settings.cache is None:
-        return None
-    path = timings(build.settings.cache, build.library.name, build.library.version, build.gpu)
-    config.set_timing_cache(config.create_timing_cache(path.read_bytes() if path.is_file() else b""), False)
-    return path
+def _load_timings(build: TrtBuild, config: Any, engine: Path) -> tuple[Path, ...]:
+    """TensorRT measures kernels on the GPU; what it measured before is reused. RTX measures nothing.
+
+    Returns where the timings are to be kept afterwards.
+    """
+    library = build.library
+    if library.is_rtx:
+        return ()
+    places = timings(engine, build.settings.cache, library.name, library.version, build.gpu)
+    for data in (kept(places), b""):  # of another version or GPU after all: as good as none
+        cache = None if data is None else config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, False):
+            break
+    return places
 
 
-def _save_timings(config: Any, path: Path) -> None:
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(config.get_timing_cache().serialize())
-        Path(file.name).replace(path)
+def _save_timings(config: Any, places: tuple[Path, ...]) -> None:
+    cache = config.get_timing_cache() if places else None
+    if cache is not None:
+        data = bytes(memoryview(cache.serialize()))
+        for place in places:
+            keep_file(data, [place])
 
 
 def _tools(library: Library) -> Mapping[str, str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from glass_engines.trt_cache import default_cache
 from glass_engines.trt_settings import TrtSettings
+from glass_rt.kept import user_cache
 
 _OPTIONS = (
     click.option("--profile", metavar="NAME", help="Batch sizes: a100, l4, orin, rtx or a file.  [default: by GPU]"),
@@ -39,7 +39,7 @@ def trt_options(command: Callable[..., Any]) -> Callable[..., Any]:
         no_cache: bool,
         **others: Any,
     ) -> Any:
-        cache: Path | None = None if no_cache else default_cache()
+        cache: Path | None = None if no_cache else user_cache()
         settings = TrtSettings(
             profile,
             target,

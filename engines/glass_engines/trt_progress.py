@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
 
+from glass_engines.trt_stream import return_freed_memory
+
 
 class Cancellation:
     """Whether the user asked to stop. An exception may not pass through the vendor's C++, so Ctrl-C sets a flag."""
@@ -61,6 +63,7 @@ def progress_monitor(trt: Any, cancellation: Cancellation, stream: TextIO | None
             return not cancellation.asked
 
         def phase_finish(self, phase_name: str) -> None:
+            return_freed_memory()
             if visible and self.steps.pop(phase_name, None) is not None:
                 print("\r\033[K", end="", file=out, flush=True)
 

@@ -7,10 +7,12 @@ second run. None of this has run on a GPU yet; scheduling and errors are tested 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import Gpu, open_gpu
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
-from glass_rt.backends.trt_lane import Flight, Lane, Streams
+from glass_rt.backends.trt_lane import Flight, Lane, StageTimes, Streams
 from glass_rt.backends.trt_library import Library, load_library
 from glass_rt.backends.trt_plan import Plan
 from glass_rt.errors import BackendError, UsageError
+from glass_rt.kept import BESIDE, keep, kept, user_cache
 
 LANES = 2
 
@@ -64,18 +67,19 @@ class TrtBackend:
     """One engine, for one worker. See `Backend` for the contract; it takes packs of any size.
 
     `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
-    engine: code that later openings run, so it is only read back when nobody but its owner, this user, may write it.
+    engine, or in the user's cache folder where that cannot be written (see `glass_rt.kept`).
     """
 
     def __init__(self, engine: Path, library: Library, gpu: Gpu) -> None:
         self._gpu, self._library = gpu, library
-        self._cache = engine.parent / "cache" / f"{engine.stem}-{library.version}-sm{gpu.compute_capability}.kernels"
         self._failure: BackendError | None = None
         self._closed = False
         self._next = 0
         self._prepared: dict[tuple[int, int], _Prepared] = {}
         with gpu.current(), ExitStack() as undo:
-            self._plan = Plan(library, engine.read_bytes(), str(engine), _read_own(self._cache))
+            data = engine.read_bytes()
+            self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
+            self._plan = Plan(library, data, str(engine), kept(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
             self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
@@ -96,7 +100,8 @@ class TrtBackend:
     def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         """Starts a pack and returns how to wait for it; the feeds are read before this returns.
 
-        Other engines can be started meanwhile. Results come out in any order; `close` makes waiting fail.
+        The pixels may also be a DeviceArray of the same GPU. Other engines can be started meanwhile. Results come out
+        in any order; `close` makes waiting fail.
         """
         self._check_usable()
         check_feeds(self.inputs, feeds)
@@ -108,6 +113,19 @@ class TrtBackend:
                 for run in plan_runs(len(pixels), self._buckets)
             ]
         return lambda: self._finish(flights, result)
+
+    def stage_times(self, feeds: Mapping[str, Array]) -> StageTimes:
+        """Runs a pack batch by batch with nothing overlapped, and says what its parts take. Raises BackendError."""
+        self._check_usable()
+        check_feeds(self.inputs, feeds)
+        pixels, total = feeds[self.inputs[0].name], StageTimes()
+        with self._guarded(), self._gpu.current():
+            for lane in self._lanes:
+                lane.land()
+            for run in plan_runs(len(pixels), self._buckets):
+                compute = partial(self._compute, self._prepare(0, run.bucket))
+                total += self._lanes[0].timed(pixels[run.rows_of_pack], compute)
+        return total
 
     def close(self) -> None:
         """Waits for what is under way, gives it up, and frees everything on the GPU."""
@@ -211,14 +229,18 @@ class TrtBackend:
             raise BackendError(f"this engine failed before and must be opened again: {self._failure}")
 
     def _keep_cache(self) -> None:
-        with suppress(OSError, BackendError):
+        with suppress(BackendError):
             data = None if self._failure else self._plan.runtime_cache()
-            if data and data != _read_own(self._cache):
-                self._cache.parent.mkdir(exist_ok=True)
-                temporary = self._cache.with_suffix(f".{os.getpid()}")
-                temporary.write_bytes(data)
-                temporary.chmod(0o600)
-                temporary.replace(self._cache)
+            if data and data != kept(self._kernels):
+                keep(data, self._kernels)
+
+
+def _kernel_places(engine: Path, data: bytes, circumstances: str) -> tuple[Path, ...]:
+    """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256."""
+    beside = engine.parent / BESIDE / f"{engine.stem}-{circumstances}.kernels"
+    if os.access(engine.parent, os.W_OK):
+        return (beside,)
+    return beside, user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
 
 
 def _fixed(size: int | None) -> int:
@@ -235,14 +257,3 @@ def _lost_is_gone() -> Iterator[None]:
     except GpuError as error:
         if not error.lost:
             raise
-
-
-def _read_own(path: Path) -> bytes | None:
-    """The file's bytes, where it is this user's and nobody else may write it."""
-    try:
-        status = path.stat()
-        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-            return None
-        return path.read_bytes()
-    except OSError:
-        return None

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.backends.base import Array, TensorSpec
-from glass_rt.backends.cuda.gpu import Gpu
+from glass_rt.backends.cuda.device_array import DeviceArray
+from glass_rt.backends.cuda.gpu import Bytes, Gpu
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,28 @@ class Streams:
     copy_out: int
 
 
+@dataclass(frozen=True)
+class StageTimes:
+    """Milliseconds of one batch's parts, one after the other; added up over the batches of a pack.
+
+    `stage` is the host's copy into pinned memory, by its own clock; the others are the device's.
+    """
+
+    stage: float = 0.0
+    copy_in: float = 0.0
+    compute: float = 0.0
+    copy_out: float = 0.0
+
+    def __add__(self, other: StageTimes) -> StageTimes:
+        return StageTimes(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+
+
 @dataclass(eq=False)
 class Flight:
     """Rows under way: where they will be written, and what went wrong with them."""
 
     target: NDArray[np.float32]
+    views: Any  # device memory that is read later must not be used for something else before
     error: Exception | None = None
     landed: bool = False
 
@@ -58,17 +79,18 @@ class Lane:
             self._arrived, self._computed, self._left = events
             self._undo = undo.pop_all()
 
-    def launch(self, views: Array, target: NDArray[np.float32], compute: Callable[[int], None]) -> Flight:
+    def launch(self, views: Array | DeviceArray, target: NDArray[np.float32], compute: Callable[[int], None]) -> Flight:
         """Copies `views` in, has `compute(stream)` put the batch on the compute stream, and copies the result out.
 
-        Returns at once. `views` (rows, ...) is copied to the staging memory before; `target` (rows, D) is written by
-        `land`. The lane must be free.
+        Returns at once. `views` (rows, ...) is copied to the staging memory before, unless it is on the device;
+        `target` (rows, D) is written by `land`. The lane must be free.
         """
         assert self._flight is None, "land comes before the next launch"
         gpu, streams = self._gpu, self._streams
-        staged_in = self._host_in.array[: len(views) * self._row_in]
-        staged_in[:] = np.ascontiguousarray(views).reshape(-1).view(np.uint8)
-        gpu.copy_in(self.device_in.address, staged_in, streams.copy_in)
+        if isinstance(views, DeviceArray):
+            gpu.copy_within(self.device_in.address, views.address, views.nbytes, streams.copy_in)
+        else:
+            gpu.copy_in(self.device_in.address, self._stage(views), streams.copy_in)
         gpu.record(self._arrived, streams.copy_in)
         gpu.wait(streams.compute, self._arrived)
         compute(streams.compute)
@@ -76,8 +98,35 @@ class Lane:
         gpu.wait(streams.copy_out, self._computed)
         gpu.copy_out(self._host_out.array[: len(views) * self._row_out], self.device_out.address, streams.copy_out)
         gpu.record(self._left, streams.copy_out)
-        self._flight = Flight(target)
+        self._flight = Flight(target, views)
         return self._flight
+
+    def timed(self, views: Array, compute: Callable[[int], None]) -> StageTimes:
+        """What the parts of `launch` take when nothing else is under way, measured by events on a single stream."""
+        assert self._flight is None, "the lane is in use"
+        gpu, stream = self._gpu, self._streams.compute
+        with ExitStack() as undo:
+            events = []
+            for _ in range(4):
+                events.append(gpu.create_event())
+                undo.callback(gpu.destroy_event, events[-1])
+            start = perf_counter()
+            staged_in = self._stage(views)
+            stage_ms = (perf_counter() - start) * 1e3
+            gpu.record(events[0], stream)
+            gpu.copy_in(self.device_in.address, staged_in, stream)
+            gpu.record(events[1], stream)
+            compute(stream)
+            gpu.record(events[2], stream)
+            gpu.copy_out(self._host_out.array[: len(views) * self._row_out], self.device_out.address, stream)
+            gpu.record(events[3], stream)
+            gpu.synchronize_event(events[3])
+            return StageTimes(stage_ms, *(gpu.elapsed_ms(*pair) for pair in pairwise(events)))
+
+    def _stage(self, views: Array) -> Bytes:
+        staged = self._host_in.array[: len(views) * self._row_in]
+        staged[:] = np.ascontiguousarray(views).reshape(-1).view(np.uint8)
+        return staged
 
     def land(self) -> None:
         """Waits for the batch under way, if any, and writes its rows to their target."""

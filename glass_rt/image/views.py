@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
 from glass_rt.image.resize import resize_antialiased, resize_pillow
 from glass_rt.image.sampling import Box
+
+
+class Views(Protocol):
+    """Where views are written, and how: in memory, or on a device for engines that read them there."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An array of any content, as far as packs need one: rows, slices, lists of rows."""
+
+    def write(self, pixels: Pixels, boxes: tuple[Box, ...], view: Any, crops: Any) -> None:
+        """Writes the global view of an image, float32 (size, size, 3), and its windows, uint8 (K, size, size, 3)."""
+
+    def close(self) -> None:
+        """Frees what it holds; calling it twice is harmless."""
+
+
+class HostViews:
+    """Views in NumPy arrays."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """See `Views`."""
+        return np.empty(shape, dtype)
+
+    def write(self, pixels: Pixels, boxes: tuple[Box, ...], view: NDArray[np.float32], crops: Pixels) -> None:
+        """See `Views`."""
+        view[...] = global_view(pixels, len(view))
+        cut_crops(pixels, boxes, crops)
+
+    def close(self) -> None:
+        """See `Views`; NumPy's arrays free themselves."""
 
 
 def global_view(pixels: Pixels, size: int) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ class FakeGpu:
     def __init__(self, memory_bytes: int = 1 << 33, *, captures_graphs: bool = True) -> None:
         self.captures_graphs = captures_graphs
         self.calls: list[str] = []
+        self.kernels: dict[str, Callable[..., None]] = {}
         self.peak_bytes = 0
         self._capacity = memory_bytes
         self._used = 0
@@ -233,9 +234,17 @@ class FakeGpu:
         self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
         stream: int,
     ) -> None:  # fmt: skip
-        """See `Gpu`; kernels do nothing here."""
+        """See `Gpu`; a kernel does what `kernels` has under its name: a function of grid, block and arguments."""
         self._enter("launch")
-        self._put(stream, lambda: True)
+        emulated = self.kernels.get(kernel)
+
+        def run() -> bool:
+            self._maybe_fail("run")
+            if emulated is not None:
+                emulated(grid, block, arguments)
+            return True
+
+        self._put(stream, run)
 
     def close(self) -> None:
         """See `Gpu`."""

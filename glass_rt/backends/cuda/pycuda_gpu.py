@@ -24,12 +24,12 @@ class PycudaGpu:
     captures_graphs = False
 
     def __init__(self, index: int = 0) -> None:
-        with _explained("cuInit"):
+        with _explained("cuInit", in_context=False):
             driver.init()
             count = driver.Device.count()
         if index >= count:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
-        with _explained("cuDevicePrimaryCtxRetain"):
+        with _explained("cuDevicePrimaryCtxRetain", in_context=False):
             device = driver.Device(index)
             self._context: Any = device.retain_primary_context()
         self.name: str = device.name()
@@ -171,16 +171,23 @@ class PycudaGpu:
 
 
 @contextmanager
-def _explained(call: str) -> Iterator[None]:
-    """pycuda's errors as ours; they read `cuMemAlloc failed: out of memory`.
+def _explained(call: str, *, in_context: bool = True) -> Iterator[None]:
+    """pycuda's errors as ours. They carry the driver's own sentence, which differs between drivers, and no number.
 
-    It has no words for the results that are newer than itself, illegal addresses among them, so what it calls unknown
-    counts as a lost context.
+    So whether the context is lost is asked of the driver: a lost one answers nothing else either.
     """
     try:
         yield
+    except driver.MemoryError as error:
+        raise gpu_error(call, "OUT_OF_MEMORY") from error
     except driver.Error as error:
-        text = str(error).rsplit("failed: ", 1)[-1].split(" - ")[0]
-        if "unknown" in text or "assert" in text:
-            raise GpuError(call, text, lost=True) from error
-        raise gpu_error(call, text.upper().replace(" ", "_")) from error
+        text = str(error).rsplit("failed: ", 1)[-1]
+        raise GpuError(call, text, lost=in_context and _answers_nothing()) from error
+
+
+def _answers_nothing() -> bool:
+    try:
+        driver.mem_get_info()
+    except driver.Error:
+        return True
+    return False

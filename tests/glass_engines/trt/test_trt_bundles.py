@@ -9,18 +9,24 @@ import sys
 import time
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
+from glass_engines.profiles_file import find_profile
 from glass_engines.trt_cache import build_key
+from glass_engines.trt_compiler import TrtBuild, _load_timings, _save_timings
 from glass_engines.trt_settings import TrtSettings
 
+from glass_rt.backends.trt_library import Library, load_library
 from glass_rt.bundle import Bundle, PortableModel
 from glass_rt.detector import Detector
 from glass_rt.environment import installed
 from glass_rt.errors import BundleUnfit
 from glass_rt.folder import sha256_of
+from glass_rt.kept import keep, kept
+from glass_rt.requirements import Requirements
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'glass-rt[tensorrt-rtx]'")
 
@@ -157,6 +163,64 @@ def test_max_batch_cuts_the_profile(small_model: PortableModel, tmp_path: Path) 
     assert bundle.manifest.engine.max_batch == 8
     assert bundle.manifest.engine.profile is not None
     assert {shape.high for shapes in bundle.manifest.engine.profile.shapes.values() for shape in shapes} == {4, 8}
+
+
+class TimingConfig:
+    """What TensorRT's builder configuration has for timings, which no library here takes: `good` is what it accepts."""
+
+    def __init__(self, good: bytes) -> None:
+        self.good, self.used, self.tried = good, b"", list[bytes]()
+
+    def create_timing_cache(self, data: bytes) -> bytes:
+        self.tried.append(data)
+        return data
+
+    def set_timing_cache(self, cache: bytes, _ignore: bool) -> bool:
+        self.used = cache
+        return cache in (b"", self.good)
+
+    def get_timing_cache(self) -> Any:
+        return SimpleNamespace(serialize=lambda: bytearray(b"measured"))
+
+
+def test_timings_lie_beside_the_bundle_and_in_the_users_cache(tmp_path: Path) -> None:
+    build = TrtBuild(
+        Library("tensorrt", SimpleNamespace(__version__="11.4.0", ILogger=load_library("tensorrt_rtx").trt.ILogger)), TrtSettings(cache=tmp_path / "mine"),
+        find_profile("l4"), Requirements("tensorrt", "11.4.0", "default", ("8.9",), False, ""), "NVIDIA L4",
+    )  # fmt: skip
+    first, second = (tmp_path / name / "local.plan" for name in ("first", "second"))
+    config = TimingConfig(b"measured")
+    places = _load_timings(build, config, first)
+    assert config.tried == [b""]
+    _save_timings(config, places)
+    name = "tensorrt-11.4.0-NVIDIA_L4.timings"
+    assert places == (tmp_path / "first" / "cache" / name, tmp_path / "mine" / "timings" / name)
+    assert [kept([place]) for place in places] == [b"measured"] * 2
+    _load_timings(build, config, second)
+    assert config.used == b"measured", "another bundle on the same GPU uses them too"
+    for place in places:
+        place.write_bytes(b"damaged")
+    _load_timings(build, config, first)
+    assert config.used == b""
+    _save_timings(config, places)
+    stranger = TimingConfig(b"of another version")
+    _load_timings(build, stranger, first)
+    assert stranger.tried == [b"measured", b""]
+    assert stranger.used == b"", "what the library refuses is not used"
+
+
+def test_a_bundle_keeps_the_timings_of_the_one_it_replaces_and_of_the_one_it_is_built_from(
+    small_model: PortableModel, tmp_path: Path
+) -> None:
+    first = built(small_model, tmp_path / "first")
+    assert keep(b"measured", [first.folder / "cache" / "a.timings"])
+    assert keep(b"compiled", [first.folder / "cache" / "local.kernels"])
+    second = built(PortableModel.open(first.folder), tmp_path / "second")
+    assert [path.name for path in (second.folder / "cache").iterdir()] == ["a.timings"]
+    again = build_bundle(small_model, first.folder, BuildOptions("tensorrt_rtx", "fp16"), force=True)
+    assert [path.name for path in (again.folder / "cache").iterdir()] == ["a.timings"]
+    assert not [name for name in again.manifest.files if name.startswith("cache")]
+    Bundle.open(again.folder, every_file=True)
 
 
 def test_the_bundle_does_not_change_when_it_is_cached_beside(bundle: Bundle) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,18 +15,40 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import glass_rt.backends.cuda
 from glass_rt.backends.cuda.fake_gpu import FakeGpu
 from glass_rt.backends.trt import TrtBackend
 from glass_rt.backends.trt_library import Library
 
 NAMES: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("vendor_names.json").read_text())
 SIZE, DIM = 8, 6  # small views and embeddings: the scheduling is the same
+KERNELS = Path(str(glass_rt.backends.cuda.__file__)).parent / "kernels"
+SHIM = """
+#include <algorithm>
+#include <cmath>
+using std::max; using std::min;
+#define __global__
+#define __device__
+struct Index { int x, y, z; };
+static Index blockIdx, threadIdx, blockDim{256, 1, 1};
+#include "%s"
+#define EVERY(call) for (blockIdx.y = 0; blockIdx.y < ny; ++blockIdx.y) \\
+  for (blockIdx.x = 0; blockIdx.x < nx; ++blockIdx.x) \\
+  for (threadIdx.x = 0; threadIdx.x < 256; ++threadIdx.x) call
+extern "C" void crops(int nx, int ny, uint8_t* i, int w, int* b, int s, uint8_t* o) {
+  EVERY(gather_crops(i, w, b, s, o));
+}
+extern "C" void rows(int nx, int ny, uint8_t* i, int h, int w, int s, float* o) { EVERY(reduce_rows(i, h, w, s, o)); }
+extern "C" void columns(int nx, int ny, float* i, int w, int s, float* o) { EVERY(reduce_columns(i, w, s, o)); }
+"""
 PROFILES = ((1, 10, 16), (1, 64, 64))
 
 
 def embedding_of(views: NDArray[Any]) -> NDArray[np.float32]:
     """What a stand-in engine computes: every row from its own view alone, and different for every view."""
-    flat = views.reshape(len(views), SIZE * SIZE * 3).astype(np.float32)
+    flat = views.reshape(len(views), int(np.prod(views.shape[1:]))).astype(np.float32)
+    if flat.shape[1] > SIZE * SIZE * 3:  # views of real size: the means of pieces will do
+        flat = flat.reshape(len(views), SIZE * SIZE * 3, -1).mean(axis=2)
     weights = np.sin(np.arange(flat.shape[1] * DIM, dtype=np.float32)).reshape(-1, DIM)
     result: NDArray[np.float32] = flat @ weights
     return result
@@ -116,9 +141,9 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
         get_tensor_name=lambda self, index: tensors[index],
         get_tensor_mode=lambda self, name: name == "pixels",
         get_tensor_dtype=lambda self, name: self._plan["dtype"] if name == "pixels" else "float32",
-        get_tensor_shape=lambda self, name: (-1, SIZE, SIZE, 3) if name == "pixels" else (-1, DIM),
+        get_tensor_shape=lambda self, name: (-1, *self._plan["view"]) if name == "pixels" else (-1, DIM),
         get_tensor_profile_shape=lambda self, name, index: [
-            (size, SIZE, SIZE, 3) for size in self._plan["profiles"][index]
+            (size, *self._plan["view"]) for size in self._plan["profiles"][index]
         ],
         get_device_memory_size_for_profile_v2=lambda self, index: self._plan["scratch"][index],
         create_runtime_config=lambda self: config_class() if config_class else None,
@@ -166,11 +191,13 @@ class Bench:
         role: str = "local",
         profiles: tuple[tuple[int, int, int], ...] = PROFILES,
         scratch: int = 1 << 20,
+        view: int = SIZE,
     ) -> TrtBackend:
         plan = {
             "profiles": profiles,
             "scratch": [scratch * (index + 1) for index in range(len(profiles))],
             "dtype": "uint8" if role == "local" else "float32",
+            "view": (view, view, 3),
         }
         path = self.folder / f"{role}.plan"
         path.write_text(json.dumps(plan))
@@ -199,3 +226,15 @@ def bench(tmp_path: Path) -> Bench:
 def vendor_names() -> dict[str, dict[str, list[str]]]:
     """Names by version and class; those of the module itself under "". See record_vendor_names.py."""
     return NAMES
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "host.cpp").write_text(SHIM % (KERNELS / "views.cu"))
+    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(folder / "host.so"), str(folder / "host.cpp")]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(folder / "host.so"))

@@ -10,8 +10,9 @@
 
 typedef int R;
 typedef unsigned long long P;
-enum { INVALID = 1, MEMORY = 2, NOT_INITIALISED = 3 };
+enum { INVALID = 1, MEMORY = 2, NOT_INITIALISED = 3, ILLEGAL_ADDRESS = 700 };
 static int initialised, retained, depth;
+static R lost; /* after an illegal access every call in the context answers with it */
 static long live; /* allocations, streams, events and graphs not given back */
 struct Copy { void *to; const void *from; size_t n; };
 struct Graph { int count; struct Copy copies[16]; };
@@ -28,7 +29,16 @@ static R drop(void *thing) { if (!thing) return INVALID; --live; free(thing); re
 
 R cuInit(unsigned f) { (void)f; initialised = 1; return 0; }
 R cuDriverGetVersion(int *v) { *v = 13000; return 0; }
-R cuGetErrorName(R r, const char **s) { *s = r == MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR"; return 0; }
+R cuGetErrorName(R r, const char **s) {
+  *s = r == MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : r == INVALID ? "CUDA_ERROR_INVALID_VALUE"
+     : r == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR";
+  return 0;
+}
+R cuGetErrorString(R r, const char **s) { /* as a driver of CUDA 13 puts it; pycuda crashes where this is not set */
+  *s = r == MEMORY ? "out of memory" : r == INVALID ? "invalid argument"
+     : r == ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : "something";
+  return 0;
+}
 R cuDeviceGetCount(int *n) { *n = 1; return initialised ? 0 : NOT_INITIALISED; }
 R cuDeviceGet(int *d, int i) { *d = i; return i ? INVALID : 0; }
 R cuDeviceGetAttribute(int *v, int a, int d) { (void)d; *v = a == 75 ? 8 : 9; return 0; }
@@ -37,14 +47,14 @@ R cuDevicePrimaryCtxRetain(void **c, int d) { (void)d; ++retained; *c = &retaine
 R cuDevicePrimaryCtxRelease_v2(int d) { (void)d; --retained; return 0; }
 R cuCtxPushCurrent_v2(void *c) { if (c != &retained) return INVALID; ++depth; return 0; }
 R cuCtxPopCurrent_v2(void **c) { --depth; *c = &retained; return 0; }
-R cuMemGetInfo_v2(size_t *f, size_t *t) { *f = 1000; *t = 2000; return 0; }
-R cuMemAlloc_v2(P *p, size_t n) { if (n > 1u << 30) return MEMORY; ++live; *p = (P)malloc(n); return 0; }
+R cuMemGetInfo_v2(size_t *f, size_t *t) { *f = 1000; *t = 2000; return lost; }
+R cuMemAlloc_v2(P *p, size_t n) { if (lost || !n) return lost ? lost : INVALID; if (n > 1u << 30) return MEMORY; ++live; *p = (P)malloc(n); return 0; }
 R cuMemFree_v2(P p) { return drop((void *)p); }
 R cuMemAllocHost_v2(void **p, size_t n) { ++live; *p = malloc(n); return 0; }
 R cuMemFreeHost(void *p) { return drop(p); }
 R cuStreamCreate(void **s, unsigned f) { return f == 1 ? make(s) : INVALID; }
 R cuStreamDestroy_v2(void *s) { return drop(s); }
-R cuStreamSynchronize(void *s) { (void)s; return 0; }
+R cuStreamSynchronize(void *s) { (void)s; return lost; }
 R cuEventCreate(void **e, unsigned f) { (void)f; return make(e); }
 R cuEventDestroy_v2(void *e) { return drop(e); }
 R cuEventRecord(void *e, void *s) { return e && s ? 0 : INVALID; }
@@ -80,11 +90,12 @@ R cuGraphLaunch(void *e, void *s) {
 R cuModuleLoadData(void **m, const void *image) { return image ? make(m) : INVALID; }
 R cuModuleUnload(void *m) { return drop(m); }
 R cuModuleGetFunction(void **f, void *m, const char *name) { *f = (void *)name; return m ? 0 : INVALID; }
-/* The one kernel: out[0] = a + b, of (uint64 out, int32 a, int32 b). */
+/* The one kernel: out[0] = a + b, of (uint64 out, int32 a, int32 b). Two rows of blocks are an illegal access. */
 R cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                  void *s, void **arguments, void **extra) {
-  (void)f; (void)gy; (void)gz; (void)bx; (void)by; (void)bz; (void)shared;
+  (void)f; (void)gz; (void)bx; (void)by; (void)bz; (void)shared;
   if (!s || gx != 7) return INVALID;
+  if (gy == 2) { lost = ILLEGAL_ADDRESS; return 0; } /* it comes out later */
   if (arguments) {
     *(int *)*(P *)arguments[0] = *(int *)arguments[1] + *(int *)arguments[2];
   } else { /* packed: CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, ... */

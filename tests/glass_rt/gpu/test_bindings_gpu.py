@@ -15,7 +15,7 @@ SCRIPT = """
 import ctypes, sys
 import numpy as np
 from glass_rt.backends.cuda import open_gpu
-from glass_rt.backends.cuda.gpu import GpuOutOfMemory
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.errors import BackendError
 
 gpu = open_gpu(access=sys.argv[1])
@@ -55,12 +55,16 @@ with gpu.current():
     gpu.copy_out(out.array, first.address, stream)
     assert out.array[:4].view(np.int32)[0] == 42
     try:
-        # pycuda crashes on this stand-in wherever a call is refused; why is not known, so its errors are not tested.
-        if sys.argv[1] == "cuda-core":
-            gpu.allocate(1 << 40)
-            raise SystemExit("not refused")
+        gpu.allocate(1 << 40)
+        raise SystemExit("not refused")
     except GpuOutOfMemory as error:
         assert "cuMemAlloc failed: OUT_OF_MEMORY" in str(error)
+    try:
+        gpu.allocate(0)
+        raise SystemExit("not refused")
+    except GpuError as error:
+        assert not error.lost and not isinstance(error, GpuOutOfMemory), error
+        assert str(error).startswith("cuMemAlloc failed: inv") or "INVALID_VALUE" in str(error), error
     del kernel  # pycuda's keeps its module
     for buffer in (first, second, into, out):
         gpu.free(buffer)
@@ -80,10 +84,34 @@ except BackendError as error:
 print("as it should be")
 """
 
+LOST = """
+import os, sys
+import numpy as np
+from glass_rt.backends.cuda import open_gpu
+from glass_rt.backends.cuda.gpu import GpuError
+
+gpu = open_gpu(access=sys.argv[1])
+with gpu.current():
+    out, stream = gpu.allocate(64), gpu.create_stream()
+    kernel = gpu.load_kernel(b"image", "add")
+    gpu.launch(kernel, (7, 2, 1), (256, 1, 1), (np.uint64(out.address), np.int32(40), np.int32(2)), stream)
+    for call in (lambda: gpu.synchronize(stream), lambda: gpu.allocate(64)):
+        try:
+            call()
+            raise SystemExit("not refused")
+        except GpuError as error:
+            assert error.lost, error
+            assert "restart this process" in str(error), error
+            assert "ILLEGAL_ADDRESS" in str(error) or "an illegal memory access was encountered" in str(error), error
+print("as it should be", flush=True)
+os._exit(0)
+"""
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library")
+@pytest.mark.parametrize("script", [SCRIPT, LOST], ids=["calls", "lost"])
 @pytest.mark.parametrize(("access", "module"), [("cuda-core", "cuda.bindings.driver"), ("pycuda", "pycuda")])
-def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, module: str) -> None:
+def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, module: str, script: str) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     found = importlib.util.find_spec(module.partition(".")[0])
@@ -98,7 +126,7 @@ def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, 
     flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
     subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, access],
+        [sys.executable, "-c", script, access],
         capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout.strip() == "as it should be", done.stderr

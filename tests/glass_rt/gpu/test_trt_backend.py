@@ -12,6 +12,7 @@ from glass_rt.backends.base import Submits
 from glass_rt.backends.cuda.fake_gpu import FakeGpu
 from glass_rt.backends.trt import TrtBackend
 from glass_rt.errors import BackendError
+from glass_rt.kept import CACHE_VARIABLE, kept
 
 MOST = 64
 VERSIONS = ["tensorrt 10.3.0", "tensorrt 10.16.1", "tensorrt 11.4.0", "tensorrt_rtx 1.7.1"]
@@ -108,13 +109,54 @@ def test_rtx_captures_by_itself_and_keeps_what_it_compiled(bench: Any) -> None:
         run(backend, bench.views(MOST))
     assert "capture" not in gpu.calls
     backend.close()
-    (kept,) = (bench.folder / "cache").iterdir()
-    assert kept.read_bytes() == b"compiled for this GPU"
+    (file,) = (bench.folder / "cache").iterdir()
+    assert kept([file]) == b"compiled for this GPU"
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert bench.faults.pop("cache read") == b"compiled for this GPU"
-    kept.chmod(0o666)  # somebody else could have put code there
+    file.chmod(0o666)  # somebody else could have put code there
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert "cache read" not in bench.faults
+
+
+def test_what_was_compiled_and_damaged_is_compiled_again(bench: Any) -> None:
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    (file,) = (bench.folder / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert "cache read" not in bench.faults
+    assert kept([file]) == b"compiled for this GPU"
+
+
+def test_beside_a_bundle_that_cannot_be_written_the_users_cache_is_used(
+    bench: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path_factory.mktemp("mine")
+    monkeypatch.setenv(CACHE_VARIABLE, str(mine))
+    (bench.folder / "cache").write_bytes(b"")  # a file where the folder would be: nobody, root included, writes there
+    monkeypatch.setattr("os.access", lambda *_: False)
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    (file,) = (mine / "kernels").iterdir()
+    assert kept([file]) == b"compiled for this GPU"
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert bench.faults.pop("cache read") == b"compiled for this GPU"
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1", profiles=((1, 10, 16),)).close()
+    assert "cache read" not in bench.faults, "another engine's kernels are not this one's"
+
+
+def test_the_parts_of_a_pack_are_timed_one_after_the_other(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    wait = backend.submit({"pixels": bench.views(20)})
+    gpu.calls.clear()
+    times = backend.stage_times({"pixels": bench.views(MOST + 6)})  # two runs
+    order = [call for call in gpu.calls if call in ("record", "copy_in", "enqueue", "copy_out", "synchronize_event")]
+    one = ["record", "copy_in", "record", "enqueue", "record", "copy_out", "record", "synchronize_event"]
+    assert order == ["synchronize_event"] * 2 + 2 * one, "what was under way is waited for first"
+    assert (times.copy_in, times.compute, times.copy_out) == (2.0, 2.0, 2.0)  # an event apart is a millisecond here
+    assert times.stage > 0
+    np.testing.assert_allclose(wait()["embedding"], bench.expected(bench.views(20)), atol=0.05)
+    backend.close()
+    assert gpu.live == {}
 
 
 def test_two_workers_on_one_gpu(bench: Any) -> None:

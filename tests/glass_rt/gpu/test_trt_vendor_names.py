@@ -9,6 +9,7 @@ from typing import Any
 
 import glass_engines.trt_compiler
 import glass_engines.trt_progress
+import glass_engines.trt_stream
 import pytest
 
 import glass_rt.backends.trt
@@ -17,7 +18,7 @@ import glass_rt.backends.trt_plan
 
 MODULES = (
     glass_rt.backends.trt, glass_rt.backends.trt_library, glass_rt.backends.trt_plan,
-    glass_engines.trt_compiler, glass_engines.trt_progress,
+    glass_engines.trt_compiler, glass_engines.trt_progress, glass_engines.trt_stream,
 )  # fmt: skip
 VERSIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1", "tensorrt 11.4.0", "tensorrt_rtx 1.7.1")
 # Behind `is_rtx` or `hasattr` in trt_library.py, and only there.
@@ -32,9 +33,13 @@ RTX_CONFIG = {
     "num_compute_capabilities", "set_compute_capability", "cuda_graph_strategy", "create_runtime_cache",
     "set_runtime_cache", "get_runtime_cache",
 }  # fmt: skip
-SINCE_10_16 = {"create_runtime_config", "IRuntimeConfig.set_execution_context_allocation_strategy"}  # probed
+SINCE_10_16 = {  # probed
+    "create_runtime_config", "IRuntimeConfig.set_execution_context_allocation_strategy",
+    "load_model_proto", "load_initializer", "parse_model_proto",
+    "IStreamWriter", "IStreamWriter.__init__", "build_serialized_network_to_stream",
+}  # fmt: skip
 # Of pathlib.Path and of our own profile file, by the same variable names.
-OURS = {"open", "read_bytes", "stem", "with_name", "parent", "name", "shapes"}
+OURS = {"open", "unlink", "read_bytes", "stem", "with_name", "parent", "name", "shapes"}
 
 
 def chain(node: ast.Attribute) -> list[str]:

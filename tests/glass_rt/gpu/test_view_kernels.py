@@ -26,36 +26,6 @@ FLAGS = [
     *(f"-gencode=arch=compute_{sm},code=sm_{sm}" for sm in (80, 86, 89, 90)),
     "-gencode=arch=compute_120,code=[sm_120,compute_120]",
 ]
-SHIM = """
-#include <algorithm>
-#include <cmath>
-using std::max; using std::min;
-#define __global__
-#define __device__
-struct Index { int x, y, z; };
-static Index blockIdx, threadIdx, blockDim{256, 1, 1};
-#include "%s"
-#define EVERY(call) for (blockIdx.y = 0; blockIdx.y < ny; ++blockIdx.y) \\
-  for (blockIdx.x = 0; blockIdx.x < nx; ++blockIdx.x) \\
-  for (threadIdx.x = 0; threadIdx.x < 256; ++threadIdx.x) call
-extern "C" void crops(int nx, int ny, uint8_t* i, int w, int* b, int s, uint8_t* o) {
-  EVERY(gather_crops(i, w, b, s, o));
-}
-extern "C" void rows(int nx, int ny, uint8_t* i, int h, int w, int s, float* o) { EVERY(reduce_rows(i, h, w, s, o)); }
-extern "C" void columns(int nx, int ny, float* i, int w, int s, float* o) { EVERY(reduce_columns(i, w, s, o)); }
-"""
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("g++ is not installed")
-    folder = tmp_path_factory.mktemp("kernels")
-    (folder / "host.cpp").write_text(SHIM % (KERNELS / "views.cu"))
-    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(folder / "host.so"), str(folder / "host.cpp")]
-    subprocess.run(command, check=True)
-    return ctypes.CDLL(str(folder / "host.so"))
 
 
 def pointer(array: Any) -> ctypes.c_void_p:

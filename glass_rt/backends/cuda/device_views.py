@@ -1,0 +1,118 @@
+"""Views made on the device: the image is copied there once, and our kernels write crops and global view from it.
+
+Off by default (`Detector.open(..., views="device")`): the kernels have not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_rt.backends.cuda.device_array import DeviceArray, whole
+from glass_rt.backends.cuda.gpu import DeviceBuffer, Gpu, PinnedBuffer
+from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
+from glass_rt.image.sampling import Box
+
+
+class DeviceViews:
+    """See `glass_rt.image.views.Views` for the contract; any thread may call, one image is worked on at a time.
+
+    `gpu` becomes this object's and is closed with it; the engines reach the arrays through the same primary context.
+    Raises BackendError, of GPU memory that is used up too.
+    """
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._lock = threading.RLock()  # a finalizer may run inside of any call
+        self._idle: dict[int, list[DeviceBuffer]] = {}  # by size: packs are alike, and freeing would stop the device
+        self._memory: list[DeviceBuffer] = []  # of all arrays, idle or not
+        self._scratch: dict[str, DeviceBuffer | PinnedBuffer] = {}
+        self._closed = False
+        with gpu.current(), ExitStack() as undo:
+            self._stream = gpu.create_stream()
+            undo.callback(gpu.destroy_stream, self._stream)
+            self._kernels = ViewKernels(gpu)
+            self._undo = undo.pop_all()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        """An array of that shape, of any content; its memory is used again once it and its slices are gone."""
+        nbytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        with self._lock, self._gpu.current():
+            idle = self._idle.get(nbytes)
+            if idle:
+                memory = idle.pop()
+            else:
+                memory = self._gpu.allocate(nbytes)
+                self._memory.append(memory)
+        lease = DeviceBuffer(memory.address, nbytes)
+        weakref.finalize(lease, self._give_back, memory).atexit = False
+        return whole(lease, shape, dtype, self._gathered)
+
+    def write(self, pixels: NDArray[np.uint8], boxes: tuple[Box, ...], view: DeviceArray, crops: DeviceArray) -> None:
+        """Copies `pixels` to the device and writes both views; they are there when this returns."""
+        height, width, _ = pixels.shape
+        size, table = view.shape[0], boxes_ltwh(boxes)
+        with self._lock, self._gpu.current():
+            rows = self._device("rows", size * width * 3 * 4)
+            image, places = self._copied("image", pixels), self._copied("boxes", table)
+            self._kernels.global_view(image, height, width, size, rows, view.address, self._stream)
+            if len(boxes):
+                self._kernels.crops(image, width, places, len(boxes), size, crops.address, self._stream)
+            self._gpu.synchronize(self._stream)
+
+    def close(self) -> None:
+        """Frees everything on the GPU; arrays that still exist are not to be read any more."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            with self._gpu.current(), self._undo:
+                for buffer in (*self._scratch.values(), *self._memory):
+                    self._gpu.free(buffer)
+            self._gpu.close()
+
+    def _copied(self, name: str, array: NDArray[Any]) -> DeviceBuffer:
+        """Starts to copy an array to the device by way of pinned memory."""
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        staging, target = self._pinned(name, content.nbytes), self._device(name, content.nbytes)
+        staged = staging.array[: content.nbytes]
+        staged[:] = content
+        self._gpu.copy_in(target.address, staged, self._stream)
+        return target
+
+    def _device(self, name: str, nbytes: int) -> DeviceBuffer:
+        found = self._scratch.get(f"device {name}")
+        if not isinstance(found, DeviceBuffer) or found.nbytes < nbytes:
+            self._drop(f"device {name}")
+            found = self._scratch[f"device {name}"] = self._gpu.allocate(max(1, nbytes))
+        return found
+
+    def _pinned(self, name: str, nbytes: int) -> PinnedBuffer:
+        found = self._scratch.get(f"pinned {name}")
+        if not isinstance(found, PinnedBuffer) or found.array.nbytes < nbytes:
+            self._drop(f"pinned {name}")
+            found = self._scratch[f"pinned {name}"] = self._gpu.allocate_pinned(max(1, nbytes))
+        return found
+
+    def _drop(self, name: str) -> None:
+        if name in self._scratch:
+            self._gpu.free(self._scratch.pop(name))
+
+    def _gathered(self, source: DeviceArray, rows: Sequence[int]) -> DeviceArray:
+        target = self.empty((len(rows), *source.shape[1:]), source.dtype)
+        with self._lock, self._gpu.current():
+            for index, row in enumerate(rows):
+                self._gpu.copy_within(target[index].address, source[row].address, source.row_bytes, self._stream)
+            self._gpu.synchronize(self._stream)
+        return target
+
+    def _give_back(self, memory: DeviceBuffer) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.setdefault(memory.nbytes, []).append(memory)

@@ -1,0 +1,64 @@
+"""Files that save time and may be lost: what a vendor's library measured or compiled for this machine.
+
+They lie in the bundle's `cache/` folder, outside of its manifest, or in the user's cache folder where the bundle's
+cannot be written. A library acts on what it reads here, so only files of this user's are read; a damaged one is as good
+as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+BESIDE = "cache"  # a folder in the bundle
+CACHE_VARIABLE = "GLASS_RT_CACHE"
+_DIGEST_BYTES = 32
+
+
+def user_cache() -> Path:
+    """`$GLASS_RT_CACHE`, else `glass-rt` under the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(named) if named else base / "glass-rt"
+
+
+def keep(data: bytes, places: Iterable[Path]) -> Path | None:
+    """Writes `data`, behind its SHA-256, at the first of the places that can be written; None where none can."""
+    for place in places:
+        try:
+            _write(place, hashlib.sha256(data).digest() + data)
+        except OSError:
+            continue
+        return place
+    return None
+
+
+def kept(places: Iterable[Path]) -> bytes | None:
+    """The first of these files that is whole, this user's, and writable by nobody else."""
+    for place in places:
+        try:
+            status = place.stat()
+            if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+                continue
+            content = place.read_bytes()
+        except OSError:
+            continue
+        digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() == digest:
+            return data
+    return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # only its owner may read or write it
+        try:
+            file.write(content)
+            file.flush()
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,174 @@
+"""Views made on the device: the kernels' own source, compiled for the CPU, works on the memory of the GPU in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from glass_rt.aggregator import Head
+from glass_rt.backends.cuda.device_views import DeviceViews
+from glass_rt.backends.cuda.fake_gpu import FakeGpu
+from glass_rt.backends.cuda.gpu import GpuOutOfMemory
+from glass_rt.detector import Detector, check_views
+from glass_rt.errors import UsageError
+from glass_rt.image.sampling import stratified
+from glass_rt.image.views import HostViews, Views
+from glass_rt.judge import Judge
+from glass_rt.options import DetectOptions
+from glass_rt.verdict import Verdict
+from tests.support import Bundles
+
+GpuWithKernels = Callable[..., FakeGpu]
+
+
+@pytest.fixture
+def gpu_with_kernels(host: Any) -> GpuWithKernels:
+    def emulated(gpu: FakeGpu, call: Any, pointers: tuple[int, ...]) -> Callable[..., None]:
+        def run(grid: tuple[int, int, int], _block: Any, arguments: tuple[Any, ...]) -> None:
+            values = [int(value) for value in arguments]
+            for index in pointers:
+                values[index] = gpu.bytes_at(values[index], 1).ctypes.data
+            call(*grid[:2], *(ctypes.c_void_p(v) if i in pointers else v for i, v in enumerate(values)))
+
+        return run
+
+    def made(memory_bytes: int = 1 << 33) -> FakeGpu:
+        gpu = FakeGpu(memory_bytes)
+        gpu.kernels["gather_crops"] = emulated(gpu, host.crops, (0, 2, 4))
+        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 4))
+        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3))
+        return gpu
+
+    return made
+
+
+def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def read(gpu: FakeGpu, array: Any) -> NDArray[Any]:
+    content: Any = gpu.bytes_at(array.address, array.nbytes).view(array.dtype).reshape(array.shape)
+    copied: NDArray[Any] = content.copy()
+    return copied
+
+
+@pytest.mark.parametrize(("height", "width"), [(900, 1200), (230, 300), (100, 90)])
+def test_both_views_are_those_made_in_memory(gpu_with_kernels: GpuWithKernels, height: int, width: int) -> None:
+    gpu = gpu_with_kernels()
+    pixels = picture(height, width)
+    device: Views = DeviceViews(gpu)
+    memory: Views = HostViews()
+    boxes = stratified(height, width, 4, 606, 224).boxes
+    found, expected = (
+        (views.empty((2, 224, 224, 3), np.float32), views.empty((9, 224, 224, 3), np.uint8))
+        for views in (device, memory)
+    )
+    for views, (wholes, crops) in ((device, found), (memory, expected)):
+        views.write(pixels, boxes, wholes[1], crops[3:7])
+    np.testing.assert_array_equal(read(gpu, found[1][3:7]), expected[1][3:7])
+    np.testing.assert_allclose(read(gpu, found[0][1:2])[0], expected[0][1], atol=0.01)
+    assert (read(gpu, found[1][:3]) == 0xA5).all(), "other images' crops are not touched"
+    np.testing.assert_array_equal(read(gpu, found[1][[5, 4]]), expected[1][[5, 4]])
+    np.testing.assert_array_equal(read(gpu, found[1][np.arange(9) == 6]), expected[1][6:7])
+    device.close()
+    assert gpu.live == {}
+
+
+def test_memory_of_packs_is_used_again(gpu_with_kernels: GpuWithKernels) -> None:
+    gpu = gpu_with_kernels()
+    views = DeviceViews(gpu)
+    for _ in range(5):
+        rows = views.empty((4, 8, 8, 3), np.uint8)[1:3]  # a slice keeps the whole
+        other = views.empty((4, 8, 8, 3), np.uint8)
+        assert not rows.address <= other.address < rows.address + rows.nbytes
+        del rows, other
+        gc.collect()
+    assert gpu.calls.count("allocate") == 2
+    views.close()
+    assert gpu.live == {}
+
+
+@pytest.mark.parametrize("options", [DetectOptions(), DetectOptions(crops=3), DetectOptions(crops="auto", margin=1e3)])
+def test_verdicts_are_those_of_views_made_in_memory(
+    gpu_with_kernels: GpuWithKernels, bench: Any, bundles: Bundles, options: DetectOptions
+) -> None:
+    bundle = bundles("resnet18")
+    dim = bench.expected(np.zeros((1, 224, 224, 3))).shape[1]
+    model = replace(bundle.manifest.model, embedding_dim=dim)
+    generator = np.random.default_rng(0)
+    tensors = {
+        name: generator.normal(size=[dim if n == 512 else 2 * dim if n == 1024 else n for n in value.shape]) * 0.1
+        for name, value in bundle.head().items()
+    }
+    head = Head.for_model(model, {name: value.astype(np.float32) for name, value in tensors.items()})
+    pictures = [picture(900, 1200, 1), picture(700, 240, 2), picture(300, 300, 3), picture(2000, 1100, 4)]
+
+    def verdicts(device: bool) -> list[Verdict]:
+        gpu = gpu_with_kernels()
+        gpu.close = lambda: None  # type: ignore[method-assign]  # one context is shared, as the primary one is
+        engines = {role: bench.open(gpu, role=role, view=224) for role in ("global", "local")}
+        views = DeviceViews(gpu) if device else None
+        with Detector(bundle, Judge(engines, head, 16), 16, views) as detector:
+            found = [detector.detect(pictures[0], options), *detector.detect_many(pictures, options)]
+        gc.collect()
+        assert gpu.live == {}
+        return [result for result in found if isinstance(result, Verdict)]
+
+    plain, made_there = verdicts(False), verdicts(True)
+    assert len(plain) == len(made_there) == 5
+    assert len({verdict.probability_fake for verdict in plain}) == 4, "the pictures differ for these engines"
+    for one, other in zip(plain, made_there, strict=True):
+        assert other.probability_fake == pytest.approx(one.probability_fake, abs=1e-4)
+        assert [crop.left for crop in other.crops] == [crop.left for crop in one.crops]
+        assert [c.attention for c in other.crops] == pytest.approx([c.attention for c in one.crops], abs=1e-4)
+
+
+def test_memory_of_a_pack_under_way_is_not_used_again(bench: Any) -> None:
+    gpu = FakeGpu()
+    gpu.close = lambda: None  # type: ignore[method-assign]
+    engine, views = bench.open(gpu), DeviceViews(gpu)
+    pixels, array = bench.views(20), views.empty((20, 8, 8, 3), np.uint8)
+    gpu.bytes_at(array.address, array.nbytes)[:] = pixels.reshape(-1)
+    wait = engine.submit({"pixels": array})
+    del array
+    gc.collect()
+    other = views.empty((20, 8, 8, 3), np.uint8)
+    gpu.bytes_at(other.address, other.nbytes)[:] = 0  # before the engine has come to read its pack
+    np.testing.assert_allclose(wait()["embedding"], bench.expected(pixels), atol=0.05)
+
+
+def test_an_image_that_the_gpu_has_no_memory_for_is_an_error_of_that_image(gpu_with_kernels: GpuWithKernels) -> None:
+    gpu = gpu_with_kernels(8 << 20)
+    views = DeviceViews(gpu)
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
+    boxes = stratified(300, 300, 1, 606, 224).boxes
+    with pytest.raises(GpuOutOfMemory):
+        views.write(picture(2000, 3000), boxes, wholes[0], crops)
+    views.write(picture(300, 300), boxes, wholes[0], crops)
+    views.close()
+    assert gpu.live == {}
+
+
+@pytest.mark.parametrize(
+    ("backend", "architecture", "views", "message"),
+    [
+        ("onnxruntime", "glass", "device", "onnxruntime engines read views from memory"),
+        ("tensorrt", "resize", "device", "only made in memory"),
+        ("tensorrt", "glass", "gpu", "got 'gpu'; expected host or device"),
+    ],
+)
+def test_views_are_refused_where_they_cannot_be_made(backend: str, architecture: str, views: str, message: str) -> None:
+    manifest: Any = SimpleNamespace(
+        engine=SimpleNamespace(backend=backend), model=SimpleNamespace(architecture=architecture)
+    )
+    with pytest.raises(UsageError, match=message):
+        check_views(manifest, views)
+    check_views(manifest, "host")

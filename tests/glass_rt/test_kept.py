@@ -1,0 +1,47 @@
+"""Files that may be lost: written where it can be, read where they are whole and one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glass_rt.kept import CACHE_VARIABLE, keep, kept, user_cache
+
+
+def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
+    place = tmp_path / "cache" / "a"
+    assert keep(b"data", [place]) == place
+    assert kept([place]) == b"data"
+    assert place.stat().st_mode & 0o077 == 0
+    assert [path.name for path in place.parent.iterdir()] == ["a"]
+
+
+def test_the_next_place_is_taken_where_one_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    places = [tmp_path / "file" / "a", tmp_path / "folder" / "a"]
+    assert keep(b"data", places) == places[1]
+    assert kept(places) == b"data"
+    assert keep(b"data", places[:1]) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(40)])
+def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert kept([tmp_path / "a"]) is None
+    assert kept([tmp_path / "absent"]) is None
+
+
+def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    keep(b"data", [place])
+    place.chmod(0o620)
+    assert kept([place]) is None
+
+
+def test_the_users_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert user_cache() == tmp_path
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache() == tmp_path / "glass-rt"
