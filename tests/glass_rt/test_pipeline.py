@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,8 +137,8 @@ def test_views_are_freed_with_their_pack_and_not_when_cycles_are_looked_for(
     globals_of_packs: list[weakref.ref[object]] = []
     make = Pack.__init__
 
-    def noted(pack: Pack, crop_size: int, max_images: int, max_crops: int) -> None:
-        make(pack, crop_size, max_images, max_crops)
+    def noted(pack: Pack, *arguments: Any) -> None:
+        make(pack, *arguments)
         packs.append(weakref.ref(pack))
         globals_of_packs.append(weakref.ref(pack._globals))
 
