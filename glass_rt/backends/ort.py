@@ -43,7 +43,7 @@ class OnnxRuntimeBackend:
         options.log_severity_level = _ERRORS_ONLY
         options.use_deterministic_compute = True
         options.intra_op_num_threads = threads or 0  # 0: a thread per physical core
-        # Threads that wait without work would take the cores from those that decode (2 to 7 % of a folder's time).
+        # Threads that wait without work would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = providers_for(device)
         try:

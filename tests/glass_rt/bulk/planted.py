@@ -32,7 +32,7 @@ DEAD_ON_ARRIVAL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
 
 
 def ill_engine(healthy_runs: int) -> str:
-    """ONNX Runtime whose sessions fail in every process after so many runs."""
+    """ONNX Runtime whose sessions fail in every process after so many runs; `simplejpeg.py.failed` says they did."""
     return (
         DECODER
         + f"""
@@ -42,6 +42,7 @@ real_run, runs = onnxruntime.InferenceSession.run, [0]
 def run(self, *arguments, **options):
     runs[0] += 1
     if runs[0] > {healthy_runs}:
+        open(__file__ + ".failed", "a").close()
         raise RuntimeError("the device is lost")
     return real_run(self, *arguments, **options)
 

@@ -124,10 +124,11 @@ def test_a_process_that_is_killed_from_outside_is_laid_at_no_images_door(
 def test_an_engine_that_fails_now_and_then_costs_no_row(
     bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(plant(tmp_path / "planted", ill_engine(12)))
+    monkeypatch.syspath_prepend(plant(tmp_path / "planted", ill_engine(4)))
     paths = list(photographs[:8])
     with BulkWorker(bundle.folder) as worker:
         rows = worker.judge_table(paths_table(paths)).to_pylist()
+    assert (tmp_path / "planted" / "simplejpeg.py.failed").exists(), "it failed, or nothing was tested"
     for row, verdict in zip(rows, inferred(bundle, paths), strict=True):
         assert_same(row, verdict)
 
