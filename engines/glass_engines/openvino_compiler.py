@@ -1,22 +1,38 @@
-"""ONNX to OpenVINO's intermediate representation: one .xml and one .bin with the weights as they are."""
+"""ONNX to OpenVINO's intermediate representation: one .xml and one .bin with the weights as they are.
+
+OpenVINO leaves out transposes between (N, C, H, W) and (N, H, W, C) where the batch size is fixed, and carries them
+out where it is free. Graphs that are full of them (ConvNeXt's, around each LayerNorm) are written with a batch of 1,
+for `OpenVinoBackend` to run view by view.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from glass_engines.compilers import Compiler
 from glass_rt.backends.ov import check_precision, load_openvino
 from glass_rt.errors import BuildError, first_line
+
+_BETWEEN_LAYOUTS = ((0, 2, 3, 1), (0, 3, 1, 2))
 
 
 def ir_from_onnx(graph: Path, engine: Path) -> None:
     """Writes `engine` (.xml) and its .bin. Raises BuildError."""
     ov = load_openvino()
     try:
-        ov.save_model(ov.Core().read_model(graph), engine, compress_to_fp16=False)
+        model = ov.Core().read_model(graph)
+        if _layout_transposes(model) > 1:  # one turns the pixels of the input
+            model.reshape({port: [1, *port.get_partial_shape()[1:]] for port in model.inputs})
+        ov.save_model(model, engine, compress_to_fp16=False)
     except RuntimeError as error:
         raise BuildError(f"OpenVINO cannot compile {graph.name}: {first_line(error)}") from error
+
+
+def _layout_transposes(model: Any) -> int:
+    orders = [op.input_value(1).get_node() for op in model.get_ops() if op.get_type_name() == "Transpose"]
+    return sum(order.get_type_name() == "Constant" and tuple(order.data) in _BETWEEN_LAYOUTS for order in orders)
 
 
 def _tools() -> Mapping[str, str]:

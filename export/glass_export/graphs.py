@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
 from glass_export.model import IMAGENET_MEAN, IMAGENET_STD, Glass, copy_sharing_weights
@@ -98,6 +99,40 @@ class FusableVit(nn.Module):
         return embedding
 
 
+class FusableLayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of (N, C, H, W), with the same weights, in three dimensions.
+
+    OpenVINO computes it in one pass over (N, H * W, C), and in five over (N, H, W, C).
+    """
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__(norm.normalized_shape, norm.eps, device="meta")
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, planes: Tensor) -> Tensor:
+        batch, channels, height, width = planes.shape
+        rows = planes.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        return super().forward(rows).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def fusable_block(block: CNBlock) -> None:
+    """Writes a ConvNeXt block so that it stays in (N, C, H, W): its Linear layers as convolutions of one pixel.
+
+    Same weights; OpenVINO and ONNX Runtime transpose less.
+    """
+    depthwise, _, norm, expand, activation, project, _ = block.block
+    block.block = nn.Sequential(
+        depthwise, FusableLayerNorm2d(norm), _pixelwise(expand), activation, _pixelwise(project)
+    )
+
+
+def _pixelwise(linear: nn.Linear) -> nn.Conv2d:
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
+    conv.weight = nn.Parameter(linear.weight[:, :, None, None], requires_grad=False)  # a view: the same memory
+    conv.bias = linear.bias
+    return conv
+
+
 class GlobalAverage(nn.Module):
     """`AdaptiveAvgPool2d(1)` that exports as one ReduceMean; torch's own becomes six nodes with a dynamic batch."""
 
@@ -111,4 +146,8 @@ def _for_export(backbone: nn.Module) -> nn.Module:
     for name, module in list(traced.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
             traced.set_submodule(name, GlobalAverage())
+        elif isinstance(module, LayerNorm2d):
+            traced.set_submodule(name, FusableLayerNorm2d(module))
+        elif isinstance(module, CNBlock):
+            fusable_block(module)
     return FusableVit(traced) if isinstance(traced, VisionTransformer) else traced

@@ -25,7 +25,7 @@ from glass_export.graphs import AttentionWeights, FusableAttention, GlobalAverag
 from glass_export.model import copy_sharing_weights
 
 HALF_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# LayerNorm2d, ConvNeXt's, is a subclass of LayerNorm: its transposes lie inside the island.
+# FusableLayerNorm2d, ConvNeXt's, is a subclass of LayerNorm: its transposes lie inside the island.
 ISLANDS = (nn.LayerNorm, AttentionWeights, GlobalAverage)
 NO_BFLOAT16 = (nn.Hardswish, nn.Hardsigmoid)  # TensorRT's parser takes them in float32 and half only
 STREAMED = EncoderBlock  # its input and its sums pass beside the matrices, and only normalisations read them

@@ -36,7 +36,10 @@ def check_precision(precision: str) -> None:
 
 
 class OpenVinoBackend:
-    """One compiled model. See `Backend` for the contract."""
+    """One compiled model. See `Backend` for the contract.
+
+    A model written with a batch of 1 takes any number of views, and is run for each of them.
+    """
 
     def __init__(
         self, engine: Path, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
@@ -56,11 +59,19 @@ class OpenVinoBackend:
             raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        self._view_by_view = all(port.get_partial_shape()[0] == 1 for port in compiled.inputs)
         self._request = compiled.create_infer_request()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model; inputs are read where they lie, outputs are copied out."""
         check_feeds(self.inputs, feeds)
+        if not self._view_by_view:
+            return self._infer(feeds)
+        count = len(feeds[self.inputs[0].name])
+        results = [self._infer({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
+        return {spec.name: np.concatenate([result[spec.name] for result in results]) for spec in self.outputs}
+
+    def _infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
@@ -73,5 +84,6 @@ class OpenVinoBackend:
 
 
 def _spec(port: Any) -> TensorSpec:
-    shape = tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
+    """The first axis is the number of views, free in every engine of glass-rt."""
+    shape = (None, *(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape()[1:]))
     return TensorSpec(port.get_any_name(), np.dtype(port.get_element_type().to_dtype()), shape)
