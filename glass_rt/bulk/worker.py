@@ -14,6 +14,7 @@ from glass_rt.bulk.rows import SCHEMA, Row, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.bulk.wire import Opening, Unreadable
 from glass_rt.errors import ImageNotReadable, UsageError
+from glass_rt.file_names import name_from_text
 from glass_rt.options import DetectOptions
 
 FETCHERS = 16  # threads that wait for an object store
@@ -55,8 +56,8 @@ class BulkWorker:
     def rows(self, images: Iterable[tuple[str, bytes | None]]) -> Iterator[Row]:
         """One row per image, in order, taken a little ahead. An image is its name and its bytes.
 
-        Where the bytes are None the name is a path on this machine or a URI, and is read. Raises GlassError where the
-        detector cannot be opened.
+        Where the bytes are None the name is a path on this machine (see `glass_rt.file_names`) or a URI, and is read.
+        Raises GlassError where the detector cannot be opened.
         """
         names: deque[str] = deque()  # of the images under way
 
@@ -109,7 +110,7 @@ class BulkWorker:
         if data is not None:
             return Request(data)
         where = locate(name)
-        return Request(where.path) if where.store == LOCAL else Request(self._fetch(where))
+        return Request(name_from_text(where.path)) if where.store == LOCAL else Request(self._fetch(where))
 
     def _fetch(self, where: Location) -> Future[Source]:
         def fetch() -> Source:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from glass_rt.cli.tables import CSV_COLUMNS, csv_row
 from glass_rt.errors import GlassError, UsageError
+from glass_rt.file_names import name_from_text
 from glass_rt.verdict import Failure, Verdict
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -79,9 +80,10 @@ class Journal:
         except OSError:
             return False
 
-    def remember(self, path: str | None, sha256: str | None) -> None:
-        """From now on an image counts as held."""
-        if path:
+    def remember(self, written: str | None, sha256: str | None) -> None:
+        """From now on an image counts as held, whose path was written as `text_from_name` does."""
+        if written:
+            path = name_from_text(written)
             self._paths.add(path)
             if sha256 and not Path(path).exists():
                 self._moved.add(sha256)

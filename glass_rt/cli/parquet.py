@@ -100,8 +100,7 @@ class ParquetJournal:
 
     def holds(self, path: str) -> bool:
         """Whether there is a result for this path, or for one that is gone and had the same content."""
-        stored = _stored(path)
-        return self._journal.holds(path) or (stored != path and self._journal.holds(stored))
+        return self._journal.holds(path)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result to the journal. Raises GlassError where the disk is full."""
@@ -170,20 +169,14 @@ class ParquetJournal:
 
 def row_of(result: Mapping[str, Any]) -> Row:
     """The row of one image, from the JSON form of its verdict or failure."""
-    path = None if result["path"] is None else _stored(result["path"])
     if "error" in result:
-        return {"path": path, "error_kind": result["error"]["kind"], "error": _stored(result["error"]["message"])}
+        return {"path": result["path"], "error_kind": result["error"]["kind"], "error": result["error"]["message"]}
     engine = result["engine"]
     draws = result["draws"] and result["draws"]["probabilities_fake"]
-    return {**result, **engine, "engine": engine["name"], "path": path, "probabilities_of_draws": draws}
+    return {**result, **engine, "engine": engine["name"], "probabilities_of_draws": draws}
 
 
 def _batches(journal: Path) -> Iterator[list[Row]]:
     with journal.open(encoding="utf-8") as file:
         while lines := list(islice(file, ROWS_AT_ONCE)):
             yield [row_of(json.loads(line)) for line in lines]
-
-
-def _stored(text: str) -> str:
-    """Text that Arrow takes: bytes of a file name that are no UTF-8 are written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()

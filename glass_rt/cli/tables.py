@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from glass_rt.errors import GlassError
+from glass_rt.file_names import text_from_name
 from glass_rt.verdict import UNTRAINED, Failure, Verdict
 
 FORMATS = ("json", "jsonl", "csv", "table")
@@ -109,9 +110,9 @@ class TableResults(Results):
         self._single = single
 
     def _write(self, result: Verdict | Failure) -> None:
-        path = result.path or "-"
+        path = text_from_name(result.path or "-")
         if isinstance(result, Failure):
-            self._out.write(f"{'ERROR':<25}{path}: {result.error}\n")
+            self._out.write(f"{'ERROR':<25}{path}: {text_from_name(str(result.error))}\n")
             return
         label = f"{result.label.upper()}  {result.probability_fake:.4f}  {'' if result.trained else 'untrained'}"
         marks = "" if self._single or not _worth_marking(result) else "  *"
@@ -133,9 +134,10 @@ class CountedResults(Results):
 
 def csv_row(result: Verdict | Failure) -> dict[str, object]:
     """Values by CSV_COLUMNS (and others)."""
+    values = result.to_json()
     if isinstance(result, Failure):
-        return {"path": result.path, "error_kind": result.error.kind, "error": str(result.error)}
-    return {**result.to_json(), "crops": len(result.crops), "notices": "; ".join(result.notices)}
+        return {"path": values["path"], "error_kind": result.error.kind, "error": values["error"]["message"]}
+    return {**values, "crops": len(result.crops), "notices": "; ".join(result.notices)}
 
 
 def writer_for(form: str, out: TextIO, *, single: bool) -> Results:
