@@ -10,12 +10,13 @@ from types import TracebackType
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.guard import STALL_S, Guard, Request, Source
-from glass_rt.bulk.rows import SCHEMA, Row, row_of, table_of
+from glass_rt.bulk.rows import SCHEMA, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.bulk.wire import Opening, Unreadable
 from glass_rt.errors import ImageNotReadable, UsageError
 from glass_rt.file_names import name_from_text
 from glass_rt.options import DetectOptions
+from glass_rt.verdict_rows import Row
 
 FETCHERS = 16  # threads that wait for an object store
 BATCH_ROWS = 64  # of a batch that is given out
