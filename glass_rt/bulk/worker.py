@@ -15,7 +15,7 @@ from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.bulk.wire import Opening, Unreadable
 from glass_rt.errors import ImageNotReadable, UsageError
 from glass_rt.file_names import name_from_text
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.verdict_rows import Row
 
 FETCHERS = 16  # threads that wait for an object store
@@ -49,7 +49,7 @@ class BulkWorker:
         options = options or DetectOptions()
         if options.seed is not None and options.seed >= 1 << 63:
             raise UsageError(f"seed: got {options.seed}; rows hold 0..2^63-1")
-        opening = Opening(os.fspath(engine), options, device, batch, threads, expect_bundle)
+        opening = Opening(os.fspath(engine), options, RunOptions(device, batch, threads, expect_bundle))
         self._guard = Guard(opening, stall_s=stall_s)
         self._stores = Stores(roots)
         self._fetching = ThreadPoolExecutor(FETCHERS, thread_name_prefix="glass-rt bulk fetch")

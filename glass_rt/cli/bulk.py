@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from glass_rt.bundle import find_bundle
-from glass_rt.cli.options import engine_option, json_option, judging_options, quiet_option, run_options
-from glass_rt.options import Crops, DetectOptions
+from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
+from glass_rt.options import DetectOptions, RunOptions
 
 if TYPE_CHECKING:
     from glass_rt.bulk.job import Progress
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--part-images", type=click.IntRange(1), metavar="N", help="Images per output file.  [default: 16 to 1024]"
 )
-@judging_options
+@detect_options
 @run_options
 @json_option
 @quiet_option
@@ -46,17 +46,8 @@ def bulk(
     address: str | None,
     workers: int | None,
     part_images: int | None,
-    crops: Crops,
-    margin: float,
-    draws: int,
-    sampling: str,
-    seed: int | None,
-    threshold: float | None,
-    max_pixels: int,
-    device: str | None,
-    batch: int | None,
-    threads: int | None,
-    expect_bundle: str | None,
+    options: DetectOptions,
+    run: RunOptions,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -70,29 +61,17 @@ def bulk(
     """
     from glass_rt.bulk.job import BulkJob, run_job
 
-    options = DetectOptions(
-        crops=crops,
-        margin=margin,
-        draws=draws,
-        sampling="tiles" if sampling == "tiles" else "stratified",
-        seed=seed,
-        threshold=threshold,
-        max_pixels=max_pixels,
-    )
     job = BulkJob(
         sources,
         output,
         find_bundle(engine),
         options,
+        run,
         column=column,
         images_per_part=part_images,
         resume=resume,
         workers=workers,
         address=address,
-        device=device,
-        batch=batch,
-        threads=threads,
-        expect_bundle=expect_bundle,
     )
     line = _ProgressLine(None if quiet else sys.stderr)
     try:
