@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from glass_rt.bundle import find_bundle
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
+from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.options import DetectOptions, RunOptions
-
-if TYPE_CHECKING:
-    from glass_rt.bulk.job import Progress
 
 
 @click.command(short_help="Very many images to Parquet, on one machine or many.")
@@ -73,9 +69,9 @@ def bulk(
         workers=workers,
         address=address,
     )
-    line = _ProgressLine(None if quiet else sys.stderr)
+    line = ProgressLine(None if quiet else sys.stderr, logged=True)
     try:
-        progress = run_job(job, line.show)
+        progress = run_job(job, lambda now: line.show(now.done, now.images, now.failed, now.before))
     finally:
         line.clear()
     if not quiet:
@@ -85,35 +81,3 @@ def bulk(
     if as_json:
         click.echo(json.dumps({"output": output, **vars(progress)}))
     return 1 if progress.failed else 0
-
-
-class _ProgressLine:
-    """One line that is redrawn on a terminal, a new line at most every half minute elsewhere."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-        self._terminal = stream is not None and stream.isatty()
-        self._start = self._shown = perf_counter()
-
-    def show(self, progress: Progress) -> None:
-        """How far the job is."""
-        now = perf_counter()
-        if self._stream is None or now - self._shown < (0.1 if self._terminal else 30):
-            return
-        self._shown = now
-        rate = progress.done / (now - self._start)
-        parts = [f"{progress.before + progress.done}/{progress.images}", f"{rate:.1f} images/s"]
-        if rate:
-            minutes, seconds = divmod(round((progress.images - progress.before - progress.done) / rate), 60)
-            parts.append(f"{minutes}:{seconds:02d} left")
-        if progress.failed:
-            parts.append(f"{progress.failed} failed")
-        text = "  ".join(parts)
-        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
-        self._stream.flush()
-
-    def clear(self) -> None:
-        """Removes the line from a terminal."""
-        if self._stream is not None and self._terminal:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()

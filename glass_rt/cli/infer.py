@@ -81,14 +81,14 @@ def infer(
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
-        line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr, total)
+        line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
         for result in detector.detect_many(_sources(found, stopped), options):
             results.add(result)
             if journal is not None:
                 journal.add(result)
             if overlay is not None and isinstance(result, Verdict):
                 results.note_overlay(_write_overlay(overlay, result, options))
-            line.step(results.failed)
+            line.show(results.count, total, results.failed)
         line.clear()
     results.finish(None if quiet else sys.stderr)
     if stopped.is_set():
