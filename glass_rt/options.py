@@ -1,4 +1,4 @@
-"""How images are judged."""
+"""How images are judged, and how the engines are run that judge them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from glass_rt.manifest import check_threshold
 
 Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a bundle is opened and its engines are run; every field has the meaning of `Detector.open`'s of its name."""
+
+    device: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    expect_bundle: str | None = None
 
 
 @dataclass(frozen=True)

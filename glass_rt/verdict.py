@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from glass_rt.errors import GlassError
+from glass_rt.file_names import text_from_name
 from glass_rt.version import __version__
 
 SCHEMA = 1
@@ -95,8 +96,8 @@ class Verdict:
     timings_ms: Timings
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object that `glass-rt infer --json` prints."""
-        return {"schema": SCHEMA, **asdict(self), "runtime": __version__}
+        """The JSON object that `glass-rt infer --json` prints; its path is `text_from_name`'s."""
+        return {"schema": SCHEMA, **asdict(self), "path": _text(self.path), "runtime": __version__}
 
 
 @dataclass(frozen=True)
@@ -108,4 +109,9 @@ class Failure:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that stands where a verdict would."""
-        return {"schema": SCHEMA, "path": self.path, "error": {"kind": self.error.kind, "message": str(self.error)}}
+        error = {"kind": self.error.kind, "message": text_from_name(str(self.error))}
+        return {"schema": SCHEMA, "path": _text(self.path), "error": error}
+
+
+def _text(path: str | None) -> str | None:
+    return None if path is None else text_from_name(path)

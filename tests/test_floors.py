@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 # A module may import from lower floors; within a package (`image`, `backends`, `serve`, `cli`) siblings may see each other.
 FLOORS = (
     {"errors", "version", "progress", "environment", "budget", "blas", "gpu_advice", "precision_report", "kept"},
-    {"image", "records", "requirements"},
+    {"image", "records", "requirements", "file_names"},
     {"manifest", "backends"},
     {"folder", "aggregator", "options"},
-    {"bundle", "verdict", "pack"},
+    {"bundle", "verdict", "verdict_rows", "pack"},
     {"judge", "overlay", "sources", "fitness", "protocol"},
     {"parity", "subject"},
     {"pipeline", "settlement"},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from glass_rt.bundle import find_bundle
-from glass_rt.cli.options import quiet_option
+from glass_rt.cli.options import batch_option, quiet_option, threads_option
 from glass_rt.progress import reporter, silent
 
 RECORD, REPORT = "bench.json", "bench.md"
@@ -36,14 +37,14 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.option("--scenarios", metavar="LIST", help="Of single,offline,server.  [default: all]")
 @click.option("--sweeps", metavar="LIST", help="Of crops,size,batch,workers.  [default: all]")
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of an engine.  [default: cores]")
+@batch_option
+@threads_option
 @click.option("--batches", metavar="LIST", default="1,4,16", show_default=True, help="Of the sweep over batches.")
 @click.option("--workers", metavar="LIST", default="1,2", show_default=True, help="Of the sweep over workers.")
 @click.option(
     "--megapixels", metavar="LIST", default="1,2,5,12,24,50", show_default=True, help="Of the sweep over sizes."
 )
-@click.option("--bound", type=click.FloatRange(0, min_open=True), metavar="MS",
+@click.option("--bound", "bound_ms", type=click.FloatRange(0, min_open=True), metavar="MS",
               help="Latency that the Server scenario holds.  [default: 3 times a single image's]")  # fmt: skip
 @click.option("--percentile", type=float, default=99.0, show_default=True, help="Of the latencies under --bound.")
 @click.option(
@@ -64,31 +65,20 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.pass_context
 def bench(
     context: click.Context,
+    /,
     engines: tuple[Path, ...],
-    baselines: tuple[Path, ...],
     images: Path | None,
     output: Path,
     quick: bool,
     budget: float | None,
-    repeats: int,
     scenarios: str | None,
     sweeps: str | None,
-    crops: int | None,
-    batch: int | None,
-    threads: int | None,
     batches: str,
     workers: str,
     megapixels: str,
-    bound: float | None,
-    percentile: float,
-    checkpoints: tuple[Path, ...],
-    pytorch: bool,
-    tiles: bool,
-    noop: bool,
-    same_training: bool,
-    seed: int,
     conditions: tuple[str, ...],
     quiet: bool,
+    **as_given: Any,  # fields of BenchOptions
 ) -> int:
     """Measure what engines cost on your images: latency, throughput, stages, crops, sizes, memory.
 
@@ -112,25 +102,13 @@ def bench(
     options = asked.BenchOptions(
         engines=engines or (find_bundle(None),),
         images=images,
-        baselines=baselines,
-        checkpoints=checkpoints,
         budget_s=budget or (asked.QUICK_BUDGET_S if quick else asked.BUDGET_S),
-        repeats=repeats,
         scenarios=_names(scenarios, asked.SCENARIOS),
         sweeps=_names(sweeps, asked.SWEEPS),
-        pytorch=pytorch,
-        tiles=tiles,
-        noop=noop,
-        crops=crops,
-        batch=batch,
-        threads=threads,
         batches=_integers(batches),
         workers=_integers(workers),
         megapixels=_numbers(megapixels),
-        bound_ms=bound,
-        percentile=percentile,
-        same_training=same_training,
-        seed=seed,
+        **as_given,
     )
     for load in (load_pyplot, load_loadgen):  # a missing library is better known before the measuring than after
         load()

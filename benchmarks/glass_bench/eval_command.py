@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from glass_rt.bundle import find_bundle
-from glass_rt.cli.options import json_option, quiet_option
+from glass_rt.cli.options import batch_option, json_option, quiet_option
 from glass_rt.progress import reporter, silent
 
 REPORT = "eval.md"
@@ -29,7 +29,7 @@ REPORT = "eval.md"
 @click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
               help="Of the crops; tiles: every window.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="Fake from here.  [default: the bundle's]")
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]")
+@batch_option
 @click.option("--fpr", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True,
               help="Most real images called fake, for the accuracy at a limited false-positive rate.")  # fmt: skip
 @click.option(

@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -80,19 +81,13 @@ def header() -> dict[str, Any]:
 
 def parity(path: Path) -> dict[str, Any]:
     """The gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
-    bundle = Bundle.open(path, every_file=True)
-    engines = open_engines(bundle)
-    try:
+    with _opened(path, every_file=True) as (bundle, engines):
         return dict(vars(verify_parity(bundle, engines)))
-    finally:
-        _close(engines)
 
 
 def ragged(path: Path) -> dict[str, Any]:
     """Packs of 1, K, max, max + 1 and 5 x max crops give every crop the embedding that it has alone."""
-    bundle = Bundle.open(path)
-    engines = open_engines(bundle)
-    try:
+    with _opened(path) as (bundle, engines):
         most, trained = bundle.manifest.engine.max_batch, bundle.manifest.model.trained_crops
         views = _views(5 * most, bundle.manifest.model.crop_size)
         alone = np.concatenate([_embed(engines["local"], view[None]) for view in views[: most + 1]])
@@ -105,15 +100,11 @@ def ragged(path: Path) -> dict[str, Any]:
         if max(worst.values()) > 4e-3:
             raise AssertionError(f"a crop's embedding depends on its neighbours: {worst}")
         return {"worst relative distance by pack": worst}
-    finally:
-        _close(engines)
 
 
 def latencies(path: Path) -> dict[str, Any]:
     """Milliseconds of whole packs by crop count, and images per second; copies and computing overlap in them."""
-    bundle = Bundle.open(path)
-    engines = open_engines(bundle)
-    try:
+    with _opened(path) as (bundle, engines):
         size = bundle.manifest.model.crop_size
         results = {}
         for crops in CROP_COUNTS:
@@ -125,8 +116,6 @@ def latencies(path: Path) -> dict[str, Any]:
         pack = _views(4 * most, size)
         full = _timed(partial(_embed, engines["local"], pack))
         return {"by crops": results, "crops per second, full packs": 1e3 * len(pack) / full["median"]}
-    finally:
-        _close(engines)
 
 
 def parts(path: Path) -> dict[str, Any]:
@@ -134,9 +123,7 @@ def parts(path: Path) -> dict[str, Any]:
 
     `pool` is the head over the embeddings, on the host.
     """
-    bundle = Bundle.open(path)
-    engines: dict[str, Any] = open_engines(bundle)
-    try:
+    with _opened(path) as (bundle, engines):
         model, results = bundle.manifest.model, {}
         head = Head.for_model(model, bundle.head())
         for crops in CROP_COUNTS:
@@ -147,8 +134,6 @@ def parts(path: Path) -> dict[str, Any]:
                 "pool": _timed(partial(head.judge, found["global"][0], found["local"])),
             }
         return {"by crops": results}
-    finally:
-        _close(engines)
 
 
 def stage_medians(engine: Any, views: Any) -> dict[str, float]:
@@ -163,9 +148,7 @@ def soak(path: Path, runs: int) -> dict[str, Any]:
     """Thousands of runs of changing size; the GPU's free memory must not shrink."""
     from glass_rt.backends.cuda import open_gpu
 
-    bundle = Bundle.open(path)
-    engines, gpu = open_engines(bundle), open_gpu()
-    try:
+    with _opened(path) as (bundle, engines), closing(open_gpu()) as gpu:
         views = _views(bundle.manifest.engine.max_batch, bundle.manifest.model.crop_size)
         counts = [1, 3, 10, len(views)]
         for count in counts * WARM_UPS:
@@ -180,9 +163,6 @@ def soak(path: Path, runs: int) -> dict[str, Any]:
         if lost > 16 << 20:
             raise AssertionError(f"{runs} runs took {lost >> 20} MB of GPU memory that did not come back")
         return {"runs": runs, "seconds": perf_counter() - start, "bytes not given back": lost}
-    finally:
-        gpu.close()
-        _close(engines)
 
 
 def torch_latencies(backbone: str) -> dict[str, Any]:
@@ -275,9 +255,16 @@ def _timed(work: Callable[[], Any]) -> dict[str, float]:
     return {"median": statistics.median(times), "least": min(times), "most": max(times)}
 
 
-def _close(engines: dict[str, Backend]) -> None:
-    for engine in engines.values():
-        engine.close()
+@contextmanager
+def _opened(path: Path, *, every_file: bool = False) -> Iterator[tuple[Bundle, dict[str, Any]]]:
+    """A bundle and its engines, which are closed after the block."""
+    bundle = Bundle.open(path, every_file=every_file)
+    engines: dict[str, Any] = {**open_engines(bundle)}
+    try:
+        yield bundle, engines
+    finally:
+        for engine in engines.values():
+            engine.close()
 
 
 if __name__ == "__main__":

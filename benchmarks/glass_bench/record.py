@@ -7,18 +7,16 @@ machine: bundles and folders are named by their last part, images by their path 
 from __future__ import annotations
 
 import json
-import types
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from glass_bench.errors import BenchError
 from glass_bench.machine import Machine
 from glass_bench.systems import Description
+from glass_rt.records import record_from_json
 
 SCHEMA = 1
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -160,47 +158,8 @@ def read_record(path: Path) -> Record:
         raise BenchError(
             f"{path} has schema {values.get('schema')}; this version reads schema {SCHEMA}. Run the benchmark again"
         )
-    return from_values(Record, {k: v for k, v in values.items() if k not in ("schema", "kind")}, path.name)
-
-
-def from_values(kind: type[T], values: Any, where: str) -> T:
-    """JSON values as the dataclass `kind`, checked by its annotations; raises BenchError by the field."""
-    if not isinstance(values, Mapping):
-        raise BenchError(f"{where}: expected an object")
-    hints = get_type_hints(kind)
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type] # T is a dataclass
-    if unknown := sorted(set(values) - set(known)):
-        raise BenchError(f"{where}: unknown field {unknown[0]!r}")
-    arguments = {}
-    for name, item in known.items():
-        if name in values:
-            arguments[name] = _value(hints[name], values[name], f"{where}.{name}")
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise BenchError(f"{where}: {name} is missing")
-    return kind(**arguments)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        options = [option for option in inner if option is not type(None)]
-        return None if value is None and len(options) < len(inner) else _value(options[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise BenchError(f"{where}: expected a list")
-        return tuple(_value(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise BenchError(f"{where}: expected an object")
-        return {str(key): _value(inner[1], item, f"{where}.{key}") for key, item in value.items()}
-    if is_dataclass(hint) and isinstance(hint, type):
-        return from_values(hint, value, where)
-    if hint is Any:
-        return value
-    accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise BenchError(f"{where}: got {value!r:.60}; expected {hint.__name__}")
-    return float(value) if hint is float else value
+    content = {name: value for name, value in values.items() if name not in ("schema", "kind")}
+    return record_from_json(Record, content, path.name, error=BenchError, strict=True)
 
 
 def _rounded(value: Any) -> Any:

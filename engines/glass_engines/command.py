@@ -20,26 +20,17 @@ from glass_engines.compilers import choose_backend, choose_precision, find_compi
 from glass_engines.trt_options import trt_options
 from glass_engines.trt_settings import TrtSettings
 from glass_rt.bundle import DEFAULT_FOLDER, PortableModel
+from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.errors import UsageError
 from glass_rt.folder import check_target
-from glass_rt.manifest import ARCHITECTURES, PRECISIONS, to_json
+from glass_rt.manifest import PRECISIONS, to_json
 from glass_rt.progress import reporter, silent
 from glass_rt.verdict import UNTRAINED
 
 
 @click.command(short_help="A checkpoint or a portable model to an engine bundle.")
-@click.option("--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small.")
-@click.option("--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass, or what the checkpoint is]")
-@click.option(
-    "--weights", metavar="FILE", help="Checkpoint (.pt, .pth, .safetensors), or `imagenet`.  [default: untrained]"
-)
-@click.option(
-    "--classes", metavar="A,B", help="Meaning of the checkpoint's two logits, in order.  [default: fake,real]"
-)
-@click.option(
-    "--crops", type=click.IntRange(1), metavar="K", help="Crops it was trained with.  [default: the authors']"
-)
+@model_options
 @click.option(
     "--from",
     "source",
@@ -79,11 +70,7 @@ from glass_rt.verdict import UNTRAINED
 @json_option
 @quiet_option
 def build(
-    backbone: str | None,
-    architecture: str | None,
-    weights: str | None,
-    classes: str | None,
-    crops: int | None,
+    model: ModelChoice,
     source: Path | None,
     backend: str,
     precision: str | None,
@@ -109,33 +96,18 @@ def build(
     compiler = find_compiler(backend, precision, trt)  # before anything takes time
     stage = silent if quiet else reporter()
     if source is not None:
-        given = {
-            "backbone": backbone,
-            "architecture": architecture,
-            "weights": weights,
-            "classes": classes,
-            "crops": crops,
-            "calibration": calibration if precision != "int8" else None,
-        }
+        given = {**vars(model), "calibration": calibration if precision != "int8" else None}
         if clash := [f"--{name}" for name, value in given.items() if value is not None]:
             raise UsageError(f"{', '.join(clash)}: cannot be chosen with --from; the portable model has them")
-        model: PortableModel | PreparedExport = PortableModel.open(source)
+        portable: PortableModel | PreparedExport = PortableModel.open(source)
     else:
         if output is not None:
             check_target(output, force=force)
-        model = prepare_export(
-            stage,
-            backbone=backbone,
-            architecture=architecture,
-            weights=weights,
-            classes=tuple((classes or "fake,real").split(",")),
-            crops=crops,
-            precisions=(compiler.graph_precision(precision),),
-            calibration=calibration,
-        )
-    target = output or DEFAULT_FOLDER / model.model.name
+        precisions = (compiler.graph_precision(precision),)
+        portable = prepare_export(stage, **model.for_export(), precisions=precisions, calibration=calibration)
+    target = output or DEFAULT_FOLDER / portable.model.name
     check_target(target, force=force)
-    bundle = build_bundle(model, target, options, force=force, stage=stage)
+    bundle = build_bundle(portable, target, options, force=force, stage=stage)
     if as_json:
         click.echo(json.dumps({**to_json(bundle.manifest), "bundle_sha256": bundle.sha256}, indent=2))
     else:

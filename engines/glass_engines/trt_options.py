@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from glass_engines.trt_settings import TrtSettings
+from glass_rt.cli.gathered import gathered
 from glass_rt.kept import user_cache
 
 _OPTIONS = (
@@ -25,32 +23,9 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def trt_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options to a command, which gets them as `trt`, a TrtSettings."""
+def _settings(no_cache: bool, **values: Any) -> TrtSettings:
+    return TrtSettings(**values, cache=None if no_cache else user_cache())
 
-    @functools.wraps(command)
-    def gathered(
-        *,
-        profile: str | None,
-        target: str,
-        workspace_mb: int | None,
-        optimisation_level: int | None,
-        tf32: bool,
-        no_cache: bool,
-        **others: Any,
-    ) -> Any:
-        cache: Path | None = None if no_cache else user_cache()
-        settings = TrtSettings(
-            profile,
-            target,
-            workspace_mb=workspace_mb,
-            optimisation_level=optimisation_level,
-            tf32=tf32,
-            cache=cache,
-        )
-        return command(trt=settings, **others)
 
-    wrapped: Callable[..., Any] = gathered
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+# The command gets `trt`, a TrtSettings.
+trt_options = gathered("trt", _settings, _OPTIONS)

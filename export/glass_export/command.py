@@ -7,24 +7,15 @@ from pathlib import Path
 
 import click
 
+from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.errors import MissingDependency
-from glass_rt.manifest import ARCHITECTURES, to_json
+from glass_rt.manifest import to_json
 from glass_rt.progress import reporter, silent
 
 
 @click.command(short_help="A checkpoint to a portable model.")
-@click.option("--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small.")
-@click.option("--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass, or what the checkpoint is]")
-@click.option(
-    "--weights", metavar="FILE", help="Checkpoint (.pt, .pth, .safetensors), or `imagenet`.  [default: untrained]"
-)
-@click.option(
-    "--classes", default="fake,real", show_default=True, help="Meaning of the checkpoint's two logits, in order."
-)
-@click.option(
-    "--crops", type=click.IntRange(1), metavar="K", help="Crops it was trained with.  [default: the authors']"
-)
+@model_options
 @click.option(
     "--precision",
     "precisions",
@@ -46,11 +37,7 @@ from glass_rt.progress import reporter, silent
 @json_option
 @quiet_option
 def export(
-    backbone: str | None,
-    architecture: str | None,
-    weights: str | None,
-    classes: str,
-    crops: int | None,
+    model: ModelChoice,
     precisions: tuple[str, ...],
     calibration: Path | None,
     fused: bool,
@@ -67,9 +54,7 @@ def export(
         from glass_export.portable import ExportOptions, export_portable
     except ImportError as error:
         raise MissingDependency(error.name or "torch", "export", "the export stage") from error
-    options = ExportOptions(
-        backbone, architecture, weights, tuple(classes.split(",")), crops, precisions, fused, calibration
-    )
+    options = ExportOptions(**model.for_export(), precisions=precisions, fused=fused, calibration=calibration)
     stage = silent if quiet else reporter()
     portable = export_portable(options, output, force=force, stage=stage)
     if as_json:

@@ -43,13 +43,7 @@ def _serve(connection: Connection[object, object]) -> None:
     opening = connection.recv()
     assert isinstance(opening, Opening)
     try:
-        detector = Detector.open(
-            opening.engine,
-            device=opening.device,
-            batch=opening.batch,
-            threads=opening.threads,
-            expect_bundle=opening.expect_bundle,
-        )
+        detector = Detector.open(opening.engine, **vars(opening.run))
         size = detector.manifest.model.crop_size
         # An engine that fails is no image's fault: so it has to judge a picture that is known to be harmless.
         canary = detector.detect(np.zeros((size, size, 3), np.uint8), opening.options)
@@ -57,7 +51,7 @@ def _serve(connection: Connection[object, object]) -> None:
         connection.send(Refused(str(error)))
         return
     pipeline = detector.pipeline(opening.options.workers)
-    connection.send(Ready(_window(detector, pipeline, opening.batch), asdict(canary.engine)))
+    connection.send(Ready(_window(detector, pipeline, opening.run.batch), asdict(canary.engine)))
     _answer_tasks(connection, pipeline, opening.options)
 
 

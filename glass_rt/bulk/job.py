@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glass_rt.bulk import on_ray
@@ -27,7 +27,7 @@ from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
 from glass_rt.bundle import Bundle
 from glass_rt.errors import UsageError
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,19 @@ class BulkJob:
     `sources`: see `sources.find_sources`. `target`: a folder or URI. `engine`: a bundle, at the same path on every
     machine that works; another one there is refused by its SHA-256. `column`: of Parquet sources.
     `images_per_part`: rows of one output file, which is also what a worker that dies has to do again (None: by the
-    number of images). `workers`, `address`: see `on_ray.Pool`. The rest is as in `Detector.open`.
+    number of images). `workers`, `address`: see `on_ray.Pool`.
     """
 
     sources: Sequence[str]
     target: str
     engine: str | os.PathLike[str]
     options: DetectOptions = field(default_factory=DetectOptions)
+    run: RunOptions = field(default_factory=RunOptions)
     column: str | None = None
     images_per_part: int | None = None
     resume: bool = False
     workers: int | None = None
     address: str | None = None
-    device: str | None = None
-    batch: int | None = None
-    threads: int | None = None
-    expect_bundle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     When it returns the target holds exactly one row per image. Raises GlassError: for arguments that make no job, for a
     detector that cannot be opened, for a store that fails. What was written by then stays, for `resume`.
     """
-    bundle = Bundle.open(job.engine, expect_sha256=job.expect_bundle)
+    bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
     plain: list[str] = []
     roots: dict[str, str] = {}
     for argument in (job.target, *job.sources):
@@ -92,16 +89,13 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     if len(missing):
         settings = PartSettings(
             engine=str(Path(job.engine).absolute()),
-            expect_bundle=bundle.sha256,
             options=job.options,
+            run=replace(job.run, expect_bundle=bundle.sha256),
             target=target,
             column=job.column,
-            device=job.device,
-            batch=job.batch,
-            threads=job.threads,
             roots=roots,
         )
-        gpus = bundle.manifest.engine.requirements is not None or (job.device or "").startswith("cuda")
+        gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
         pool = on_ray.Pool(job.workers, job.address, gpus)
         for table in on_ray.run_on_ray(settings, list(units(missing)), pool):
             images, errors = sum(table["images"].to_pylist()), sum(table["errors"].to_pylist())

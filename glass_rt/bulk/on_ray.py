@@ -53,8 +53,9 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
         context.enable_progress_bars = False
         workers, per_machine = _workers(ray, pool)
         workers = min(workers, len(units))
-        if settings.threads is None and min(per_machine, workers) > 1:
-            settings = replace(settings, threads=max(1, usable_cores() // min(per_machine, workers)))
+        if settings.run.threads is None and min(per_machine, workers) > 1:
+            share = max(1, usable_cores() // min(per_machine, workers))
+            settings = replace(settings, run=replace(settings.run, threads=share))
         if "OMP_NUM_THREADS" not in os.environ:  # Ray sets it to 1 by what was booked
             settings = replace(settings, drop_environment=("OMP_NUM_THREADS",))
         done = ray.data.from_arrow(list(units)).map_batches(

@@ -15,7 +15,7 @@ from glass_rt.bulk.sources import RowGroup, read_images
 from glass_rt.bulk.stores import Location, Stores
 from glass_rt.bulk.worker import BulkWorker
 from glass_rt.errors import GlassError
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 
 # A part that is done, or (with `failure`) why the worker cannot go on: clusters wrap exceptions beyond recognition.
 DONE_SCHEMA = pa.schema(
@@ -28,13 +28,10 @@ class PartSettings:
     """How parts are judged, and where their files go. All of it can be pickled."""
 
     engine: str
-    expect_bundle: str
     options: DetectOptions
+    run: RunOptions
     target: Location
     column: str | None = None
-    device: str | None = None
-    batch: int | None = None
-    threads: int | None = None
     roots: Mapping[str, str] = field(default_factory=dict)
     drop_environment: tuple[str, ...] = ()  # variables that a cluster sets and an engine should not see
 
@@ -47,15 +44,7 @@ class PartWorker:
             os.environ.pop(name, None)
         self._settings = settings
         self._stores = Stores(settings.roots)
-        self._worker = BulkWorker(
-            settings.engine,
-            settings.options,
-            device=settings.device,
-            batch=settings.batch,
-            threads=settings.threads,
-            expect_bundle=settings.expect_bundle,
-            roots=settings.roots,
-        )
+        self._worker = BulkWorker(settings.engine, settings.options, **vars(settings.run), roots=settings.roots)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file is there already is not judged again."""

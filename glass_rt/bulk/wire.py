@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 
 
 @dataclass(frozen=True)
 class Opening:
-    """First word of the worker: which detector to open. The fields are those of `Detector.open`."""
+    """First word of the worker: which detector to open, and how it is to judge."""
 
     engine: str
     options: DetectOptions
-    device: str | None = None
-    batch: int | None = None
-    threads: int | None = None
-    expect_bundle: str | None = None
+    run: RunOptions
 
 
 @dataclass(frozen=True)

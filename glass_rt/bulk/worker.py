@@ -10,11 +10,13 @@ from types import TracebackType
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.guard import STALL_S, Guard, Request, Source
-from glass_rt.bulk.rows import SCHEMA, Row, row_of, table_of
+from glass_rt.bulk.rows import SCHEMA, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.bulk.wire import Opening, Unreadable
 from glass_rt.errors import ImageNotReadable, UsageError
-from glass_rt.options import DetectOptions
+from glass_rt.file_names import name_from_text
+from glass_rt.options import DetectOptions, RunOptions
+from glass_rt.verdict_rows import Row
 
 FETCHERS = 16  # threads that wait for an object store
 BATCH_ROWS = 64  # of a batch that is given out
@@ -47,7 +49,7 @@ class BulkWorker:
         options = options or DetectOptions()
         if options.seed is not None and options.seed >= 1 << 63:
             raise UsageError(f"seed: got {options.seed}; rows hold 0..2^63-1")
-        opening = Opening(os.fspath(engine), options, device, batch, threads, expect_bundle)
+        opening = Opening(os.fspath(engine), options, RunOptions(device, batch, threads, expect_bundle))
         self._guard = Guard(opening, stall_s=stall_s)
         self._stores = Stores(roots)
         self._fetching = ThreadPoolExecutor(FETCHERS, thread_name_prefix="glass-rt bulk fetch")
@@ -55,8 +57,8 @@ class BulkWorker:
     def rows(self, images: Iterable[tuple[str, bytes | None]]) -> Iterator[Row]:
         """One row per image, in order, taken a little ahead. An image is its name and its bytes.
 
-        Where the bytes are None the name is a path on this machine or a URI, and is read. Raises GlassError where the
-        detector cannot be opened.
+        Where the bytes are None the name is a path on this machine (see `glass_rt.file_names`) or a URI, and is read.
+        Raises GlassError where the detector cannot be opened.
         """
         names: deque[str] = deque()  # of the images under way
 
@@ -109,7 +111,7 @@ class BulkWorker:
         if data is not None:
             return Request(data)
         where = locate(name)
-        return Request(where.path) if where.store == LOCAL else Request(self._fetch(where))
+        return Request(name_from_text(where.path)) if where.store == LOCAL else Request(self._fetch(where))
 
     def _fetch(self, where: Location) -> Future[Source]:
         def fetch() -> Source:

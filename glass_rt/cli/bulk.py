@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from glass_rt.bundle import find_bundle
-from glass_rt.cli.options import engine_option, json_option, judging_options, quiet_option, run_options
-from glass_rt.options import Crops, DetectOptions
-
-if TYPE_CHECKING:
-    from glass_rt.bulk.job import Progress
+from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
+from glass_rt.cli.progress_line import ProgressLine
+from glass_rt.options import DetectOptions, RunOptions
 
 
 @click.command(short_help="Very many images to Parquet, on one machine or many.")
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--part-images", type=click.IntRange(1), metavar="N", help="Images per output file.  [default: 16 to 1024]"
 )
-@judging_options
+@detect_options
 @run_options
 @json_option
 @quiet_option
@@ -46,17 +42,8 @@ def bulk(
     address: str | None,
     workers: int | None,
     part_images: int | None,
-    crops: Crops,
-    margin: float,
-    draws: int,
-    sampling: str,
-    seed: int | None,
-    threshold: float | None,
-    max_pixels: int,
-    device: str | None,
-    batch: int | None,
-    threads: int | None,
-    expect_bundle: str | None,
+    options: DetectOptions,
+    run: RunOptions,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -70,33 +57,21 @@ def bulk(
     """
     from glass_rt.bulk.job import BulkJob, run_job
 
-    options = DetectOptions(
-        crops=crops,
-        margin=margin,
-        draws=draws,
-        sampling="tiles" if sampling == "tiles" else "stratified",
-        seed=seed,
-        threshold=threshold,
-        max_pixels=max_pixels,
-    )
     job = BulkJob(
         sources,
         output,
         find_bundle(engine),
         options,
+        run,
         column=column,
         images_per_part=part_images,
         resume=resume,
         workers=workers,
         address=address,
-        device=device,
-        batch=batch,
-        threads=threads,
-        expect_bundle=expect_bundle,
     )
-    line = _ProgressLine(None if quiet else sys.stderr)
+    line = ProgressLine(None if quiet else sys.stderr, logged=True)
     try:
-        progress = run_job(job, line.show)
+        progress = run_job(job, lambda now: line.show(now.done, now.images, now.failed, now.before))
     finally:
         line.clear()
     if not quiet:
@@ -106,35 +81,3 @@ def bulk(
     if as_json:
         click.echo(json.dumps({"output": output, **vars(progress)}))
     return 1 if progress.failed else 0
-
-
-class _ProgressLine:
-    """One line that is redrawn on a terminal, a new line at most every half minute elsewhere."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-        self._terminal = stream is not None and stream.isatty()
-        self._start = self._shown = perf_counter()
-
-    def show(self, progress: Progress) -> None:
-        """How far the job is."""
-        now = perf_counter()
-        if self._stream is None or now - self._shown < (0.1 if self._terminal else 30):
-            return
-        self._shown = now
-        rate = progress.done / (now - self._start)
-        parts = [f"{progress.before + progress.done}/{progress.images}", f"{rate:.1f} images/s"]
-        if rate:
-            minutes, seconds = divmod(round((progress.images - progress.before - progress.done) / rate), 60)
-            parts.append(f"{minutes}:{seconds:02d} left")
-        if progress.failed:
-            parts.append(f"{progress.failed} failed")
-        text = "  ".join(parts)
-        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
-        self._stream.flush()
-
-    def clear(self) -> None:
-        """Removes the line from a terminal."""
-        if self._stream is not None and self._terminal:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -13,13 +14,13 @@ import click
 from glass_rt.bundle import find_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.journal import Output, open_output
-from glass_rt.cli.options import engine_option, json_option, judging_options, quiet_option, run_options
+from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options, workers_option
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import ImageSource, load
-from glass_rt.options import Crops, DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.overlay import draw_overlay, write_overlay
 from glass_rt.sources import find_images
 from glass_rt.verdict import Failure, Verdict
@@ -28,7 +29,7 @@ from glass_rt.verdict import Failure, Verdict
 @click.command(short_help="Images to verdicts.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @engine_option
-@judging_options
+@detect_options
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path, file_okay=False),
@@ -42,7 +43,7 @@ from glass_rt.verdict import Failure, Verdict
     help="Append the results to a .jsonl, .csv or .parquet file instead of printing them.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the file of --output: skip the images it holds.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: cores, up to 8]")
+@workers_option
 @run_options
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object per line, as they come.")
@@ -51,21 +52,12 @@ from glass_rt.verdict import Failure, Verdict
 def infer(
     images: tuple[str, ...],
     engine: Path | None,
-    crops: Crops,
-    margin: float,
-    draws: int,
-    sampling: str,
-    seed: int | None,
-    threshold: float | None,
-    max_pixels: int,
+    options: DetectOptions,
     overlay: Path | None,
     output: Path | None,
     resume: bool,
     workers: int | None,
-    device: str | None,
-    batch: int | None,
-    threads: int | None,
-    expect_bundle: str | None,
+    run: RunOptions,
     as_json: bool,
     jsonl: bool,
     as_csv: bool,
@@ -80,34 +72,23 @@ def infer(
         raise click.UsageError("choose one of --json, --jsonl, --csv and --output")
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output")
-    options = DetectOptions(
-        crops=crops,
-        margin=margin,
-        draws=draws,
-        sampling="tiles" if sampling == "tiles" else "stratified",
-        seed=seed,
-        threshold=threshold,
-        max_pixels=max_pixels,
-        workers=workers,
-    )
+    options = replace(options, workers=workers)
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
     single = len(images) == 1 and not Path(images[0]).is_dir() and not any(c in images[0] for c in "*?[")
     results = CountedResults(sys.stdout) if output else writer_for(form, sys.stdout, single=single)
     with ExitStack() as stack:
-        detector = stack.enter_context(
-            Detector.open(find_bundle(engine), device=device, batch=batch, threads=threads, expect_bundle=expect_bundle)
-        )
+        detector = stack.enter_context(Detector.open(find_bundle(engine), **vars(run)))
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
-        line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr, total)
+        line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
         for result in detector.detect_many(_sources(found, stopped), options):
             results.add(result)
             if journal is not None:
                 journal.add(result)
             if overlay is not None and isinstance(result, Verdict):
                 results.note_overlay(_write_overlay(overlay, result, options))
-            line.step(results.failed)
+            line.show(results.count, total, results.failed)
         line.clear()
     results.finish(None if quiet else sys.stderr)
     if stopped.is_set():

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from glass_rt.cli.tables import CSV_COLUMNS, csv_row
+from glass_rt.cli.tables import CSV_HEADER, csv_line, json_line
 from glass_rt.errors import GlassError, UsageError
+from glass_rt.file_names import name_from_text
 from glass_rt.verdict import Failure, Verdict
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -64,7 +64,7 @@ class Journal:
             if whole:
                 self._read(path)
             elif self._csv:
-                self._write(",".join(CSV_COLUMNS) + "\n")
+                self._write(CSV_HEADER)
         except OSError as error:
             raise GlassError(f"output: {path} cannot be written: {error.strerror}") from error
 
@@ -79,23 +79,17 @@ class Journal:
         except OSError:
             return False
 
-    def remember(self, path: str | None, sha256: str | None) -> None:
-        """From now on an image counts as held."""
-        if path:
+    def remember(self, written: str | None, sha256: str | None) -> None:
+        """From now on an image counts as held, whose path was written as `text_from_name` does."""
+        if written:
+            path = name_from_text(written)
             self._paths.add(path)
             if sha256 and not Path(path).exists():
                 self._moved.add(sha256)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
-        if self._csv:
-            line = io.StringIO()
-            csv.DictWriter(line, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n").writerow(
-                csv_row(result)
-            )
-            self._write(line.getvalue())
-        else:
-            self._write(json.dumps(result.to_json(), allow_nan=False) + "\n")
+        self._write(csv_line(result) if self._csv else json_line(result))
 
     def __enter__(self) -> Journal:
         return self

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
+from glass_rt.cli.gathered import gathered
 from glass_rt.image.decode import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
-from glass_rt.options import DEFAULT_MARGIN, Crops
+from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def engine_option(command: F) -> F:
-    """`--engine DIR`: the bundle."""
-    return click.option(
-        "--engine",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./engines]",
-    )(command)
-
-
-def run_options(command: F) -> F:
-    """How an engine is run: `--device`, `--batch`, `--threads`, `--expect-bundle`."""
-    for option in (
-        click.option("--expect-bundle", metavar="SHA256", help="Refuse any other bundle than this one (see inspect)."),
-        click.option(
-            "--threads", type=click.IntRange(1), metavar="N", help="CPU threads of an engine.  [default: cores]"
-        ),
-        click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]"),
-        click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]"),
-    ):
-        command = option(command)
-    return command
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notices on stderr.")
+engine_option = click.option(
+    "--engine",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./engines]",
+)
+device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]")
+batch_option = click.option(
+    "--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 16]"
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads of an engine.  [default: cores]"
+)
+expect_bundle_option = click.option(
+    "--expect-bundle", metavar="SHA256", help="Refuse any other bundle than this one (see inspect)."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: cores, up to 8]"
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger images, by their header.",
+)
 
 
 def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) -> Crops:
@@ -90,23 +93,10 @@ _JUDGING = (
         metavar="P",
         help="Called fake from this probability on.  [default: the bundle's]",
     ),
-    click.option(
-        "--max-pixels",
-        type=click.IntRange(1),
-        default=DEFAULT_MAX_PIXELS,
-        show_default=True,
-        metavar="N",
-        help="Refuse larger images, by their header.",
-    ),
+    max_pixels_option,
 )
 
-
-def judging_options(command: F) -> F:
-    """How images are judged: the options of `DetectOptions`, all but `--workers`."""
-    for option in reversed(_JUDGING):
-        command = option(command)
-    return command
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notices on stderr.")
+# How an engine is run: the command gets `run`, a RunOptions.
+run_options = gathered("run", RunOptions, (device_option, batch_option, threads_option, expect_bundle_option))
+# How images are judged: the command gets `options`, a DetectOptions of all but `workers`.
+detect_options = gathered("options", DetectOptions, _JUDGING)

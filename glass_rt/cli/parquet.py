@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from glass_rt.cli.journal import Journal
 from glass_rt.errors import GlassError, MissingDependency, UsageError, first_line
 from glass_rt.verdict import Failure, Verdict
+from glass_rt.verdict_rows import Row, row_from_json, row_schema
 
 try:
     import pyarrow as pa
@@ -27,52 +28,7 @@ except ImportError:
     raise MissingDependency("pyarrow", "parquet", "--output FILE.parquet") from None
 
 ROWS_AT_ONCE = 4096  # held in memory while they are converted, and the rows of a row group
-_CROP = pa.struct(
-    {
-        "left": pa.int32(),
-        "top": pa.int32(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "attention": pa.float64(),
-        "effect": pa.float64(),
-    }
-)
-# The fields of the JSON, `engine` and `error` spread over columns. Of a row either `label` or `error_kind` is null.
-SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "error_kind": pa.string(),
-        "error": pa.string(),
-        "label": pa.string(),
-        "probability_fake": pa.float64(),
-        "threshold": pa.float64(),
-        "trained": pa.bool_(),
-        "sha256": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "format": pa.string(),
-        "orientation": pa.int32(),
-        "seed": pa.uint64(),
-        "sampling": pa.string(),
-        "stratified": pa.bool_(),
-        "grid": pa.int32(),
-        "trained_crops": pa.int32(),
-        "crops": pa.list_(_CROP),
-        "probabilities_of_draws": pa.list_(pa.float64()),
-        "logits": pa.list_(pa.float64()),
-        "notices": pa.list_(pa.string()),
-        "bundle_sha256": pa.string(),
-        "weights_sha256": pa.string(),
-        "engine": pa.string(),
-        "architecture": pa.string(),
-        "backbone": pa.string(),
-        "backend": pa.string(),
-        "precision": pa.string(),
-        "timings_ms": pa.struct({name: pa.float64() for name in ("decode", "views", "engine", "aggregate", "total")}),
-        "runtime": pa.string(),
-    }
-)
-Row = dict[str, Any]
+SCHEMA = row_schema(of_job=False)
 
 
 class ParquetJournal:
@@ -100,8 +56,7 @@ class ParquetJournal:
 
     def holds(self, path: str) -> bool:
         """Whether there is a result for this path, or for one that is gone and had the same content."""
-        stored = _stored(path)
-        return self._journal.holds(path) or (stored != path and self._journal.holds(stored))
+        return self._journal.holds(path)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result to the journal. Raises GlassError where the disk is full."""
@@ -168,22 +123,7 @@ class ParquetJournal:
                 yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
 
 
-def row_of(result: Mapping[str, Any]) -> Row:
-    """The row of one image, from the JSON form of its verdict or failure."""
-    path = None if result["path"] is None else _stored(result["path"])
-    if "error" in result:
-        return {"path": path, "error_kind": result["error"]["kind"], "error": _stored(result["error"]["message"])}
-    engine = result["engine"]
-    draws = result["draws"] and result["draws"]["probabilities_fake"]
-    return {**result, **engine, "engine": engine["name"], "path": path, "probabilities_of_draws": draws}
-
-
 def _batches(journal: Path) -> Iterator[list[Row]]:
     with journal.open(encoding="utf-8") as file:
         while lines := list(islice(file, ROWS_AT_ONCE)):
-            yield [row_of(json.loads(line)) for line in lines]
-
-
-def _stored(text: str) -> str:
-    """Text that Arrow takes: bytes of a file name that are no UTF-8 are written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+            yield [row_from_json(json.loads(line)) for line in lines]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
 from glass_rt.errors import GlassError
+from glass_rt.file_names import text_from_name
 from glass_rt.verdict import UNTRAINED, Failure, Verdict
 
 FORMATS = ("json", "jsonl", "csv", "table")
@@ -16,6 +18,7 @@ CSV_COLUMNS = (
     "path", "sha256", "label", "probability_fake", "threshold", "trained", "width", "height", "format",
     "crops", "stratified", "grid", "seed", "notices", "error_kind", "error",
 )  # fmt: skip
+CSV_HEADER = ",".join(CSV_COLUMNS) + "\n"
 
 
 class Results:
@@ -86,7 +89,7 @@ class JsonLinesResults(Results):
     """One object per line."""
 
     def _write(self, result: Verdict | Failure) -> None:
-        self._out.write(json.dumps(result.to_json(), allow_nan=False) + "\n")
+        self._out.write(json_line(result))
 
 
 class CsvResults(Results):
@@ -94,11 +97,10 @@ class CsvResults(Results):
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
-        self._rows = csv.DictWriter(out, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-        self._rows.writeheader()
+        out.write(CSV_HEADER)
 
     def _write(self, result: Verdict | Failure) -> None:
-        self._rows.writerow(csv_row(result))
+        self._out.write(csv_line(result))
 
 
 class TableResults(Results):
@@ -109,9 +111,9 @@ class TableResults(Results):
         self._single = single
 
     def _write(self, result: Verdict | Failure) -> None:
-        path = result.path or "-"
+        path = text_from_name(result.path or "-")
         if isinstance(result, Failure):
-            self._out.write(f"{'ERROR':<25}{path}: {result.error}\n")
+            self._out.write(f"{'ERROR':<25}{path}: {text_from_name(str(result.error))}\n")
             return
         label = f"{result.label.upper()}  {result.probability_fake:.4f}  {'' if result.trained else 'untrained'}"
         marks = "" if self._single or not _worth_marking(result) else "  *"
@@ -131,11 +133,23 @@ class CountedResults(Results):
         pass
 
 
-def csv_row(result: Verdict | Failure) -> dict[str, object]:
-    """Values by CSV_COLUMNS (and others)."""
+def json_line(result: Verdict | Failure) -> str:
+    """One result of JSON lines."""
+    return json.dumps(result.to_json(), allow_nan=False) + "\n"
+
+
+def csv_line(result: Verdict | Failure) -> str:
+    """One result of CSV, by CSV_COLUMNS."""
+    line = io.StringIO()
+    csv.DictWriter(line, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n").writerow(_csv_row(result))
+    return line.getvalue()
+
+
+def _csv_row(result: Verdict | Failure) -> dict[str, object]:
+    values = result.to_json()
     if isinstance(result, Failure):
-        return {"path": result.path, "error_kind": result.error.kind, "error": str(result.error)}
-    return {**result.to_json(), "crops": len(result.crops), "notices": "; ".join(result.notices)}
+        return {"path": values["path"], "error_kind": result.error.kind, "error": values["error"]["message"]}
+    return {**values, "crops": len(result.crops), "notices": "; ".join(result.notices)}
 
 
 def writer_for(form: str, out: TextIO, *, single: bool) -> Results:

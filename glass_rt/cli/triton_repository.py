@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from glass_rt.bundle import Bundle, find_bundle
-from glass_rt.cli.options import engine_option, quiet_option
+from glass_rt.cli.options import engine_option, expect_bundle_option, quiet_option
 from glass_rt.protocol import model_name
 from glass_rt.triton_server.config import DEVICES, ServingOptions
 from glass_rt.triton_server.repository import write_model
@@ -53,7 +53,7 @@ from glass_rt.triton_server.repository import write_model
     metavar="DIR",
     help="Python environment of the model, as the server sees it.  [default: the server's own Python]",
 )
-@click.option("--expect-bundle", metavar="SHA256", help="Refuse any other bundle than this one (see inspect).")
+@expect_bundle_option
 @click.option("--force", is_flag=True, help="Replace the model where it is there already.")
 @quiet_option
 def triton(

@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 
 from glass_rt.bundle import Bundle, find_bundle
-from glass_rt.cli.options import json_option
+from glass_rt.cli.options import device_option, expect_bundle_option, json_option
 from glass_rt.detector import open_engines
 from glass_rt.parity import verify_parity
 
 
 @click.command(short_help="Check a bundle: every file, and parity with PyTorch.")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]")
-@click.option("--expect-bundle", metavar="SHA256", help="Refuse any other bundle than this one (see inspect).")
+@device_option
+@expect_bundle_option
 @json_option
 def verify(bundle: Path | None, device: str | None, expect_bundle: str | None, as_json: bool) -> int:
     """Check every file of a bundle and pass its engines through the parity gate, without PyTorch.

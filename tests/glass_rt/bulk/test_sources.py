@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def test_names_are_absolute_and_links_are_not_followed(
     (tmp_path / "link.jpg").symlink_to(album / "a.jpg")
     monkeypatch.chdir(tmp_path)
     assert found("link.jpg", "album/deep/../a.jpg") == [f"{tmp_path}/link.jpg", f"{album}/a.jpg"]
+
+
+def test_a_name_that_is_no_utf8_is_found_with_escapes(album: Path) -> None:
+    (album / "deep" / os.fsdecode(b"caf\xe9.jpg")).symlink_to(album / "a.jpg")
+    assert found(album / "deep" / "c*.jpg") == [rf"{album}/deep/caf\udce9.jpg"]
 
 
 def test_a_list_holds_a_path_or_uri_per_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,17 @@ def test_rows_are_what_infer_says(bundle: Bundle, photographs: tuple[Path, ...],
     assert table["error_kind"].to_pylist()[-2:] == ["format", "not_readable"]
 
 
+def test_a_name_that_is_no_utf8_is_given_and_comes_back_with_escapes(
+    bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
+) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).symlink_to(photographs[0])
+    written = tmp_path / r"caf\udce9.jpg"
+    with BulkWorker(bundle.folder) as worker:
+        (row,) = worker.judge_table(paths_table([written])).to_pylist()
+    assert_same(row, inferred(bundle, [photographs[0]])[0])
+    assert row["path"] == str(written)
+
+
 def test_bytes_are_judged_as_files_are(bundle: Bundle, photographs: tuple[Path, ...]) -> None:
     data = [path.read_bytes() for path in photographs[:3]]
     path = str(photographs[3])

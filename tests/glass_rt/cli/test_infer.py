@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -99,6 +102,23 @@ def test_csv_has_a_row_per_image(cli: Cli, bundle: Bundle, pictures: tuple[Path,
     assert first["label"] in ("fake", "real")
     assert 0 <= float(first["probability_fake"]) <= 1
     assert (second["error_kind"], second["error"], second["label"]) == ("not_readable", "no such file", "")
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv", "--device=cpu"])  # the last: a table
+def test_a_name_that_is_no_utf8_is_printed_with_escapes(
+    form: str, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    image = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(pictures[0], image)
+    done = subprocess.run(
+        [sys.executable, "-m", "glass_rt", "infer", str(image), "--engine", str(bundle.folder), form],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},  # as in most locales, other than C.UTF-8
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    text = done.stdout.decode()
+    path = json.loads(text)["path"] if form.startswith("--json") else text
+    assert str(tmp_path / r"caf\udce9.jpg") in path
 
 
 def test_standard_input_is_an_image(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:

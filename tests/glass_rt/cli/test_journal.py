@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support import Bundles, Cli
@@ -72,6 +74,35 @@ def test_csv_is_resumed_too(cli: Cli, bundles: Bundles, pictures: tuple[Path, ..
     cli("infer", *pictures[:3], "--engine", engine, "--output", output, "--resume")
     with output.open() as file:
         assert [Path(row["path"]).name for row in csv.DictReader(file)] == [path.name for path in pictures[:3]]
+
+
+def paths_in(output: Path) -> list[str]:
+    if output.suffix == ".parquet":
+        return [str(row["path"]) for row in pq.read_table(output).to_pylist()]
+    if output.suffix == ".jsonl":
+        return [str(row["path"]) for row in rows(output)]
+    with output.open(encoding="utf-8", newline="") as file:
+        return [row["path"] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_names_that_are_no_utf8_have_their_rows_and_are_known_again(
+    suffix: str, cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    folder, output, engine = tmp_path / "album", tmp_path / f"r{suffix}", bundles("mobilenet_v3_small").folder
+    folder.mkdir()
+    good, bad, literal = b"caf\xe9.jpg", b"bad\xff.jpg", b"caf\\udce9.jpg"
+    shutil.copy(pictures[0], folder / os.fsdecode(good))
+    (folder / os.fsdecode(bad)).write_text("no image")
+    first = cli("infer", folder, "--engine", engine, "--output", output)
+    assert (first.returncode, "Traceback" in first.stderr) == (1, False)
+    assert paths_in(output) == [str(folder / r"bad\udcff.jpg"), str(folder / r"caf\udce9.jpg")]
+    shutil.copy(pictures[0], folder / "same-content.jpg")
+    shutil.copy(pictures[1], folder / os.fsdecode(literal))
+    again = cli("infer", folder, "--engine", engine, "--output", output, "--resume")
+    assert (again.returncode, "Traceback" in again.stderr) == (0, False)
+    names = [r"bad\udcff.jpg", r"caf\udce9.jpg", r"caf\u005cudce9.jpg", "same-content.jpg"]
+    assert paths_in(output) == [str(folder / name) for name in names]
 
 
 def test_an_output_is_never_overwritten(cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""File names as text: a name is bytes, and what results are written in (JSON, CSV, Arrow) holds only UTF-8."""
+
+from __future__ import annotations
+
+import re
+
+_NO_TEXT = re.compile(r"[\ud800-\udfff]|\\(?=u(?:d[89a-f][0-9a-f]{2}|005c))")
+_ESCAPE = re.compile(r"\\u(d[89a-f][0-9a-f]{2}|005c)")
+
+
+def text_from_name(name: str) -> str:
+    r"""A file name as Python has it (PEP 383), as text that can be written anywhere.
+
+    Most names are written as they are. A byte XX that is no UTF-8 is written as the six characters `\udcXX`; so that
+    this cannot be mistaken, a backslash before what would read like such an escape is written as `\u005c`.
+    """
+    return _NO_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
+
+
+def name_from_text(text: str) -> str:
+    """The file name that `text_from_name` wrote: two names never share a text."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
