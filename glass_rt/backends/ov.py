@@ -38,7 +38,8 @@ def check_precision(precision: str) -> None:
 class OpenVinoBackend:
     """One compiled model. See `Backend` for the contract.
 
-    A model written with a batch of 1 takes any number of views, and is run for each of them.
+    A model written with a fixed batch takes any number of views too: it is run as often as needed, the last time with
+    views that nobody asked for.
     """
 
     def __init__(
@@ -59,17 +60,22 @@ class OpenVinoBackend:
             raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
-        self._view_by_view = all(port.get_partial_shape()[0] == 1 for port in compiled.inputs)
+        views = compiled.input(0).get_partial_shape()[0]
+        self._fixed_batch = None if views.is_dynamic else int(views.get_length())
         self._request = compiled.create_infer_request()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model; inputs are read where they lie, outputs are copied out."""
         check_feeds(self.inputs, feeds)
-        if not self._view_by_view:
+        batch = self._fixed_batch
+        if batch is None:
             return self._infer(feeds)
         count = len(feeds[self.inputs[0].name])
-        results = [self._infer({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
-        return {spec.name: np.concatenate([result[spec.name] for result in results]) for spec in self.outputs}
+        results = [
+            self._infer({name: _padded(array[start : start + batch], batch) for name, array in feeds.items()})
+            for start in range(0, count, batch)
+        ]
+        return {spec.name: np.concatenate([result[spec.name] for result in results])[:count] for spec in self.outputs}
 
     def _infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
@@ -81,6 +87,12 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Drops the request; the model goes with the last reference."""
         self.__dict__.pop("_request", None)
+
+
+def _padded(views: Array, batch: int) -> Array:
+    """`batch` views, the last one repeated."""
+    missing = batch - len(views)
+    return np.concatenate([views, views[-1:].repeat(missing, axis=0)]) if missing else views
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -31,16 +31,19 @@ def graph_with_transposes(path: Path, count: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("transposes", "first_axis"), [(1, "-1"), (2, "1"), (5, "1")])
-def test_graphs_full_of_transposes_are_written_for_one_view_and_take_any_number(
-    transposes: int, first_axis: str, tmp_path: Path
+@pytest.mark.parametrize("role", ["global", "local"])
+@pytest.mark.parametrize("transposes", [1, 2, 5])
+def test_graphs_full_of_transposes_are_written_for_few_views_and_take_any_number(
+    transposes: int, role: str, tmp_path: Path
 ) -> None:
-    engine = tmp_path / "local.xml"
+    engine = tmp_path / f"{role}.xml"
     ir_from_onnx(graph_with_transposes(tmp_path / "g.onnx", transposes), engine)
-    assert f'shape="{first_axis},4,6,3"' in engine.read_text(encoding="utf-8").replace("?", "-1")
+    batch = "?" if transposes == 1 else {"global": "1", "local": "2"}[role]
+    assert f'shape="{batch},4,6,3"' in engine.read_text(encoding="utf-8")
     backend = open_backend("openvino", engine)
     assert str(backend.inputs[0]) == "pixels (N, 4, 6, 3) uint8"
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
-    for count in (1, 2, 5):
-        found = backend.run({"pixels": pixels[:count]})["embedding"]
-        np.testing.assert_allclose(found, pixels[:count].mean((1, 2)), rtol=1e-5)
+    together = backend.run({"pixels": pixels})["embedding"]
+    np.testing.assert_allclose(together, pixels.mean((1, 2)), rtol=1e-5)
+    for count in (1, 2, 3, 4):
+        assert (backend.run({"pixels": pixels[:count]})["embedding"] == together[:count]).all()

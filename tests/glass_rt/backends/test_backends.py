@@ -19,7 +19,7 @@ from tests.support import Bundles, Portables
 CASES = (
     ("onnxruntime", "fp32", "resnet18"),
     ("openvino", "fp32", "resnet18"),
-    ("openvino", "fp32", "convnext_tiny"),  # runs view by view
+    ("openvino", "fp32", "convnext_tiny"),  # two crops at a time
     ("openvino", "bf16", "resnet18"),
     ("onnxruntime", "int8", "resnet18"),
     ("openvino", "int8", "resnet18"),
