@@ -48,7 +48,7 @@ class Detector:
         """Opens a bundle that `glass-rt build` wrote.
 
         `device`: the backend's default where None. `batch`: most views in one run of an engine, up to the bundle's
-        `max_batch` (None: the smaller of that and 16). `threads`: CPU threads of an engine. `expect_bundle`: the
+        `max_batch` (None: the smaller of that and 8). `threads`: CPU threads of an engine. `expect_bundle`: the
         bundle's SHA-256, which pins it. `views`: `device` has the GPU cut the crops and resize the image, for TensorRT
         engines; it has not been tried on a GPU yet. Raises BundleError, BackendError, MissingDependency, UsageError.
         """
@@ -176,8 +176,8 @@ def open_views(views: str, device: str | None) -> Views:
 def default_batch(manifest: BundleManifest) -> int:
     """Most views in one run of an engine where nobody says.
 
-    Larger batches than 16 only cost memory on a CPU: its caches are full long before. GPUs get all that their bundle
+    Larger batches than 8 only cost memory on a CPU: its caches are full long before. GPUs get all that their bundle
     allows.
     """
     most = manifest.engine.max_batch
-    return most if manifest.engine.requirements else min(most, 16)
+    return most if manifest.engine.requirements else min(most, 8)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.backends.mapped_weights import MappedWeights
 from glass_rt.environment import usable_cores
 from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
 
@@ -44,19 +45,24 @@ class OpenVinoBackend:
         if device != "cpu":
             raise UsageError(f"device: got {device!r}; OpenVINO engines of glass-rt run on cpu")
         check_precision(precision)
-        core = load_openvino().Core()
+        ov = load_openvino()
+        core = ov.Core()
         properties = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",  # one run at a time, by all threads
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
         try:
-            compiled = core.compile_model(core.read_model(engine), "CPU", properties)
-        except RuntimeError as error:
+            self._weights = MappedWeights(engine.with_suffix(".bin"))
+            graph = engine.read_text(encoding="utf-8")
+            compiled = core.compile_model(core.read_model(graph, ov.Tensor(self._weights.array, True)), "CPU", properties)
+        except (RuntimeError, OSError, ValueError) as error:
             raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
+        self._weights.give_back()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
         self._request = compiled.create_infer_request()
+        self._batches_run: set[int] = set()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model; inputs are read where they lie, outputs are copied out."""
@@ -65,11 +71,18 @@ class OpenVinoBackend:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
+        self._give_back_weights({len(array) for array in feeds.values()})
         return {spec.name: results[spec.name].copy() for spec in self.outputs}
 
     def close(self) -> None:
         """Drops the request; the model goes with the last reference."""
         self.__dict__.pop("_request", None)
+
+    def _give_back_weights(self, batches: set[int]) -> None:
+        """A batch size that is new may have had weights packed for it; later runs of it read next to none."""
+        if not batches <= self._batches_run:
+            self._batches_run |= batches
+            self._weights.give_back()
 
 
 def _spec(port: Any) -> TensorSpec:
