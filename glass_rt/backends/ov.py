@@ -55,7 +55,9 @@ class OpenVinoBackend:
         try:
             self._weights = MappedWeights(engine.with_suffix(".bin"))
             graph = engine.read_text(encoding="utf-8")
-            compiled = core.compile_model(core.read_model(graph, ov.Tensor(self._weights.array, True)), "CPU", properties)
+            compiled = core.compile_model(
+                core.read_model(graph, ov.Tensor(self._weights.array, True)), "CPU", properties
+            )
         except (RuntimeError, OSError, ValueError) as error:
             raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
         self._weights.give_back()
