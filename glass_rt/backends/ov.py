@@ -45,22 +45,18 @@ class OpenVinoBackend:
         if device != "cpu":
             raise UsageError(f"device: got {device!r}; OpenVINO engines of glass-rt run on cpu")
         check_precision(precision)
-        ov = load_openvino()
-        core = ov.Core()
+        core = load_openvino().Core()
         properties = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",  # one run at a time, by all threads
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
         try:
-            self._weights = MappedWeights(engine.with_suffix(".bin"))
-            graph = engine.read_text(encoding="utf-8")
-            compiled = core.compile_model(
-                core.read_model(graph, ov.Tensor(self._weights.array, True)), "CPU", properties
-            )
+            self._weights = _weights_of(engine)
+            compiled = core.compile_model(_model(core, engine, self._weights), "CPU", properties)
         except (RuntimeError, OSError, ValueError) as error:
             raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
-        self._weights.give_back()
+        self._give_back_weights()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
         self._request = compiled.create_infer_request()
@@ -73,18 +69,29 @@ class OpenVinoBackend:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
-        self._give_back_weights({len(array) for array in feeds.values()})
+        if (batch := len(feeds[self.inputs[0].name])) not in self._batches_run:  # weights may have been packed for it
+            self._batches_run.add(batch)
+            self._give_back_weights()
         return {spec.name: results[spec.name].copy() for spec in self.outputs}
 
     def close(self) -> None:
         """Drops the request; the model goes with the last reference."""
         self.__dict__.pop("_request", None)
 
-    def _give_back_weights(self, batches: set[int]) -> None:
-        """A batch size that is new may have had weights packed for it; later runs of it read next to none."""
-        if not batches <= self._batches_run:
-            self._batches_run |= batches
+    def _give_back_weights(self) -> None:
+        if self._weights is not None:
             self._weights.give_back()
+
+
+def _weights_of(engine: Path) -> MappedWeights | None:
+    """The weights of an engine that `glass-rt build` wrote; None for an ONNX file, such as builds calibrate."""
+    return MappedWeights(engine.with_suffix(".bin")) if engine.suffix == ".xml" else None
+
+
+def _model(core: Any, engine: Path, weights: MappedWeights | None) -> Any:
+    if weights is None:
+        return core.read_model(engine)
+    return core.read_model(engine.read_text(encoding="utf-8"), load_openvino().Tensor(weights.array, True))
 
 
 def _spec(port: Any) -> TensorSpec:
