@@ -14,16 +14,15 @@ class ByteBudget:
     rather than never being done.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._held = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Holds `size` bytes while the block runs."""
+    def hold(self, size: int, limit: int) -> Iterator[None]:
+        """Holds `size` bytes while the block runs, which begins once all together hold at most `limit`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._held == 0 or self._held + size <= self._limit)
+            self._changed.wait_for(lambda: self._held == 0 or self._held + size <= limit)
             self._held += size
         try:
             yield

@@ -19,7 +19,14 @@ from glass_rt.bundle import Bundle
 from glass_rt.environment import usable_cores
 from glass_rt.errors import GlassError
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.decode import ImageSource, decoded_bytes, load, read
+from glass_rt.image.decode import (
+    BYTES_PER_PIXEL,
+    DEFAULT_MAX_PIXELS,
+    ImageSource,
+    decoded_bytes,
+    load,
+    read,
+)
 from glass_rt.image.views import Views
 from glass_rt.judge import Judge, Judgement
 from glass_rt.manifest import Model
@@ -28,17 +35,17 @@ from glass_rt.pack import Packer
 from glass_rt.subject import Subject, path_of, place, verdict_of
 from glass_rt.verdict import Failure, Verdict
 
-RUNS_PER_PACK = 4  # a pack holds this many runs of the local engine, so that few of them are partly filled
+RUNS_PER_PACK = 5  # of the local engine; with K = 10 and an even batch all of them are full
 MAX_WORKERS = 8
 PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, seconds
-DECODED_BYTES = 1 << 30  # held by all decoding threads together
 
 
 class Pipeline:
     """Judges images from any number of threads; those that are there at the same time share the engine's batches.
 
-    Decoded pixels are held to a budget of bytes. Views are held until they are judged: whoever submits bounds how
-    many images are under way, as `run` does.
+    What decoders hold at the same time is bounded by a budget, the pixels of one image of `max_pixels` (see
+    `decoding_budget`); an image that takes more goes alone. Views are held until they are judged: whoever submits
+    bounds how many images are under way, as `run` does.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Pipeline:
         self._batch = batch
         self._observe = observe
         self.workers = workers or min(usable_cores(), MAX_WORKERS)
-        self._budget = ByteBudget(DECODED_BYTES)
+        self._budget = ByteBudget()
         self._packer = packer_for(bundle.manifest.model, batch, views)
         self._of_thread = threading.local()
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
@@ -82,7 +89,7 @@ class Pipeline:
         Sources are taken ahead of the results, by a few images per worker, whatever the number of images.
         """
         pending: deque[tuple[str | None, Future[Verdict]]] = deque()
-        ahead = 2 * self.workers + 2 * self._images_per_pack()
+        ahead = 2 * self.workers + 2 * images_per_pack(self._bundle.manifest.model, self._batch)
         try:
             for source in sources:
                 if isinstance(source, Failure):
@@ -110,9 +117,6 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _images_per_pack(self) -> int:
-        return max(1, RUNS_PER_PACK * self._batch // max(1, self._bundle.manifest.model.trained_crops))
 
     def _prepare(self, wanted: list[ImageSource], options: DetectOptions, result: Future[Verdict]) -> None:
         try:
@@ -144,7 +148,7 @@ class Pipeline:
         data = read(source)
         size = decoded_bytes(data, options.max_pixels)
         read_ms = (perf_counter() - start) * 1e3
-        with self._budget.hold(size):
+        with self._budget.hold(size, decoding_budget(options.max_pixels)):
             return decode_and_place(source, data, read_ms, self._bundle, options, self._packer, self._pixel_buffer())
 
     def _pixel_buffer(self) -> PixelBuffer:
@@ -188,9 +192,22 @@ def judge_one(
     return verdict_of(subject, judgement, bundle, options)
 
 
+def decoding_budget(max_pixels: int) -> int:
+    """Bytes for all decoding threads together: the pixels of the largest image that is let in.
+
+    A lower limit than the default says what is an image here, not that decoders should wait for each other.
+    """
+    return BYTES_PER_PIXEL * max(max_pixels, DEFAULT_MAX_PIXELS)
+
+
 def packer_for(model: Model, batch: int, views: Views | None = None) -> Packer:
     """Packs with room for a few runs of the engine; `views` None: in memory."""
     return Packer(model.crop_size, RUNS_PER_PACK * batch, batch, views)
+
+
+def images_per_pack(model: Model, batch: int) -> int:
+    """Images that fill a pack, of as many crops as the model is trained with."""
+    return max(1, RUNS_PER_PACK * batch // max(1, model.trained_crops))
 
 
 def decode_and_place(

@@ -12,7 +12,18 @@ import glass_rt
 ROOT = Path(__file__).parent.parent
 # A module may import from lower floors; within a package (`image`, `backends`, `serve`, `cli`) siblings may see each other.
 FLOORS = (
-    {"errors", "version", "progress", "environment", "budget", "blas", "gpu_advice", "precision_report", "kept"},
+    {
+        "errors",
+        "version",
+        "progress",
+        "environment",
+        "budget",
+        "blas",
+        "gpu_advice",
+        "precision_report",
+        "kept",
+        "malloc",
+    },
     {"image", "records", "requirements", "file_names"},
     {"manifest", "backends"},
     {"folder", "aggregator", "options"},

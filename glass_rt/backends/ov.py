@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.backends.mapped_weights import MappedWeights
 from glass_rt.environment import usable_cores
 from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
 
@@ -55,14 +56,17 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
         try:
-            compiled = core.compile_model(core.read_model(engine), "CPU", properties)
-        except RuntimeError as error:
+            self._weights = _weights_of(engine)
+            compiled = core.compile_model(_model(core, engine, self._weights), "CPU", properties)
+        except (RuntimeError, OSError, ValueError) as error:
             raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
+        self._give_back_weights()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
         views = compiled.input(0).get_partial_shape()[0]
         self._fixed_batch = None if views.is_dynamic else int(views.get_length())
         self._request = compiled.create_infer_request()
+        self._batches_run: set[int] = set()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model; inputs are read where they lie, outputs are copied out."""
@@ -82,11 +86,29 @@ class OpenVinoBackend:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
+        if (batch := len(feeds[self.inputs[0].name])) not in self._batches_run:  # weights may have been packed for it
+            self._batches_run.add(batch)
+            self._give_back_weights()
         return {spec.name: results[spec.name].copy() for spec in self.outputs}
 
     def close(self) -> None:
         """Drops the request; the model goes with the last reference."""
         self.__dict__.pop("_request", None)
+
+    def _give_back_weights(self) -> None:
+        if self._weights is not None:
+            self._weights.give_back()
+
+
+def _weights_of(engine: Path) -> MappedWeights | None:
+    """The weights of an engine that `glass-rt build` wrote; None for an ONNX file, such as builds calibrate."""
+    return MappedWeights(engine.with_suffix(".bin")) if engine.suffix == ".xml" else None
+
+
+def _model(core: Any, engine: Path, weights: MappedWeights | None) -> Any:
+    if weights is None:
+        return core.read_model(engine)
+    return core.read_model(engine.read_text(encoding="utf-8"), load_openvino().Tensor(weights.array, True))
 
 
 def _padded(views: Array, batch: int) -> Array:

@@ -17,8 +17,9 @@ import numpy as np
 from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable
 from glass_rt.detector import Detector, default_batch
 from glass_rt.errors import GlassError, ImageNotReadable, first_line
+from glass_rt.malloc import give_back_large_arrays
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import RUNS_PER_PACK, Pipeline
+from glass_rt.pipeline import Pipeline, images_per_pack
 from glass_rt.verdict import Failure, Verdict
 
 UNEXPECTED = "unexpected"  # kind of an error that glass-rt did not raise on purpose
@@ -32,6 +33,7 @@ class _Unexpected(GlassError):
 
 def main(descriptor: int) -> NoReturn:
     """Serves the worker at the other end of the inherited socket until that is gone."""
+    give_back_large_arrays()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, whose end is noticed
     connection: Connection[object, object] = Connection(descriptor)
     with suppress(EOFError, OSError):
@@ -89,5 +91,5 @@ def _outcome(verdict: Future[Verdict]) -> dict[str, object]:
 def _window(detector: Detector, pipeline: Pipeline, batch: int | None) -> int:
     """Images that keep every thread of the pipeline busy: as many as `detect_many` takes ahead of its results."""
     model = detector.manifest.model
-    per_pack = RUNS_PER_PACK * (batch or default_batch(detector.manifest)) // max(1, model.trained_crops)
-    return 2 * pipeline.workers + 2 * max(1, per_pack)
+    per_pack = images_per_pack(model, batch or default_batch(detector.manifest))
+    return 2 * pipeline.workers + 2 * per_pack

@@ -12,6 +12,7 @@ from types import FrameType
 import click
 
 from glass_rt.errors import GlassError, UsageError
+from glass_rt.malloc import give_back_large_arrays
 from glass_rt.version import __version__
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -78,6 +79,7 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line and turns errors into exit codes: 1 failed, 2 wrong usage, 130 interrupted."""
+    give_back_large_arrays()
     interrupted = _note_interrupts()
     try:
         code = cli.main(prog_name="glass-rt", standalone_mode=False)

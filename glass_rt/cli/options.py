@@ -20,7 +20,9 @@ engine_option = click.option(
     help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./engines]",
 )
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]")
-batch_option = click.option("--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 8]")
+batch_option = click.option(
+    "--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 4 to 16 by cores]"
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads of an engine.  [default: cores]"
 )

@@ -32,11 +32,28 @@ from glass_rt.errors import (
 )
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Header, read_header
+from glass_rt.image.memory_file import can_hold_files, file_in_memory
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 DEFAULT_MAX_PIXELS = 200_000_000
+BYTES_PER_PIXEL = 3
+
+# Most bytes per pixel that were seen while one image of each format was decoded, its pixels among them. From encoded
+# bytes OpenCV decodes into memory of its own and copies that for Python; from a file into Python's.
+_COPIED = 2 * BYTES_PER_PIXEL
+_PEAK_BYTES = {
+    "jpeg": _COPIED,
+    "png": _COPIED,
+    "bmp": _COPIED,
+    "webp": 9,
+    "tiff": 11,
+    "gif": 12,
+    "avif": 18,
+    "heic": 18,
+}
+_FROM_FILE = ("png", "webp")  # not jpeg, whose missing end libjpeg makes up; not tiff, which OpenCV turns
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,19 @@ def decoded_bytes(data: bytes | NDArray[np.uint8], max_pixels: int = DEFAULT_MAX
     if isinstance(data, np.ndarray):
         return data.nbytes
     header = checked_header(data, max_pixels)
-    return len(data) + 3 * header.width * header.height * (2 if header.format == "avif" else 1)
+    copies = 2 if header.format in _FROM_FILE else 1
+    return copies * len(data) + _peak_bytes(header) * header.width * header.height
+
+
+def _peak_bytes(header: Header) -> int:
+    """Bytes per pixel while it is decoded."""
+    if header.format == "jpeg":
+        pixels = BYTES_PER_PIXEL if simplejpeg is not None and not header.cmyk else _COPIED
+        # A progressive one's coefficients are kept until its end, two bytes for each sample.
+        return max(pixels, BYTES_PER_PIXEL + (8 if header.cmyk else 6)) if header.progressive else pixels
+    if header.format == "png" and can_hold_files():
+        return BYTES_PER_PIXEL
+    return _PEAK_BYTES[header.format]
 
 
 def checked_header(data: bytes, max_pixels: int) -> Header:
@@ -150,12 +179,16 @@ def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> t
 
 def _decode_opencv(data: bytes, header: Header) -> Pixels:
     encoded = np.frombuffer(data, np.uint8)
+    rgb = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         if header.format == "avif":  # OpenCV 5.0 swaps red and blue of an AVIF with alpha when asked for RGB
             bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION)
             pixels = None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        elif header.format in _FROM_FILE and can_hold_files():
+            with file_in_memory(data) as path:
+                pixels = cv2.imread(path, None, rgb)  # None: into an array of Python's
         else:
-            pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            pixels = cv2.imdecode(encoded, rgb)
     except cv2.error as error:
         raise ImageCorrupt(f"the {header.format.upper()} cannot be decoded: {error.err or error}") from error
     except MemoryError:

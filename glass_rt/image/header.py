@@ -26,6 +26,7 @@ class Header:
     orientation: int = 1  # EXIF 1..8
     depth: int = 8  # bits per sample
     cmyk: bool = False
+    progressive: bool = False
     transparent: bool = False
     animated: bool = False
 
@@ -97,7 +98,8 @@ def _jpeg(data: bytes) -> Header:
             orientation = exif.orientation(data[start:end])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOFn; not DHT, JPG, DAC
             depth, height, width, components = struct.unpack_from(">BHHB", data, start)
-            return Header("jpeg", width, height, orientation, depth, cmyk=components == 4)
+            progressive = marker in (0xC2, 0xC6, 0xCA, 0xCE)
+            return Header("jpeg", width, height, orientation, depth, components == 4, progressive)
     raise ImageCorrupt("the JPEG has no frame header")
 
 

@@ -1,5 +1,6 @@
 """Departures from the trained K, on purpose: crops auto, draws. And the pipeline that carries them."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +88,25 @@ def test_a_consumer_that_leaves_early_leaves_nothing_running(detector: Detector,
 
 
 def test_the_budget_lets_one_too_large_through_alone() -> None:
-    budget = ByteBudget(100)
-    with budget.hold(1000):
+    budget = ByteBudget()
+    with budget.hold(1000, limit=100):
         assert budget._held == 1000
-    with budget.hold(60), budget.hold(40):
+    with budget.hold(60, limit=100), budget.hold(40, limit=100):
         assert budget._held == 100
     assert budget._held == 0
+
+
+def test_whoever_does_not_fit_waits_for_room() -> None:
+    budget, order = ByteBudget(), list[str]()
+
+    def second() -> None:
+        with budget.hold(50, limit=100):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with budget.hold(60, limit=100):
+        thread.start()
+        thread.join(0.2)
+        order.append("first done")
+    thread.join()
+    assert order == ["first done", "second"]

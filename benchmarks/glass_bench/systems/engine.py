@@ -18,6 +18,7 @@ from glass_rt.detector import Detector, default_batch, open_engines
 from glass_rt.errors import GlassError, ParityError
 from glass_rt.image.decode import read
 from glass_rt.judge import INPUT, OUTPUT, Judge
+from glass_rt.malloc import give_back_large_arrays
 from glass_rt.manifest import Model
 from glass_rt.options import DetectOptions
 from glass_rt.parity import verify_parity
@@ -64,13 +65,14 @@ class NoopBackend:
 
 
 class EngineSystem:
-    """A bundle opened as `Detector.open` does it. See `System`.
+    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line. See `System`.
 
     Single images go through engines with a clock around them, many through the engines as they are: a clock would hide
     what a backend can do beyond `run`.
     """
 
     def __init__(self, contender: Contender) -> None:
+        give_back_large_arrays()
         bundle = Bundle.open(contender.bundle)
         manifest, noop = bundle.manifest, contender.kind == "no-op"
         engines: Mapping[str, Backend] = (

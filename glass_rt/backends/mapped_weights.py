@@ -1,0 +1,32 @@
+"""A file of weights mapped into memory, whose pages can be given back.
+
+OpenVINO copies weights into layouts of its own, when it compiles a model and when a batch size is first run, and keeps
+the mapped file beside them: resident in full, and hardly read again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MappedWeights:
+    """The bytes of a file, uint8 (N,), read from it as they are touched. Nobody may write to them.
+
+    `array` keeps the mapping alive. Raises OSError, or ValueError where the file is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            # Private and writable, since OpenVINO takes no read-only array; without a write nothing is copied.
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.array: NDArray[np.uint8] = np.frombuffer(self._mapped, np.uint8)
+
+    def give_back(self) -> None:
+        """Takes the pages out of this process; what is touched again is read again. Linux only, elsewhere nothing."""
+        if sys.platform == "linux":
+            self._mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,29 @@
+"""Bytes as a file that lies in memory, for libraries that read files in a better way than bytes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def can_hold_files() -> bool:
+    """Whether this system has files in memory that a path leads to: Linux with /proc."""
+    return sys.platform == "linux" and hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
+
+
+@contextmanager
+def file_in_memory(data: bytes) -> Iterator[str]:
+    """The path of a file that holds `data`, for this process alone, until the block is left. It is on no disk."""
+    descriptor = os.memfd_create("glass-rt image")
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
