@@ -3,7 +3,8 @@
     python benchmarks/long_run.py --engine DIR --images DIR [--hostile DIR] [--count 10000] [--json FILE]
 
 1. `count` links to the images of --images are judged in one run; resident memory after the first 500 is compared with
-   that at the end. The run is killed (SIGKILL) half way and resumed: every link must be in the output exactly once.
+   the most over the last twentieth of them. The run is killed (SIGKILL) half way and resumed: every link must be in
+   the output exactly once.
 2. With --hostile, its files are mixed among the images: every image must be judged and every bad file reported, in
    about the time that both take by themselves.
 Linux only: memory is read from /proc. Ends with exit code 1 where one of these does not hold.
@@ -39,6 +40,10 @@ class Run:
     code: int
     seconds: float
     memory_mb: tuple[tuple[int, float], ...]
+
+    def memory_after(self, count: int) -> float:
+        """The most resident MB once at least so many results had been written."""
+        return max((mb for results, mb in self.memory_mb if results >= count), default=self.memory_mb[-1][1])
 
     def memory_at(self, count: int) -> float:
         """Resident MB when at least so many results had been written; the last known where there were fewer."""
@@ -112,7 +117,7 @@ def memory_and_resume(engine: Path, files: Sequence[Path], count: int) -> dict[s
         folder = Path(name)
         paths = link(folder / "links", files, count)
         whole = infer(engine, folder / "links", folder / "whole.jsonl")
-        early, late = whole.memory_at(SETTLED), whole.memory_mb[-1][1]
+        early, late = whole.memory_at(SETTLED), whole.memory_after(count - count // 20)
         killed = infer(engine, folder / "links", folder / "cut.jsonl", kill_at=count // 2)
         before = lines(folder / "cut.jsonl")
         resumed = infer(engine, folder / "links", folder / "cut.jsonl")
