@@ -35,7 +35,7 @@ from glass_rt.pack import Packer
 from glass_rt.subject import Subject, path_of, place, verdict_of
 from glass_rt.verdict import Failure, Verdict
 
-RUNS_PER_PACK = 5  # of the local engine; with K = 10 and an even batch all of them are full
+RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
 MAX_WORKERS = 8
 PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, seconds
 
