@@ -10,8 +10,8 @@ import ctypes
 import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-# Bytes from which an array gets pages of its own, and gives them back when it is freed. With 1 MB, which every image's
-# views take, that cost about 10 % of the time of `infer` on large JPEGs; with this nothing that could be seen.
+# Bytes from which an array gets pages of its own, and gives them back when it is freed: more than an image's views
+# take, for which getting new pages every time costs more than it gains.
 _LARGE = 1 << 24
 _CHOSEN_BY_USER = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 

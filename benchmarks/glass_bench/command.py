@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from glass_rt.bundle import find_bundle
 from glass_rt.cli.options import batch_option, quiet_option, threads_option
 from glass_rt.progress import reporter, silent
+
+if TYPE_CHECKING:
+    from glass_bench.record import Record
 
 RECORD, REPORT = "bench.json", "bench.md"
 
@@ -95,8 +98,7 @@ def bench(
     from glass_bench.conditions import parse_condition
     from glass_bench.figures import FIGURES, failures
     from glass_bench.loadgen import load_loadgen
-    from glass_bench.plots import load_pyplot, write_plots
-    from glass_bench.report import markdown, summary
+    from glass_bench.plots import load_pyplot
 
     limits = [parse_condition(text, FIGURES) for text in conditions]
     options = asked.BenchOptions(
@@ -116,16 +118,24 @@ def bench(
     record = run_benchmark(
         asked.quick(options) if quick else options, shown_command(sys.argv), silent if quiet else reporter()
     )
-    record.write(output / RECORD)
-    plots = write_plots(record, output)
-    (output / REPORT).write_text(markdown(record, plots), encoding="utf-8")
-    click.echo(summary(record))
-    click.echo(f"\nwrote {RECORD}, {REPORT} and {len(plots)} plots to {output}", err=True)
+    _publish(record, output)
     met = conditions_met(record, limits)
     for line in met:
         click.echo(f"LIMIT: {line}", err=True)
     bad = any(entry.status != "measured" or failures(entry) for entry in record.contenders)
     return 1 if met or bad else 0
+
+
+def _publish(record: Record, output: Path) -> None:
+    """Writes the record, the report and the plots, and prints the summary."""
+    from glass_bench.plots import write_plots
+    from glass_bench.report import markdown, summary
+
+    record.write(output / RECORD)
+    plots = write_plots(record, output)
+    (output / REPORT).write_text(markdown(record, plots), encoding="utf-8")
+    click.echo(summary(record))
+    click.echo(f"\nwrote {RECORD}, {REPORT} and {len(plots)} plots to {output}", err=True)
 
 
 @bench.command(name="compare", short_help="Two records side by side.")

@@ -24,7 +24,7 @@ from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.errors import UsageError
 from glass_rt.folder import check_target
-from glass_rt.manifest import PRECISIONS, to_json
+from glass_rt.manifest import PRECISIONS, BundleManifest, to_json
 from glass_rt.progress import reporter, silent
 from glass_rt.verdict import UNTRAINED
 
@@ -111,13 +111,17 @@ def build(
     if as_json:
         click.echo(json.dumps({**to_json(bundle.manifest), "bundle_sha256": bundle.sha256}, indent=2))
     else:
-        click.echo(f"bundle: {target}")
-        if bundle.manifest.parity.status == "pending":
-            click.echo(
-                "parity: pending; these engines cannot run on this machine. Their first opening where they can "
-                "compares them with PyTorch: glass-rt verify DIR",
-                err=True,
-            )
-        if not bundle.manifest.model.weights.trained:
-            click.echo(f"! {UNTRAINED}", err=True)
+        _show(bundle.manifest, target)
     return 0
+
+
+def _show(manifest: BundleManifest, target: Path) -> None:
+    click.echo(f"bundle: {target}")
+    if manifest.parity.status == "pending":
+        click.echo(
+            "parity: pending; these engines cannot run on this machine. Their first opening where they can "
+            "compares them with PyTorch: glass-rt verify DIR",
+            err=True,
+        )
+    if not manifest.model.weights.trained:
+        click.echo(f"! {UNTRAINED}", err=True)

@@ -16,7 +16,7 @@ from glass_rt.backends.ov import check_precision, load_openvino
 from glass_rt.errors import BuildError, first_line
 
 _BETWEEN_LAYOUTS = ((0, 2, 3, 1), (0, 3, 1, 2))
-# Of two crops at a time: one takes a tenth longer for each, more are no faster. An image has one global view.
+# Two crops at a time: alone each takes longer, in more they are no faster. An image has one global view.
 _FIXED_BATCH = {"global": 1, "local": 2}
 
 

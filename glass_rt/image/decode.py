@@ -40,7 +40,8 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 DEFAULT_MAX_PIXELS = 200_000_000
 BYTES_PER_PIXEL = 3
 
-# Most bytes per pixel that were seen while one image of each format was decoded, its pixels among them. From encoded
+# Most bytes per pixel that were seen while one image of each format was decoded, its pixels among them; HEIC was not
+# measured and is taken to be like AVIF. From encoded
 # bytes OpenCV decodes into memory of its own and copies that for Python; from a file into Python's.
 _COPIED = 2 * BYTES_PER_PIXEL
 _PEAK_BYTES = {
@@ -191,6 +192,8 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
             pixels = cv2.imdecode(encoded, rgb)
     except cv2.error as error:
         raise ImageCorrupt(f"the {header.format.upper()} cannot be decoded: {error.err or error}") from error
+    except OSError as error:
+        raise ImageNotReadable(f"no room for a copy of the file in memory: {error.strerror or error}") from error
     except MemoryError:
         raise ImageTooLarge(f"not enough memory to decode {header.width} x {header.height} pixels") from None
     if pixels is None:

@@ -12,8 +12,14 @@ from pathlib import Path
 
 @cache
 def can_hold_files() -> bool:
-    """Whether this system has files in memory that a path leads to: Linux with /proc."""
-    return sys.platform == "linux" and hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
+    """Whether this system has files in memory that a path leads to: Linux with /proc, unless a sandbox forbids them."""
+    if sys.platform != "linux" or not hasattr(os, "memfd_create"):
+        return False
+    try:
+        with file_in_memory(b"") as path:
+            return Path(path).is_file()
+    except OSError:
+        return False
 
 
 @contextmanager
