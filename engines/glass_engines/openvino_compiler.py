@@ -15,7 +15,7 @@ from glass_engines.compilers import Compiler
 from glass_rt.backends.ov import check_precision, load_openvino
 from glass_rt.errors import BuildError, first_line
 
-_BETWEEN_LAYOUTS = ((0, 2, 3, 1), (0, 3, 1, 2))
+_TO_PLANES = (0, 3, 1, 2)
 # Two crops at a time: alone each takes longer, in more they are no faster. An image has one global view.
 _FIXED_BATCH = {"global": 1, "local": 2}
 
@@ -25,7 +25,7 @@ def ir_from_onnx(graph: Path, engine: Path) -> None:
     ov = load_openvino()
     try:
         model = ov.Core().read_model(graph)
-        if _layout_transposes(model) > 1:  # one turns the pixels of the input
+        if _transposes_to_planes(model) > 1:  # one turns the pixels of the input
             batch = _FIXED_BATCH[engine.stem]
             model.reshape({port: [batch, *port.get_partial_shape()[1:]] for port in model.inputs})
         ov.save_model(model, engine, compress_to_fp16=False)
@@ -33,9 +33,9 @@ def ir_from_onnx(graph: Path, engine: Path) -> None:
         raise BuildError(f"OpenVINO cannot compile {graph.name}: {first_line(error)}") from error
 
 
-def _layout_transposes(model: Any) -> int:
+def _transposes_to_planes(model: Any) -> int:
     orders = [op.input_value(1).get_node() for op in model.get_ops() if op.get_type_name() == "Transpose"]
-    return sum(order.get_type_name() == "Constant" and tuple(order.data) in _BETWEEN_LAYOUTS for order in orders)
+    return sum(order.get_type_name() == "Constant" and tuple(order.data) == _TO_PLANES for order in orders)
 
 
 def _tools() -> Mapping[str, str]:
