@@ -9,6 +9,7 @@ once, in blocks that stay in the cache, and every one of them costs two multipli
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
 
+ROWS_AT_ONCE = 56
 PILLOW_PRECISION_BITS = 32 - 8 - 2  # Resample.c: coefficients of an 8-bit image are integers of 22 bits
 
 
@@ -29,8 +31,10 @@ def resize_antialiased(pixels: Pixels, size: int) -> NDArray[np.float32]:
     0.003 level (float32 sums in another order).
     """
     height, width, channels = pixels.shape
-    rows = _reduce_rows(pixels.reshape(height, width * channels), size)
-    return _reduce_columns(rows.reshape(size, width, channels), size)
+    result = np.empty((size, size, channels), np.float32)
+    for first, rows in _row_blocks(pixels.reshape(height, width * channels), size):
+        result[first : first + len(rows)] = _reduce_columns(rows.reshape(-1, width, channels), size)
+    return result
 
 
 def resize_pillow(pixels: Pixels, size: int) -> Pixels:
@@ -55,23 +59,29 @@ def resize_pillow(pixels: Pixels, size: int) -> Pixels:
     return result.reshape(size, size, channels)
 
 
-def _reduce_rows(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """(H, n) uint8 -> (size, n) float32."""
-    result = np.empty((size, pixels.shape[1]), np.float32)
-    if pixels.shape[0] <= size:  # enlarging: a source pixel adds to many output pixels
-        return np.matmul(_dense_weights(pixels.shape[0], size), pixels.astype(np.float32), out=result)
-    segments = _segments(pixels.shape[0], size)
-    scratch = np.empty((max(segment.stop - segment.start for segment in segments), pixels.shape[1]), np.float32)
-    pair = np.empty((2, pixels.shape[1]), np.float32)
+def _row_blocks(pixels: Pixels, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(H, n) uint8 -> rows of the result, float32 (at most `ROWS_AT_ONCE`, n), and the number of the first of them.
+
+    A block is good until the next one is asked for.
+    """
+    height, width = pixels.shape
+    if height <= size:  # enlarging: a source pixel adds to many output pixels
+        yield 0, _dense_weights(height, size) @ pixels.astype(np.float32)
+        return
+    segments = _segments(height, size)
+    scratch = np.empty((max(segment.stop - segment.start for segment in segments), width), np.float32)
+    above, below = pair = np.empty((2, width), np.float32)
+    rows = np.empty((ROWS_AT_ONCE, width), np.float32)
     for index, segment in enumerate(segments):
         block = scratch[: segment.stop - segment.start]
         np.copyto(block, pixels[segment.start : segment.stop], casting="unsafe")
         np.matmul(segment.weights, block, out=pair)
         if index > 0:
-            result[index - 1] += pair[0]
-        if index < size:
-            result[index] = pair[1]
-    return result
+            rows[(index - 1) % ROWS_AT_ONCE] += above
+            if index % ROWS_AT_ONCE == 0 or index == size:
+                first = (index - 1) // ROWS_AT_ONCE * ROWS_AT_ONCE
+                yield first, rows[: index - first]
+        rows[index % ROWS_AT_ONCE] = below
 
 
 def _reduce_columns(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
