@@ -1,8 +1,7 @@
 """NumPy's matrix products on one thread while images are judged.
 
 Views and heads are products far too small to share out, and they run beside engines and decoders that keep the cores
-busy: a second BLAS thread waits for a core, spinning, and the product with it (a head took 60 ms instead of 0.6 on two
-busy cores).
+busy: a second BLAS thread waits for a core, spinning, and the product with it.
 """
 
 from __future__ import annotations

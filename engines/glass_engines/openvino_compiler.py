@@ -63,13 +63,13 @@ def _round_weights(model: Any) -> None:
             and all(reader.get_node().get_type_name() in _MULTIPLIES for reader in readers)
         ):
             rounded = ov.Tensor(ov.Type.bf16, weights.shape)
-            rounded.data.view(np.uint16)[...] = _bf16_bits(weights.data)
+            rounded.data.view(np.uint16)[...] = bf16_bits(weights.data)
             widened = ov.opset13.convert(ov.opset13.constant(rounded), "f32")
             for reader in readers:
                 reader.replace_source_output(widened.output(0))
 
 
-def _bf16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+def bf16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """The upper halves of float32 values, rounded to the nearest, ties to even."""
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)

@@ -25,7 +25,11 @@ def verify(bundle: Path | None, device: str | None, expect_bundle: str | None, a
     """
     opened = Bundle.open(find_bundle(bundle), expect_sha256=expect_bundle, every_file=True)
     engines = open_engines(opened, device=device)
-    parity = verify_parity(opened, engines)
+    try:
+        parity = verify_parity(opened, engines)
+    finally:
+        for engine in engines.values():
+            engine.close()
     if as_json:
         click.echo(json.dumps({"bundle_sha256": opened.sha256, "files": len(opened.manifest.files), **vars(parity)}))
         return 0

@@ -1,7 +1,7 @@
 """Memory that one thread decodes into again and again.
 
-The system has to find and clear the pages of a new array first: 4 to 14 % of the time of decoding a JPEG of 8 MP and
-more. An image decoded here is good until the next one is.
+The system has to find and clear the pages of a new array first, which a fast decoder notices. An image decoded here is
+good until the next one is.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 DEFAULT_MAX_PIXELS = 200_000_000
 BYTES_PER_PIXEL = 3
 
-# Most bytes per pixel that were seen while one image of each format was decoded, its pixels among them; HEIC was not
-# measured and is taken to be like AVIF. From encoded
+# Most bytes per pixel that were seen while one image of each format was decoded, its pixels among them. From encoded
 # bytes OpenCV decodes into memory of its own and copies that for Python; from a file into Python's.
 _COPIED = 2 * BYTES_PER_PIXEL
 _PEAK_BYTES = {
@@ -52,7 +51,7 @@ _PEAK_BYTES = {
     "tiff": 11,
     "gif": 12,
     "avif": 18,
-    "heic": 18,
+    "heic": 12,
 }
 _FROM_FILE = ("png", "webp")  # not jpeg, whose missing end libjpeg makes up; not tiff, which OpenCV turns
 

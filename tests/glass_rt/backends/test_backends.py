@@ -85,6 +85,7 @@ def test_results_are_the_callers_own(engines: dict[str, Backend]) -> None:
         {"pixels": np.zeros((1, 224, 224, 3), np.float32)},
         {"pixels": np.zeros((1, 256, 256, 3), np.uint8)},
         {"pixels": np.zeros((224, 224, 3), np.uint8)},
+        {"pixels": np.zeros((0, 224, 224, 3), np.uint8)},
         {"pixels": np.zeros((1, 224, 224, 3), np.uint8), "more": np.zeros(1)},
     ],
 )
