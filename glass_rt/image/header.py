@@ -14,6 +14,9 @@ from glass_rt.errors import ImageCorrupt, ImageFormatError
 from glass_rt.image import exif
 
 FORMATS = ("jpeg", "png", "webp", "avif", "tiff", "bmp", "gif", "heic")
+# Of a progressive JPEG; cameras and editors write about ten. A scan of a few hundred bytes goes over all pixels: a file
+# of one megabyte could take minutes to decode.
+MOST_SCANS = 500
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def _jpeg(data: bytes) -> Header:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOFn; not DHT, JPG, DAC
             depth, height, width, components = struct.unpack_from(">BHHB", data, start)
             progressive = marker in (0xC2, 0xC6, 0xCA, 0xCE)
+            if progressive and (scans := data.count(b"\xff\xda", end)) > MOST_SCANS:
+                raise ImageCorrupt(f"the JPEG has {scans} scans; at most {MOST_SCANS} are decoded")
             return Header("jpeg", width, height, orientation, depth, components == 4, progressive)
     raise ImageCorrupt("the JPEG has no frame header")
 

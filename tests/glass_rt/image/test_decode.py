@@ -177,6 +177,20 @@ def test_the_limit_in_pixels_is_checked_before_decoding() -> None:
         decode(data, max_pixels=96 * 64 - 1)
 
 
+def test_a_progressive_jpeg_of_a_thousand_scans_is_refused_before_it_is_decoded() -> None:
+    """A scan is a few bytes of the file, and goes over all its pixels."""
+    data = encoded(PICTURE, "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+
+    def with_scans(count: int) -> bytes:
+        return data[:-2] + scan * (count - data.count(b"\xff\xda")) + data[-2:]
+
+    assert read_header(with_scans(500)).progressive
+    with pytest.raises(ImageCorrupt, match="1000 scans; at most 500"):
+        load(with_scans(1000))
+    assert load(data).pixels.shape == (64, 96, 3)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
 def test_headers_give_the_size_for_every_format(form: str) -> None:
     header = read_header(encoded(PICTURE, form))
