@@ -25,7 +25,7 @@ from glass_rt.progress import Stage, silent
 
 CROP_SIZE = 224
 PROBED_IMAGES = 3
-SLOW_MS = 1000.0  # a contender this slow is warmed up with one image alone
+SLOW_MS = 1000.0  # a contender this slow is warmed up with the largest image alone
 LEAST_IMAGES, QUICK_IMAGES = 4, 2
 SERVER_QUERIES = 100  # fewer say nothing of a 99th percentile
 SERVER_PROBES = 6
@@ -92,7 +92,7 @@ class _Benchmark:
             for stand in self.stands:
                 contender = stand.place.contender
                 with self.stage(f"opening {stand.name}"):
-                    stand.open(check=contender.kind != "engine" or contender.bundle not in checked)
+                    stand.open(check=contender.kind == "engine" and contender.bundle not in checked)
                 if contender.kind == "engine":
                     checked.add(contender.bundle)
                 self._complain(stand)
@@ -102,12 +102,15 @@ class _Benchmark:
                 stand.close()
 
     def warm_up(self) -> None:
-        """Judges a few images twice: caches fill, answers are compared, and the second time says what fits."""
-        probes = thin(self.found, PROBED_IMAGES)
+        """Judges a few images twice: caches fill, answers are compared, and the second time says what fits.
+
+        Largest first: a slow contender is warmed up with that one alone. All tiles of it would take too long.
+        """
+        probes = thin(self.found, PROBED_IMAGES)[::-1]
         answers: dict[str, list[float]] = {}
         with self.stage("warming up"):
             for stand in self.running():
-                chosen = probes[:1] if stand.place.contender.sampling == "tiles" else probes
+                chosen = probes[-1:] if stand.place.contender.sampling == "tiles" else probes
                 paths = [image.path for image in chosen]
                 try:
                     first = stand.judge(paths[:1])
@@ -357,6 +360,8 @@ class _Benchmark:
         stand = Stand(place)
         stand.open(check=False)
         try:
+            if not stand.running:
+                return None
             stand.judge([image.path] * 2, crops)
             stand.take_memory()
         except ContenderFailed:

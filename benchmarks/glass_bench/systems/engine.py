@@ -16,7 +16,7 @@ from glass_rt.backends.base import Array
 from glass_rt.blas import single_threaded_blas
 from glass_rt.bundle import Bundle
 from glass_rt.detector import Detector, default_batch, open_engines
-from glass_rt.errors import GlassError, ParityError
+from glass_rt.errors import GlassError, ParityError, UsageError
 from glass_rt.image.decode import read
 from glass_rt.judge import INPUT, OUTPUT, Judge
 from glass_rt.malloc import give_back_large_arrays
@@ -76,6 +76,9 @@ class EngineSystem:
         give_back_large_arrays()
         bundle = Bundle.open(contender.bundle)
         manifest, noop = bundle.manifest, contender.kind == "no-op"
+        most = manifest.engine.max_batch
+        if contender.batch is not None and not 1 <= contender.batch <= most:  # as Detector.from_bundle refuses it
+            raise UsageError(f"batch: got {contender.batch}; this bundle takes 1..{most}")
         engines: Mapping[str, Backend] = (
             {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
             if noop
