@@ -12,6 +12,7 @@ from glass_bench.images import find_bench_images
 from glass_bench.lineup import Place
 from glass_bench.options import BenchOptions
 from glass_bench.process import ContenderProcess
+from glass_bench.record import SweepPoint
 from glass_bench.stand import Stand
 
 from glass_rt.progress import silent
@@ -76,6 +77,23 @@ def test_a_slow_contender_is_warmed_up_with_the_largest_image(
     with bench.opened():
         bench.warm_up()
     assert asked == [["large"], judged]
+
+
+def test_repeats_that_did_not_fit_are_listed(zoo: dict[str, Path], three_sizes: Path) -> None:
+    bench = bench_of(zoo["good"], three_sizes)
+    assert list(bench._rounds("Offline", 0.0)) == [0]
+    assert bench.skipped == ["Offline: 1 of 5 repeats fitted the time; --budget takes more"]
+    assert len(list(bench._rounds("SingleStream", 1e9))) == 5
+    assert len(bench.skipped) == 1
+
+
+def test_memory_points_that_were_not_taken_are_listed(zoo: dict[str, Path], three_sizes: Path) -> None:
+    bench = bench_of(zoo["good"], three_sizes)
+    bench.options.shares["crops"] = -1.0  # no time at all
+    bench.images, bench.stands[0].crop_sweep = bench.found, [SweepPoint(1, (5.0,)), SweepPoint(4, (9.0,))]
+    bench.crop_memory()
+    assert [point.peak_mb for point in bench.stands[0].crop_sweep] == [None, None]
+    assert bench.skipped == ["good: memory not taken at 1, 4 crops, to keep the time"]
 
 
 def test_a_complaint_names_the_bundle_and_the_checkpoint_without_their_folders() -> None:
