@@ -104,7 +104,10 @@ def server(
     bound_ms: float,
     percentile: float,
 ) -> Run:
-    """Poisson arrivals at `rate` per second; latencies count from the scheduled arrival, waiting included."""
+    """Poisson arrivals at `rate` per second; latencies count from the scheduled arrival, waiting included.
+
+    Each system judges one image at a time; `glass-rt serve` would put those that wait into one batch.
+    """
 
     def settings(lg: Any, values: Any) -> None:
         values.scenario = lg.TestScenario.Server

@@ -28,7 +28,11 @@ from glass_rt.verdict import Failure, Timings
 
 
 class TimedBackend:
-    """A backend that adds up the milliseconds spent in its runs."""
+    """A backend that adds up the milliseconds spent in its runs.
+
+    It has no `submit`: the two engines of a backend that could overlap them (TensorRT) run one after the other, so that
+    each has its time. The latency of a single image is the sum of both then, more than that of `Detector.detect`.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
