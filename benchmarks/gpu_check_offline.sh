@@ -5,9 +5,10 @@
 # Then carry this repository and WHEELS over, and: benchmarks/gpu_check_offline.sh run WHEELS REPORT
 #
 # `run` needs an NVIDIA driver, and python3 of the version that fetched. It installs into a folder of its own, and ends
-# inside ten minutes on one GPU (no comparison with torch.compile beyond that: timeout). It has not run on a GPU yet.
+# inside ten minutes on one GPU: `timeout` ends it there, and REPORT holds the steps up to then (the comparison with
+# PyTorch comes last). It has not run on a GPU yet.
 set -euo pipefail
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
 [ $# -ge 2 ] || usage
 here=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$2"

@@ -5,9 +5,10 @@
 1. `count` links to the images of --images are judged in one run; resident memory after the first 500 is compared with
    the most over the last twentieth of them. The run is killed (SIGKILL) half way and resumed: every link must be in
    the output exactly once.
-2. With --hostile, its files are mixed among the images: every image must be judged and every bad file reported, in
-   about the time that both take by themselves.
-Linux only: memory is read from /proc. Ends with exit code 1 where one of these does not hold.
+2. With --hostile, its files are mixed among the images: every image must be judged as it is alone, and every bad file
+   have its row, whether it can be judged or not.
+Exit codes must be `infer`'s: 0, or 1 where a file could not be judged. Linux only: memory is read from /proc. Ends with
+exit code 1 where one of these does not hold, and names it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 import click
 from glass_bench.machine import this_machine
+from glass_bench.memory import resident_mb
 
 SETTLED = 500  # images after which memory should not grow any more
 MOST_GROWTH = 1.10
@@ -75,16 +77,6 @@ def infer(engine: Path, folder: Path, output: Path, *, kill_at: int | None = Non
     return Run(process.returncode, seconds, tuple(samples))
 
 
-def resident_mb(pid: int) -> float | None:
-    """Resident memory of a process in MB (10^6 bytes); None once it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = [line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")]
-    return int(found[0]) * 1024 / 1e6 if found else None
-
-
 def lines(path: Path) -> int:
     """Line ends in a file; 0 where there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -131,9 +123,9 @@ def memory_and_resume(engine: Path, files: Sequence[Path], count: int) -> dict[s
             "growth": late / early,
             "flat": late <= MOST_GROWTH * early,
             "whole_run_exactly_once": exactly_once(paths, folder / "whole.jsonl"),
-            "killed_with": killed.code,
             "results_before_resume": before,
-            "resumed_exit": resumed.code,
+            "exit_codes": [whole.code, killed.code, resumed.code],
+            "exit_codes_as_expected": [whole.code, killed.code, resumed.code] == [0, -signal.SIGKILL, 0],
             "resumed_run_exactly_once": exactly_once(paths, folder / "cut.jsonl"),
             "memory_mb": [asdict(whole)["memory_mb"][i] for i in range(0, len(whole.memory_mb), 40)],
         }
@@ -146,27 +138,32 @@ def mixed(engine: Path, files: Sequence[Path], hostile: Path) -> dict[str, Any]:
         folder = Path(name)
         good_paths = link(folder / "good", files, len(bad))
         bad_paths = link(folder / "bad", bad, len(bad))
+        mixed_paths = []
         for number in range(len(bad)):  # a bad one after every good one
             part = folder / "mixed" / f"{number // 500:03d}"
             part.mkdir(parents=True, exist_ok=True)
             for kind, paths in (("a-good", good_paths), ("b-bad", bad_paths)):
                 source = Path(paths[number])
-                (part / f"{number:06d}-{kind}{source.suffix}").symlink_to(source.resolve())
+                target = part / f"{number:06d}-{kind}{source.suffix}"
+                target.symlink_to(source.resolve())
+                mixed_paths.append(str(target))
         alone = infer(engine, folder / "good", folder / "good.jsonl")
         bad_alone = infer(engine, folder / "bad", folder / "bad.jsonl")
         both = infer(engine, folder / "mixed", folder / "mixed.jsonl")
         rows = results(folder / "mixed.jsonl")
         judged = [row for row in rows if "-a-good" in row["path"]]
-        started = alone.seconds + bad_alone.seconds
-        same = {row["sha256"]: row["probability_fake"] for row in results(folder / "good.jsonl")}
+        failed = sum("error" in row for row in rows if "-b-bad" in row["path"])
+        same = {row["sha256"]: row["probability_fake"] for row in results(folder / "good.jsonl") if "error" not in row}
         return {
             "images": len(good_paths),
             "hostile_files": len(bad),
-            "hostile_failed": sum("error" in row for row in rows if "-b-bad" in row["path"]),
+            "hostile_failed": failed,
+            "every_file_exactly_once": exactly_once(mixed_paths, folder / "mixed.jsonl"),
             "every_image_judged": len(judged) == len(good_paths) and not any("error" in row for row in judged),
-            "verdicts_as_alone": all(row["probability_fake"] == same[row["sha256"]] for row in judged),
+            "verdicts_as_alone": all(row.get("probability_fake") == same.get(row.get("sha256")) for row in judged),
+            "exit_codes": [alone.code, bad_alone.code, both.code],
+            "exit_codes_as_expected": [alone.code, bad_alone.code, both.code] == [0, int(failed > 0), int(failed > 0)],
             "seconds": {"images": alone.seconds, "hostile": bad_alone.seconds, "mixed": both.seconds},
-            "mixed_over_the_sum": both.seconds / started,
             "peak_mb": {"images": alone.peak_mb, "hostile": bad_alone.peak_mb, "mixed": both.peak_mb},
         }
 
@@ -190,10 +187,10 @@ def main(engine: Path, images: Path, hostile: Path | None, largest: float, count
     print(text)
     if json_path is not None:
         json_path.write_text(text + os.linesep, encoding="utf-8")
-    checks = [found["long"][name] for name in ("flat", "whole_run_exactly_once", "resumed_run_exactly_once")]
-    checks += [found["mixed"][name] for name in ("every_image_judged", "verdicts_as_alone")] if hostile else []
-    if not all(checks):
-        sys.exit(1)
+    parts = [found[part] for part in ("long", "mixed") if part in found]
+    broken = [name for part in parts for name, value in part.items() if value is False]
+    if broken:
+        raise click.ClickException(f"does not hold: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

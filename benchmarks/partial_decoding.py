@@ -248,7 +248,12 @@ def main(folder: Path, turbojpeg: str | None, repeats: int) -> None:
     measured = [(jpeg.image.megapixels, measure(ways, jpeg, repeats)) for jpeg in jpegs]
     columns = {
         name: [found for size, found in measured if low <= size < high]
-        for name, low, high in (("under 2 MP", 0, 2), ("2-8 MP", 2, 8), ("8 MP and more", 8, inf))
+        for name, low, high in (
+            ("under 2 MP", 0, 2),
+            ("2-8 MP", 2, 8),
+            ("8 MP and more", 8, inf),
+            ("15 MP and more", 15, inf),
+        )
     }
     with sized_copies(jpegs[-1].image, [MOSAIC_MP]) as copies:  # of the largest
         columns[f"{MOSAIC_MP:g} MP mosaic"] = [measure(ways, copy, repeats) for copy in map(Jpeg.read, copies) if copy]

@@ -26,6 +26,7 @@ from typing import Any
 import click
 import cv2
 from glass_bench.machine import this_machine
+from glass_bench.memory import peak_mb, resident_mb
 from glass_bench.sample import landscape
 from glass_bench.serving.figures import Check, Checker, figures_of, no_op_answer
 from glass_bench.serving.load import Exchange, Plan, read_exchanges
@@ -46,24 +47,10 @@ class Server:
         self.process = process
         self.port = port
 
-    def resident_mb(self) -> float:
-        """Memory now, in MB (10^6 bytes)."""
-        return self._status("VmRSS")
-
-    def peak_mb(self) -> float:
-        """The most memory so far."""
-        return self._status("VmHWM")
-
     def cpu_s(self) -> float:
         """Processor time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def _status(self, name: str) -> float:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(name):
-                return round(int(line.split()[1]) * 1024 / 1e6, 1)
-        raise click.ClickException(f"the server's {name} is not known")
 
 
 @contextmanager
@@ -109,7 +96,7 @@ def measured(
     exchanges = load(folder, server, images, seconds, **how)
     figures = asdict(figures_of(exchanges, seconds, check))
     cpu_ms = 1e3 * (server.cpu_s() - cpu) / len(exchanges)
-    record = {**how, **figures, "server_cpu_ms": round(cpu_ms, 3), "server_mb": server.resident_mb()}
+    record = {**how, **figures, "server_cpu_ms": round(cpu_ms, 3), "server_mb": resident_mb(server.process.pid)}
     name = f"{how['clients']:g} clients" if "clients" in how else f"{how['rate']:.1f} requests/s"
     print(
         f"  {name:>16}: {figures['per_second']:7.1f} /s, p50 {figures['p50_ms']:.2f} ms, p99 {figures['p99_ms']:.2f}, "
@@ -131,7 +118,7 @@ def no_op(folder: Path, engine: Path, seconds: float) -> dict[str, Any]:
         loads = [
             measured(folder, server, bodies, seconds, no_op_answer(bodies), clients=clients) for clients in CLIENTS
         ]
-        return {"loads": loads, "peak_mb": server.peak_mb()}
+        return {"loads": loads, "peak_mb": peak_mb(server.process.pid)}
 
 
 def real_engine(folder: Path, engine: Path, pictures: Sequence[Path], seconds: float) -> dict[str, Any]:
@@ -146,16 +133,16 @@ def real_engine(folder: Path, engine: Path, pictures: Sequence[Path], seconds: f
         rate = OVERLOAD * loads[-1]["per_second"]
         overload = measured(folder, server, pictures, seconds, check, rate=rate)
         again = measured(folder, server, pictures, seconds, check, clients=CLIENTS[-1])
-        peak_mb = server.peak_mb()
+        most_mb = peak_mb(server.process.pid)
     return {
         "pipeline_per_second": alone,
         "pipeline_cpu_ms": alone_cpu_ms,
-        "share_of_pipeline": max(loads[-1]["per_second"], again["per_second"]) / alone,
+        "share_of_pipeline": loads[-1]["per_second"] / alone,
         "loads": loads,
         "overload": overload,
         "after_overload": again,
         "overload_p99_ratios": [overload["p99_ms"] / loaded["p99_ms"] for loaded in (loads[-1], again)],
-        "peak_mb": peak_mb,
+        "peak_mb": most_mb,
     }
 
 

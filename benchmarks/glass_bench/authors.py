@@ -27,7 +27,7 @@ from glass_rt.manifest import BundleManifest, bundle_from_json
 from glass_rt.progress import Stage
 
 THEIRS, NO_ENGINE = "authors", "no-op"
-STREAM = 12  # images of a throughput run, repeated from the set where it has fewer
+STREAM = 12  # images of a throughput run at least: the set is gone through as often as that takes, always whole
 ENGINE_ALONE_S = 3.0
 
 
@@ -69,9 +69,10 @@ class ImageTimes:
 class Side:
     """One contender of one backbone.
 
+    `open_s`: for the authors the harness's own work too, which fills in the weights and compares their checksum.
     `stream`: images per second of every repeat, by size class. `peak_mb`: resident memory at its most over the whole
-    life of the process, opening included. `engine_alone`, `decode_alone`: images per second of each part by itself on
-    all cores, for the largest size class.
+    life of the process, opening included; None where the system does not tell. `engine_alone`, `decode_alone`: images
+    per second of each part by itself on all cores, for the largest size class.
     """
 
     name: str
@@ -82,8 +83,8 @@ class Side:
     open_s: float
     images: tuple[ImageTimes, ...]
     stream: Mapping[str, tuple[float, ...]]
-    opened_mb: float
-    peak_mb: float
+    opened_mb: float | None
+    peak_mb: float | None
     engine_alone: tuple[float, ...] = ()
     decode_alone: tuple[float, ...] = ()
 
@@ -150,6 +151,11 @@ def _name(manifest: BundleManifest) -> str:
     return f"{manifest.engine.backend} {manifest.engine.precision}"
 
 
+def whole_passes(paths: Sequence[str], least: int) -> list[str]:
+    """The paths again and again until there are `least`, each as often as every other: the authors' rate is so, too."""
+    return list(paths) * -(-least // len(paths))
+
+
 class Lane:
     """One contender's process and what has been measured of it so far."""
 
@@ -207,12 +213,12 @@ class Lane:
             open_s=process.open_s,
             images=times,
             stream={name: tuple(rates) for name, rates in self._stream.items()},
-            opened_mb=process.resident_mb or 0.0,
-            peak_mb=memory["peak_mb"] or 0.0,
+            opened_mb=process.resident_mb,
+            peak_mb=memory["peak_mb"],
             engine_alone=tuple(self._engine_alone),
             decode_alone=tuple(self._decode_alone),
         )
 
     def _rate(self, paths: Sequence[str]) -> float:
-        reply = self.process.ask("stream", paths=list(islice(cycle(paths), STREAM)))
+        reply = self.process.ask("stream", paths=whole_passes(paths, STREAM))
         return float(reply["images"] / reply["wall_s"])

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 from glass_bench.authors import SIZE_CLASSES, THEIRS, Comparison, Side, SizeClass
+from glass_bench.record import six_digits
 from glass_bench.statistics import distribution, ratio, repeated
 from glass_bench.systems.base import STAGES
 from glass_bench.text import figure, rounded, table, times
@@ -30,7 +30,7 @@ def write_report(comparison: Comparison, folder: Path) -> str:
     """Writes authors.json and authors.md, and returns the latter's text."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"schema": 1, "kind": "authors", "ratios": ratios(comparison.sides), **asdict(comparison)}
-    (folder / RECORD).write_text(json.dumps(_rounded(values), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(six_digits(values), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     text = report(comparison)
     (folder / REPORT).write_text(text, encoding="utf-8")
     return text
@@ -48,8 +48,11 @@ def report(comparison: Comparison) -> str:
             if size.name in theirs.stream:
                 parts += [f"### {size.name}", "", *_speed(group, theirs, size), ""]
         parts += ["### Memory, opening and drift", "", *_memory(group, theirs), ""]
-        parts += ["### Where the time of one image goes (8 MP and more, medians)", "", *_stages(group), ""]
-        parts += ["### The pipeline beside its parts (8 MP and more, images per second)", "", *_parts(group), ""]
+        if "+cu" in comparison.machine.packages.get("torch", ""):
+            parts += ["PyTorch's memory includes the CUDA libraries that its default wheel maps.", ""]
+        largest = [size for size in SIZE_CLASSES if size.name in theirs.stream][-1]
+        parts += [f"### Where the time of one image goes ({largest.name}, medians)", "", *_stages(group, largest), ""]
+        parts += [f"### The pipeline beside its parts ({largest.name}, images per second)", "", *_parts(group), ""]
     return "\n".join(parts)
 
 
@@ -98,10 +101,10 @@ def _memory(group: Sequence[Side], theirs: Side) -> list[str]:
         rows.append(
             [
                 side.name,
-                f"{side.peak_mb:.0f}",
-                f"{side.peak_mb / theirs.peak_mb:.2f}" if ours else "",
-                f"{side.opened_mb:.0f}",
-                rounded(side.open_s, 2),
+                _megabytes(side.peak_mb),
+                f"{side.peak_mb / theirs.peak_mb:.2f}" if ours and side.peak_mb and theirs.peak_mb else "",
+                _megabytes(side.opened_mb),
+                rounded(side.open_s, 2) if ours else "",  # theirs is mostly the harness's work: see Side
                 f"{drift:.1e}" if ours else "",
             ]
         )
@@ -109,11 +112,15 @@ def _memory(group: Sequence[Side], theirs: Side) -> list[str]:
     return table(header, rows)
 
 
-def _stages(group: Sequence[Side]) -> list[str]:
+def _megabytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _stages(group: Sequence[Side], size: SizeClass) -> list[str]:
     rows = []
     for side in group:
-        large = [image for image in side.images if image.megapixels >= SIZE_CLASSES[-1].low] or side.images
-        values = {stage: median(image.stages_ms.get(stage, 0.0) for image in large) for stage in STAGES}
+        images = [image for image in side.images if size.low <= image.megapixels < size.high]
+        values = {stage: median(image.stages_ms.get(stage, 0.0) for image in images) for stage in STAGES}
         whole = sum(values.values())
         rows.append([side.name, *(f"{rounded(ms, 2)} ({ms / whole:.0%})" for ms in values.values())])
     return table(["ms (share)", *(stage.replace("_", " ") for stage in STAGES)], rows)
@@ -144,11 +151,3 @@ def _header(comparison: Comparison) -> list[str]:
         + f"; commit {machine.git_commit}. {comparison.images} images, {comparison.repeats} repeats, "
         f"{comparison.started}. Busy with something else: {foreign} of the time.",
     ]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -25,7 +25,7 @@ from glass_rt.progress import Stage, silent
 
 CROP_SIZE = 224
 PROBED_IMAGES = 3
-SLOW_MS = 1000.0  # a contender this slow is warmed up with one image alone
+SLOW_MS = 1000.0  # a contender this slow is warmed up with the largest image alone
 LEAST_IMAGES, QUICK_IMAGES = 4, 2
 SERVER_QUERIES = 100  # fewer say nothing of a 99th percentile
 SERVER_PROBES = 6
@@ -92,7 +92,7 @@ class _Benchmark:
             for stand in self.stands:
                 contender = stand.place.contender
                 with self.stage(f"opening {stand.name}"):
-                    stand.open(check=contender.kind != "engine" or contender.bundle not in checked)
+                    stand.open(check=contender.kind == "engine" and contender.bundle not in checked)
                 if contender.kind == "engine":
                     checked.add(contender.bundle)
                 self._complain(stand)
@@ -102,12 +102,15 @@ class _Benchmark:
                 stand.close()
 
     def warm_up(self) -> None:
-        """Judges a few images twice: caches fill, answers are compared, and the second time says what fits."""
-        probes = thin(self.found, PROBED_IMAGES)
+        """Judges a few images twice: caches fill, answers are compared, and the second time says what fits.
+
+        Largest first: a slow contender is warmed up with that one alone. All tiles of it would take too long.
+        """
+        probes = thin(self.found, PROBED_IMAGES)[::-1]
         answers: dict[str, list[float]] = {}
         with self.stage("warming up"):
             for stand in self.running():
-                chosen = probes[:1] if stand.place.contender.sampling == "tiles" else probes
+                chosen = probes[-1:] if stand.place.contender.sampling == "tiles" else probes
                 paths = [image.path for image in chosen]
                 try:
                     first = stand.judge(paths[:1])
@@ -128,7 +131,7 @@ class _Benchmark:
         if "single" not in self.options.scenarios:
             return
         with self.stage(f"SingleStream over {len(self.images)} images"):
-            for number in rounds(self.options.share_s("single"), self.options.repeats, least=2):
+            for number in self._rounds("SingleStream", self.options.share_s("single"), least=2):
                 for stand in self._turn(number):
                     numbers = self._numbers_for(stand)
                     self._run(
@@ -141,7 +144,7 @@ class _Benchmark:
         if "offline" not in self.options.scenarios:
             return
         with self.stage("Offline"):
-            for number in rounds(self.options.share_s("offline"), self.options.repeats):
+            for number in self._rounds("Offline", self.options.share_s("offline")):
                 for stand in self._turn(number):
                     if stand.place.contender.sampling != "tiles":
                         self._offline(stand, number)
@@ -155,7 +158,7 @@ class _Benchmark:
         order = random.Random(self.options.seed)
         times: dict[tuple[str, int], list[float]] = {}
         with self.stage("sweep over crops"):
-            for _ in rounds(self.options.share_s("crops"), self.options.repeats):
+            for _ in self._rounds("sweep over crops", self.options.share_s("crops")):
                 counts = list(self.options.crop_counts)
                 order.shuffle(counts)
                 for crops in counts:
@@ -179,7 +182,7 @@ class _Benchmark:
             self.stage("sweep over image sizes"),
             sized_copies(self.found[-1], self.options.megapixels) as copies,
         ):
-            for _ in rounds(self.options.share_s("size"), self.options.repeats, least=2):
+            for _ in self._rounds("sweep over image sizes", self.options.share_s("size"), least=2):
                 for copy, megapixels in zip(copies, self.options.megapixels, strict=True):
                     for stand in stands:
                         for row in self._judged(stand, [copy.path]):
@@ -229,6 +232,8 @@ class _Benchmark:
                     )
                     for p in stand.crop_sweep
                 ]
+            if missing := [f"{p.x:g}" for p in stand.crop_sweep if p.x in chosen and p.peak_mb is None]:
+                self.skipped.append(f"{stand.name}: memory not taken at {', '.join(missing)} crops, to keep the time")
 
     def variants(self) -> None:
         """Offline with other batches and numbers of workers: opened and measured one after the other."""
@@ -244,7 +249,7 @@ class _Benchmark:
                 stand.open(check=False)
                 try:
                     self._warm_variant(stand)
-                    for number in rounds(self.options.share_s("variants") / len(places), self.options.repeats):
+                    for number in self._rounds(stand.name, self.options.share_s("variants") / len(places)):
                         if stand.running:
                             self._offline(stand, number)
                     stand.take_memory()
@@ -256,6 +261,17 @@ class _Benchmark:
     def running(self) -> list[Stand]:
         """Contenders that can still be measured."""
         return [stand for stand in self.stands if stand.running]
+
+    def _rounds(self, what: str, budget_s: float, *, least: int = 1) -> Iterator[int]:
+        """Rounds of repeats; those that the time is too short for are listed."""
+        made = 0
+        for number in rounds(budget_s, self.options.repeats, least=least):
+            yield number
+            made = number + 1
+        if made < self.options.repeats:
+            self.skipped.append(
+                f"{what}: {made} of {self.options.repeats} repeats fitted the time; --budget takes more"
+            )
 
     def _turn(self, number: int) -> Iterable[Stand]:
         by_name = {stand.name: stand for stand in self.running()}
@@ -357,6 +373,8 @@ class _Benchmark:
         stand = Stand(place)
         stand.open(check=False)
         try:
+            if not stand.running:
+                return None
             stand.judge([image.path] * 2, crops)
             stand.take_memory()
         except ContenderFailed:

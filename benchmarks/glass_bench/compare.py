@@ -31,7 +31,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """slower, faster, or within the noise."""
+        """slower, faster, within the noise, or that a single run tells nothing of its noise."""
+        if not self.ratio.known:
+            return "not known: 1 run"
         if not self.ratio.told_apart:
             return "within the noise"
         worse = (self.ratio.value > 1) != (self.figure in _MORE_IS_BETTER)
@@ -66,6 +68,7 @@ def _cautions(before: Record, after: Record, earlier: dict[str, ContenderEntry])
         ("processor", before.machine.cpu, after.machine.cpu),
         ("number of cores", before.machine.cores, after.machine.cores),
         ("GPUs", before.machine.gpus, after.machine.gpus),
+        *((f"--{name}", before.settings.get(name), after.settings.get(name)) for name in ("crops", "batch", "threads")),
     ):
         if first != second:
             cautions.append(f"different {what}: {first} and {second}")

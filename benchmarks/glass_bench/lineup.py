@@ -10,7 +10,7 @@ from glass_bench.contenders import AUTOCASTS, Contender
 from glass_bench.options import BenchOptions
 from glass_rt.errors import GlassError
 from glass_rt.folder import read_manifest
-from glass_rt.manifest import Model, bundle_from_json
+from glass_rt.manifest import BundleManifest, Model, bundle_from_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _pytorch(mains: list[Place], options: BenchOptions) -> list[Place]:
 
 def _variants(mains: list[Place], options: BenchOptions) -> Iterator[Place]:
     for main in mains:
-        for batch in options.batches if "batch" in options.sweeps else ():
+        for batch in _batches(main, options.batches) if "batch" in options.sweeps else ():
             yield _variant(main, f"batch {batch}", batch=batch)
         for workers in options.workers if "workers" in options.sweeps else ():
             yield _variant(main, f"{workers} worker{'s' if workers > 1 else ''}", workers=workers)
@@ -87,11 +87,22 @@ def _variant(main: Place, label: str, **changes: object) -> Place:
     return replace(_other(main, label, **changes), role=main.role, variant_of=main.contender.name)
 
 
-def _model(main: Place) -> Model | None:
+def _batches(main: Place, batches: Sequence[int]) -> list[int]:
+    """Those that the bundle takes."""
+    manifest = _manifest(main)
+    return [batch for batch in batches if manifest is None or batch <= manifest.engine.max_batch]
+
+
+def _manifest(main: Place) -> BundleManifest | None:
     try:
-        return bundle_from_json(read_manifest(Path(main.contender.bundle))).model
+        return bundle_from_json(read_manifest(Path(main.contender.bundle)))
     except (GlassError, OSError):
         return None  # its own process will say what is wrong, by name
+
+
+def _model(main: Place) -> Model | None:
+    manifest = _manifest(main)
+    return None if manifest is None else manifest.model
 
 
 def _is_glass(main: Place) -> bool:
@@ -100,8 +111,10 @@ def _is_glass(main: Place) -> bool:
 
 
 def _checkpoint_for(model: Model, checkpoints: Sequence[Path]) -> str | None:
-    """The checkpoint of that name, else the only one that could be meant; weights are compared when it is opened."""
+    """The checkpoint of that name, else the only one that was given; weights are compared when it is opened."""
     if not model.weights.trained:
         return None
     named = [path for path in checkpoints if path.name == model.weights.source]
+    if not named and len(checkpoints) == 1:
+        named = list(checkpoints)
     return str(named[0]) if named else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import subprocess
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ class Machine:
 def this_machine() -> Machine:
     """What can be found out without special rights."""
     versions = {"glass-rt": __version__, **{name: number for name in _PACKAGES if (number := installed(name))}}
+    if "torch" in versions:
+        versions["torch"] = torch_version() or versions["torch"]
     return Machine(
         cpu=cpu_name(),
         cores=usable_cores(),
@@ -52,6 +56,17 @@ def this_machine() -> Machine:
         packages=versions,
         git_commit=_git_commit(),
     )
+
+
+def torch_version() -> str | None:
+    """`torch.__version__` without importing PyTorch; unlike its package's version it tells the CUDA it is built for."""
+    try:
+        found = find_spec("torch")
+        if found is None or found.origin is None:
+            return None
+        return str(runpy.run_path(str(Path(found.origin).with_name("version.py")))["__version__"])
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def load_average() -> float | None:

@@ -19,8 +19,9 @@ class BenchOptions:
     """Every field has the meaning of the command-line option of its name.
 
     `budget_s` is the time for measuring; opening the contenders comes on top. `checkpoints`: trained weights for the
-    PyTorch contenders, matched to bundles by their SHA-256. `same_training`: the two sides were trained on the same
-    data, so that what the difference buys may be compared too.
+    PyTorch contenders, matched to bundles by file name, or the only one that was given; weights that are not the
+    bundle's are refused when they are opened. `same_training`: the two sides were trained on the same data, so that
+    what the difference buys may be compared too.
     """
 
     engines: tuple[Path, ...]

@@ -19,10 +19,9 @@ def rounds(budget_s: float, repeats: int, *, least: int = 1) -> Iterator[int]:
 
 
 def rotated(items: Sequence[str], number: int) -> list[str]:
-    """The items in another order each round, so that none always follows the same neighbour."""
-    shift = number % max(1, len(items))
-    ordered = [*items[shift:], *items[:shift]]
-    return ordered[::-1] if number % 2 else ordered
+    """The items in another order each round: each goes first in its turn, and the way round changes every time."""
+    step = -1 if number % 2 else 1
+    return [items[(number + step * place) % len(items)] for place in range(len(items))]
 
 
 def images_that_fit(budget_s: float, repeats: int, per_image_s: float, available: int, *, least: int = 4) -> int:

@@ -143,7 +143,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Writes the record as JSON."""
-        path.write_text(json.dumps(_rounded(self.to_json()), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(six_digits(self.to_json()), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_record(path: Path) -> Record:
@@ -162,12 +162,12 @@ def read_record(path: Path) -> Record:
     return record_from_json(Record, content, path.name, error=BenchError, strict=True)
 
 
-def _rounded(value: Any) -> Any:
+def six_digits(value: Any) -> Any:
     """Floats to six significant digits: a nanosecond of a second is enough."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: six_digits(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
+        return [six_digits(item) for item in value]
     return value

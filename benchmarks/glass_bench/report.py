@@ -196,8 +196,14 @@ def _stage_table(record: Record) -> list[str]:
         "",
         "copy: what lies around the engines' runs on the host; transfers to a GPU count as engine time. "
         "unaccounted: total minus the stages.",
+        *(["TensorRT's two engines run one after the other here; `infer` overlaps them."] if _overlaps(record) else []),
         _cost_only(record),
     ]
+
+
+def _overlaps(record: Record) -> bool:
+    told = [entry.description.backend for entry in record.contenders if entry.description]
+    return any(backend.startswith("tensorrt") for backend in told)
 
 
 def _crop_table(record: Record) -> list[str]:
@@ -276,7 +282,8 @@ def _server_table(record: Record) -> list[str]:
         "",
         *table(header, rows),
         "",
-        "Poisson arrivals; latency counts from the scheduled arrival. enough queries: LoadGen's early-stopping rule "
+        "Poisson arrivals, judged one image at a time, without the server's batching; latency counts from the "
+        "scheduled arrival. enough queries: LoadGen's early-stopping rule "
         "for this percentile was satisfied; where not, the rate is an estimate.",
         _cost_only(record),
     ]

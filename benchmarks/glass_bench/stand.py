@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,11 +48,15 @@ class Stand:
     def open(self, *, check: bool = True) -> None:
         """Starts its process; a contender that cannot be opened, or computes something else, takes no further part.
 
-        `check` False: its engines were compared with their reference before.
+        `check` False: its engines were compared with their reference before. The comparison has a process of its own,
+        so that its memory is not in the peak of the one that is measured.
         """
+        complaint = None
         try:
+            if check:
+                with ContenderProcess(self.place.contender) as process:
+                    complaint = process.ask("check")["complaint"]
             self.process = ContenderProcess(self.place.contender)
-            complaint = self.ask("check").get("complaint") if check else None
         except ContenderFailed as error:
             self.fail(error)
             return
@@ -78,7 +83,6 @@ class Stand:
         except ContenderFailed as error:
             self.fail(error)
             return None
-        reply.pop("wall_s")
         entry = RunEntry(repeat=repeat, **{key: _tuple(value) for key, value in reply.items()})
         self.runs.append(entry)
         if entry.void:
@@ -93,7 +97,15 @@ class Stand:
 
     def disqualify(self, status: str, complaint: str) -> None:
         """Takes it out of the contest, with the reason."""
-        self.status, self.complaint = status, complaint
+        self.status, self.complaint = status, self._without_paths(complaint)
+
+    def _without_paths(self, text: str) -> str:
+        """Records hold no path of the machine: the bundle's and the checkpoint's are cut to their last part."""
+        for given in filter(None, (self.place.contender.bundle, self.place.contender.checkpoint)):
+            for path in (str(Path(given).resolve()), given):
+                if os.sep in path:
+                    text = text.replace(path, Path(path).name)
+        return text
 
     def take_memory(self) -> None:
         """Notes the most memory that it has had."""

@@ -70,17 +70,18 @@ class Interval:
 class Ratio:
     """`value` = ours / theirs, with the bounds that the spread of both sides allows.
 
-    `told_apart`: the bounds leave out 1, so the two differ by more than their noise.
+    `known`: both sides have repeats; without them nothing is known of their noise, whatever the bounds.
     """
 
     value: float
     low: float
     high: float
+    known: bool
 
     @property
     def told_apart(self) -> bool:
-        """Whether 1 lies outside the bounds."""
-        return not self.low <= 1 <= self.high
+        """Whether 1 lies outside the bounds of two sides with repeats: they differ by more than their noise."""
+        return self.known and not self.low <= 1 <= self.high
 
 
 def distribution(values: Sequence[float]) -> Distribution:
@@ -118,7 +119,8 @@ def ratio(ours: Repeated, theirs: Repeated) -> Ratio:
     """How many times theirs ours is: of medians, with the bounds of the farthest repeats."""
     if min(theirs.low, theirs.median) <= 0:
         raise BenchError(f"no ratio to a figure of {theirs.low:g}")
-    return Ratio(ours.median / theirs.median, ours.low / theirs.high, ours.high / theirs.low)
+    known = ours.spread is not None and theirs.spread is not None
+    return Ratio(ours.median / theirs.median, ours.low / theirs.high, ours.high / theirs.low, known)
 
 
 def bootstrap(

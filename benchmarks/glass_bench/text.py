@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from glass_bench.statistics import Ratio, Repeated
 
@@ -21,20 +22,17 @@ def figure(value: Repeated | None, unit: str = "") -> str:
 
 
 def times(value: Ratio | None) -> str:
-    """`7.1x`, with its bounds where they are more than 5 per cent apart."""
+    """`7.1x`, with its bounds where they are more than 5 per cent apart; `~7.1x` where a side has a single run."""
     if value is None:
         return "-"
-    text = f"{rounded(value.value, 3)}x"
     if value.high - value.low > 0.05 * value.value:
-        text = f"~{rounded(value.value, 2)}x ({rounded(value.low, 2)} to {rounded(value.high, 2)})"
-    return text
+        return f"~{rounded(value.value, 2)}x ({rounded(value.low, 2)} to {rounded(value.high, 2)})"
+    return f"{rounded(value.value, 3)}x" if value.known else f"~{rounded(value.value, 2)}x"
 
 
 def rounded(value: float, digits: int) -> str:
     """`value` to so many significant digits, never in exponent form."""
-    if value == 0:
-        return "0"
-    return f"{float(f'{value:.{digits}g}'):.12g}" if abs(value) < 1e12 else f"{value:.{digits}g}"
+    return format(Decimal(f"{value:.{digits}g}"), "f")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:

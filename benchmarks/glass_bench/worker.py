@@ -9,8 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
-from time import perf_counter, process_time
+from dataclasses import asdict, replace
+from time import perf_counter
 from typing import Any, TextIO
 
 from glass_bench import loadgen, memory
@@ -34,11 +34,8 @@ class Worker:
     def open(self, order: Order) -> Reply:
         """Opens the contender."""
         contender = Contender.from_json(order["contender"])
-        threads = contender.threads
-        if contender.workers > 1 and threads is None:
-            threads = max(1, usable_cores() // contender.workers)
         start = perf_counter()
-        shared = Contender.from_json({**contender.to_json(), "threads": threads})
+        shared = replace(contender, threads=threads_each(contender))
         self.systems = [open_system(shared) for _ in range(contender.workers)]
         opened_s = perf_counter() - start
         return {
@@ -64,13 +61,13 @@ class Worker:
 
     def stream(self, order: Order) -> Reply:
         """Judges images as fast as it can, on a clock."""
-        start, before = perf_counter(), process_time()
+        start = perf_counter()
         answers = list(self.systems[0].judge_many(order["paths"]))
-        wall_s, cpu_s = perf_counter() - start, process_time() - before
+        wall_s = perf_counter() - start
         complaints = [answer.complaint for answer in answers if answer.complaint]
         if complaints:
             raise BenchError(f"{len(complaints)} of {len(answers)} images: {complaints[0]}")
-        return {"images": len(answers), "wall_s": wall_s, "cpu_s": cpu_s}
+        return {"images": len(answers), "wall_s": wall_s}
 
     def engine_alone(self, order: Order) -> Reply:
         """Judges the views of images again and again, without decoding them."""
@@ -91,19 +88,9 @@ class Worker:
         keys = ("rate", "queries", "bound_ms", "percentile")
         return _run(loadgen.server(self.systems, order["paths"], order["seed"], **{key: order[key] for key in keys}))
 
-    def memory(self, order: Order) -> Reply:
-        """Memory now and at its peak; `reset` begins a new peak."""
-        reply = {"resident_mb": memory.resident_mb(), "peak_mb": memory.peak_mb()}
-        if order.get("reset"):
-            memory.reset_peak()
-        return reply
-
-    def close(self, _order: Order) -> Reply:
-        """Closes the contender."""
-        for system in self.systems:
-            system.close()
-        self.systems = []
-        return {}
+    def memory(self, _order: Order) -> Reply:
+        """Memory at its peak."""
+        return {"peak_mb": memory.peak_mb()}
 
 
 def serve(orders: TextIO, replies: TextIO) -> None:
@@ -121,7 +108,6 @@ def serve(orders: TextIO, replies: TextIO) -> None:
             "offline",
             "server",
             "memory",
-            "close",
         )
     }
     for line in orders:
@@ -134,6 +120,13 @@ def serve(orders: TextIO, replies: TextIO) -> None:
             reply = {"error": f"{type(error).__name__}: {error}"}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
+
+
+def threads_each(contender: Contender) -> int | None:
+    """Threads of each of the contender's workers: they share what it has, or the cores."""
+    if contender.workers == 1:
+        return contender.threads
+    return max(1, (contender.threads or usable_cores()) // contender.workers)
 
 
 def _answer(answer: Answer) -> Reply:
@@ -150,7 +143,6 @@ def _run(run: loadgen.Run) -> Reply:
         "scenario": run.scenario,
         "loadgen": run.summary,
         "early_stopping": run.early_stopping,
-        "wall_s": run.wall_s,
         "void": run.void,
         "failures": len(run.failures),
         "reasons": sorted(set(run.failures))[:5],

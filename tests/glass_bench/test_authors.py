@@ -1,13 +1,14 @@
 """The authors' way against ours: same answers, every image once, and figures that follow from the record."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from glass_bench import authors
-from glass_bench.authors import SIZE_CLASSES, THEIRS, Comparison, compare_with_authors
-from glass_bench.authors_report import RECORD, ratios, shared_bound, write_report
+from glass_bench.authors import SIZE_CLASSES, THEIRS, Comparison, compare_with_authors, whole_passes
+from glass_bench.authors_report import RECORD, ratios, report, shared_bound, write_report
 from glass_bench.images import find_bench_images
 from glass_bench.systems.base import STAGES
 
@@ -51,7 +52,7 @@ def test_throughput_is_given_for_the_sizes_that_there_are(comparison: Comparison
         assert list(side.stream) == [size.name for size in SIZE_CLASSES[:2]]
         assert all(len(rates) == comparison.repeats and min(rates) > 0 for rates in side.stream.values())
     ours = comparison.sides[1]
-    assert min(*ours.decode_alone, *ours.engine_alone, ours.peak_mb) > 0
+    assert min(*ours.decode_alone, *ours.engine_alone) > 0
 
 
 def test_the_report_is_made_of_the_record(comparison: Comparison, tmp_path: Path) -> None:
@@ -62,6 +63,35 @@ def test_the_report_is_made_of_the_record(comparison: Comparison, tmp_path: Path
     assert "### 2 to 8 MP" in text
     assert "### 8 MP and more" not in text
     assert str(tmp_path.parent) not in text + json.dumps(record)
+
+
+@pytest.mark.parametrize(("count", "streamed"), [(1, 12), (5, 15), (12, 12), (13, 13), (30, 30)])
+def test_a_stream_has_every_image_of_its_class_equally_often(count: int, streamed: int) -> None:
+    paths = [f"{number}.jpg" for number in range(count)]
+    found = whole_passes(paths, 12)
+    assert len(found) == streamed
+    assert {found.count(path) for path in paths} == {streamed // count}
+
+
+def test_headings_name_the_largest_class_that_there_is(comparison: Comparison) -> None:
+    text = report(comparison)
+    assert "### Where the time of one image goes (2 to 8 MP, medians)" in text
+    assert "### The pipeline beside its parts (2 to 8 MP, images per second)" in text
+    assert "8 MP and more" not in text
+
+
+def test_memory_that_the_system_does_not_tell_is_no_number(comparison: Comparison) -> None:
+    sides = tuple(replace(side, peak_mb=None, opened_mb=None) for side in comparison.sides)
+    text = report(replace(comparison, sides=sides))
+    row = next(line for line in text.split("### Memory")[1].splitlines() if line.startswith("| onnxruntime fp32"))
+    assert [cell.strip() for cell in row.split("|")][2:5] == ["-", "", "-"]
+
+
+@pytest.mark.parametrize(("version", "said"), [("2.15.0+cu132", True), ("2.15.0+cpu", False)])
+def test_the_memory_of_a_pytorch_with_cuda_is_explained(comparison: Comparison, version: str, said: bool) -> None:
+    packages = {**comparison.machine.packages, "torch": version}
+    text = report(replace(comparison, machine=replace(comparison.machine, packages=packages)))
+    assert ("includes the CUDA libraries that its default wheel maps" in text) == said
 
 
 def test_parts_that_share_the_cores_are_bound_by_the_share_of_each() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench import gpu_verdicts
-from glass_bench.gpu_check import markdown, stage_medians
+from glass_bench import gpu_check, gpu_verdicts
+from glass_bench.gpu_check import main, markdown, stage_medians
 from glass_bench.gpu_verdicts import IMAGES, ragged_verdicts
 
 from glass_rt.aggregator import Head
@@ -46,6 +48,25 @@ def test_medians_are_taken_part_by_part() -> None:
     engine = Engine()
     assert stage_medians(engine, None) == {"stage": 1.0, "copy_in": 1.0, "compute": 4.0, "copy_out": 0.5}
     assert engine.runs == 35
+
+
+def test_the_report_is_there_after_every_step_and_pytorch_comes_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names: list[str] = []
+
+    def step(report: dict[str, Any], name: str, _work: Any) -> None:
+        if names:
+            assert f"## {names[-1]}: passed" in (tmp_path / "report.md").read_text()
+        names.append(name)
+        report["steps"][name] = {"result": {}, "seconds": 0.0}
+
+    monkeypatch.setattr(gpu_check, "_step", step)
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--output", str(tmp_path), "--backbones", "resnet50,vit_b16"])
+    assert main() == 0
+    assert names[-2:] == ["resnet50: torch", "vit_b16: torch"]
+    assert names[:2] == ["doctor", "resnet50: build"]
+    assert "vit_b16: soak" in names
 
 
 def test_the_report_has_every_step() -> None:

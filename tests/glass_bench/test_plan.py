@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from glass_bench.contenders import Contender
 from glass_bench.images import find_bench_images, sized_copies, thin
 from glass_bench.lineup import line_up, unique_names
 from glass_bench.load_watch import foreign_share
@@ -11,6 +12,7 @@ from glass_bench.plan import images_that_fit, rotated, rounds
 from glass_bench.search import Probe, find_rate
 from glass_bench.statistics import Repeated, ratio, repeated
 from glass_bench.text import figure, rounded, table, times
+from glass_bench.worker import threads_each
 
 from glass_rt.errors import UsageError
 
@@ -38,10 +40,21 @@ def test_rounds_end_at_the_repeats_or_at_the_budget() -> None:
     assert list(rounds(0, 5, least=2)) == [0, 1]
 
 
-def test_every_contender_comes_first_once() -> None:
-    orders = [rotated(["a", "b", "c"], number) for number in range(6)]
-    assert {order[0] for order in orders} == {"a", "b", "c"}
-    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_contender_comes_first_as_often_as_every_other(count: int) -> None:
+    names = list("abcd"[:count])
+    orders = [rotated(names, number) for number in range(2 * count)]
+    assert all(sorted(order) == names for order in orders)
+    first = [order[0] for order in orders]
+    assert sorted(first[:count]) == sorted(first[count:]) == names
+
+
+@pytest.mark.parametrize("count", [3, 4, 8])
+def test_none_always_follows_the_same_neighbour(count: int) -> None:
+    names = list("abcdefgh"[:count])
+    orders = [rotated(names, number) for number in range(5)]
+    before = {(order[place], order[place - 1]) for order in orders for place in range(1, count)}
+    assert all(len({other for name, other in before if name == one}) > 1 for one in names)
 
 
 def test_as_many_images_as_fit() -> None:
@@ -94,6 +107,33 @@ def test_the_line_up_has_every_kind_once(zoo: dict[str, Path], labelled: Path) -
     assert [place.contender.name for place in line_up(quick(options))] == ["good", "good_resize", "good [no-op engine]"]
 
 
+def test_batches_beyond_the_bundles_are_no_variants(zoo: dict[str, Path], labelled: Path) -> None:
+    options = BenchOptions((zoo["good"],), labelled, batches=(1, 64, 65), workers=(), pytorch=False)
+    variants = [place.contender.batch for place in line_up(options) if place.variant_of]
+    assert variants == [1, 64]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (("mine.pt",), "mine.pt"),  # the only one that could be meant
+        (("mine.pt", "zoo.safetensors"), "zoo.safetensors"),  # by its name
+        (("mine.pt", "yours.pt"), None),
+    ],
+)
+def test_a_checkpoint_is_found_by_its_name_or_as_the_only_one(
+    given: tuple[str, ...], taken: str | None, zoo: dict[str, Path], labelled: Path
+) -> None:
+    options = BenchOptions((zoo["good"],), labelled, checkpoints=tuple(map(Path, given)))
+    found = {place.contender.checkpoint for place in line_up(options) if place.contender.kind == "pytorch"}
+    assert found == {taken}
+
+
+@pytest.mark.parametrize(("threads", "workers", "each"), [(None, 1, None), (6, 1, 6), (6, 2, 3), (1, 2, 1)])
+def test_workers_share_the_threads(threads: int | None, workers: int, each: int | None) -> None:
+    assert threads_each(Contender("c", "engine", "bundle", threads=threads, workers=workers)) == each
+
+
 @pytest.mark.parametrize("changes", [{"engines": ()}, {"repeats": 0}, {"budget_s": 0}, {"scenarios": ("multi",)}])
 def test_impossible_options_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(UsageError):
@@ -122,7 +162,15 @@ def test_ratios_and_numbers_in_words() -> None:
     quiet, noisy = Repeated(10, 9.95, 10.05, 3, 0.01), Repeated(10, 8, 12, 3, 0.4)
     assert times(ratio(quiet, quiet)) == "1x"
     assert times(ratio(noisy, quiet)) == "~1x (0.8 to 1.2)"
-    assert [rounded(value, 3) for value in (0, 0.0012345, 1234.5, 1e9)] == ["0", "0.00123", "1230", "1000000000"]
+    assert times(ratio(repeated([20.04]), repeated([10]))) == "~2x"
+    assert [rounded(value, 3) for value in (0, 0.0012345, 1234.5, 1e9, 1e13)] == [
+        "0",
+        "0.00123",
+        "1230",
+        "1000000000",
+        "10000000000000",
+    ]
+    assert rounded(9.1e-5, 1) == "0.00009"
 
 
 def test_a_table_keeps_its_bars() -> None:

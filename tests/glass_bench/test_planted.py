@@ -145,3 +145,13 @@ def test_an_engine_that_cannot_be_opened_is_named(
     done = cli("bench", "--engine", tmp_path / "nothing", "--images", labelled, "--output", tmp_path, *PARTS)
     assert done.returncode == 1
     assert "FAILED: nothing: no such folder" in done.stdout
+    written = (tmp_path / "bench.json").read_text() + (tmp_path / "bench.md").read_text()
+    assert str(tmp_path) not in done.stdout + written
+
+
+def test_a_batch_that_the_bundle_does_not_take_is_not_measured(
+    zoo: dict[str, Path], labelled: Path, cli: Cli, tmp_path: Path
+) -> None:
+    done = cli("bench", "--engine", zoo["good"], "--images", labelled, "--output", tmp_path, *PARTS, "--batch", 65)
+    assert done.returncode == 1
+    assert "FAILED: good: batch: got 65; this bundle takes 1..64" in done.stdout

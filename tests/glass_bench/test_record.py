@@ -22,7 +22,17 @@ from glass_bench.figures import (
     stage_times,
 )
 from glass_bench.machine import Machine
-from glass_bench.record import ContenderEntry, ImageEntry, Load, Record, RunEntry, SweepPoint, read_record
+from glass_bench.record import (
+    ContenderEntry,
+    ImageEntry,
+    Load,
+    ProbeEntry,
+    Record,
+    RunEntry,
+    ServerEntry,
+    SweepPoint,
+    read_record,
+)
 from glass_bench.report import markdown
 from glass_bench.systems import Description
 
@@ -153,17 +163,25 @@ def test_comparison_names_what_became_slower() -> None:
     assert verdicts["same", "mean_ms"] == "within the noise"
 
 
+def test_a_comparison_of_single_runs_is_no_verdict() -> None:
+    rows = compare(record(entry("glass", FAST[:1])), record(entry("glass", SLOW[:1]))).rows
+    assert {row.verdict for row in rows} == {"not known: 1 run"}
+
+
 def test_comparison_cautions() -> None:
     before = record(entry("gone", FAST), entry("glass", FAST))
     after = replace(
         record(entry("glass", FAST, status="wrong", complaint="glass: embeddings differ"), foreign=0.6),
         machine=replace(MACHINE, cpu="another processor"),
         images=(),
+        settings={"seed": 1, "crops": 4, "threads": 2},
     )
     cautions = "\n".join(compare(before, after).cautions)
     for expected in (
         "different processor: a processor and another processor",
         "different images",
+        "different --crops: None and 4",
+        "different --threads: None and 2",
         "other work during the second run (60%",
         "WRONG in the second: glass: embeddings differ",
         "gone is only in the first",
@@ -195,6 +213,19 @@ def test_a_condition_of_another_form_is_refused(text: str) -> None:
 def test_a_condition_on_nobody_is_refused() -> None:
     with pytest.raises(UsageError, match="there are glass"):
         conditions_met(record(entry("glass", FAST)), [parse_condition("nobody:p50_ms>1", FIGURES)])
+
+
+@pytest.mark.parametrize(("backend", "said"), [("tensorrt_rtx", True), ("onnxruntime", False)])
+def test_the_report_says_whose_engines_would_overlap_elsewhere(backend: str, said: bool) -> None:
+    glass = entry("glass", FAST)
+    assert glass.description is not None
+    text = markdown(record(replace(glass, description=replace(glass.description, backend=backend))))
+    assert ("TensorRT's two engines run one after the other here" in text) == said
+
+
+def test_the_report_says_that_the_server_scenario_is_not_the_server() -> None:
+    found = ServerEntry(50.0, 99.0, 100, 3.0, (ProbeEntry(3.0, 40.0, True, True, 0),))
+    assert "one image at a time, without the server's batching" in markdown(record(entry("glass", FAST, server=found)))
 
 
 def test_the_report_says_so_where_repeats_differ_or_the_machine_was_busy() -> None:

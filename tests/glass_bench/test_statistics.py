@@ -79,6 +79,11 @@ def test_a_ratio_has_the_bounds_of_the_farthest_repeats() -> None:
     assert not ratio(repeated([10, 12]), repeated([11, 13])).told_apart
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [([20], [10]), ([20], [10, 10.1]), ([20, 20.1], [10])])
+def test_a_single_run_tells_nothing_apart(ours: list[float], theirs: list[float]) -> None:
+    assert not ratio(repeated(ours), repeated(theirs)).told_apart
+
+
 def test_the_bootstrap_interval_of_a_mean_is_scipys() -> None:
     values = np.random.Generator(np.random.PCG64(3)).normal(10, 2, 200)
     found = bootstrap(lambda rows: float(values[rows].mean()), 200, resamples=2000, seed=4)

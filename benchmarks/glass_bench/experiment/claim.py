@@ -98,7 +98,7 @@ def verdict(record: EvalRecord) -> str:
     assert glass.auc is not None, "both classes are there by construction"
     assert resize.auc is not None, "both classes are there by construction"
     wins = glass.accuracy.low > resize.accuracy.high and glass.auc.low > resize.auc.high
-    chance = resize.auc.low <= 0.5 <= resize.auc.high or abs(resize.auc.value - 0.5) < 0.05
+    chance = resize.auc.low <= 0.5 <= resize.auc.high
     says = "holds" if wins and chance else "does NOT hold"
     return (
         f"The claim {says} here: on {glass.images} pictures GLASS is right for {glass.accuracy.value:.1%} "

@@ -16,7 +16,7 @@ from glass_rt.backends.base import Array
 from glass_rt.blas import single_threaded_blas
 from glass_rt.bundle import Bundle
 from glass_rt.detector import Detector, default_batch, open_engines
-from glass_rt.errors import GlassError, ParityError
+from glass_rt.errors import GlassError, ParityError, UsageError
 from glass_rt.image.decode import read
 from glass_rt.judge import INPUT, OUTPUT, Judge
 from glass_rt.malloc import give_back_large_arrays
@@ -28,7 +28,11 @@ from glass_rt.verdict import Failure, Timings
 
 
 class TimedBackend:
-    """A backend that adds up the milliseconds spent in its runs."""
+    """A backend that adds up the milliseconds spent in its runs.
+
+    It has no `submit`: the two engines of a backend that could overlap them (TensorRT) run one after the other, so that
+    each has its time. The latency of a single image is the sum of both then, more than that of `Detector.detect`.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -76,6 +80,9 @@ class EngineSystem:
         give_back_large_arrays()
         bundle = Bundle.open(contender.bundle)
         manifest, noop = bundle.manifest, contender.kind == "no-op"
+        most = manifest.engine.max_batch
+        if contender.batch is not None and not 1 <= contender.batch <= most:  # as Detector.from_bundle refuses it
+            raise UsageError(f"batch: got {contender.batch}; this bundle takes 1..{most}")
         engines: Mapping[str, Backend] = (
             {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
             if noop

@@ -45,7 +45,6 @@ class TorchSystem:
         self._module = module_with_weights(model, contender)
         self._size, self._fake = model.crop_size, model.fake_index
         self._crops = contender.crops or model.trained_crops
-        self._tiles = contender.sampling == "tiles"
         self._bf16 = contender.precision == "bf16"
         self.description = Description(
             architecture=model.architecture,
@@ -113,9 +112,7 @@ class TorchSystem:
         image = functional.to_tensor(picture)  # (3, H, W) float32 in 0..1
         whole = functional.resize(image, [self._size, self._size], antialias=True)
         height, width = image.shape[1:]
-        boxes = (
-            _tiles(height, width, self._size) if self._tiles else _stratified(height, width, crops, seed, self._size)
-        )
+        boxes = _stratified(height, width, crops, seed, self._size)
         cut = torch.stack([_cut(image, top, left, self._size) for top, left in boxes])
         return (
             functional.normalize(whole, IMAGENET_MEAN, IMAGENET_STD)[None],
@@ -174,14 +171,6 @@ def _stratified(height: int, width: int, crops: int, seed: int, size: int) -> li
         left = cell % grid * cell_width + below_or_at(cell_width - size)
         corners.append((min(top, max(0, height - size)), min(left, max(0, width - size))))
     return corners
-
-
-def _tiles(height: int, width: int, size: int) -> list[tuple[int, int]]:
-    return [(top, left) for top in _starts(height, size) for left in _starts(width, size)]
-
-
-def _starts(length: int, size: int) -> list[int]:
-    return sorted({*range(0, max(1, length - size + 1), size), max(0, length - size)})
 
 
 def _cut(image: Tensor, top: int, left: int, size: int) -> Tensor:
