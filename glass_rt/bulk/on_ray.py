@@ -106,7 +106,7 @@ def _connected(pool: Pool) -> Iterator[Any]:
         else:
             _check_reachable(pool.address)
             start = {"address": pool.address}
-        with _silent_stderr(), _plain_arguments():  # where Ray remarks that it saw the environment set above
+        with _silent_stderr(), _plain_command_line(ray):  # where Ray remarks that it saw the environment set above
             ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = pool.address or "here"
@@ -143,14 +143,15 @@ def _silent_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_arguments() -> Iterator[None]:
-    """Ray records the command line when it starts, and fails at a file name in it that is no UTF-8."""
-    kept = sys.argv
-    sys.argv = [text_from_name(argument) for argument in kept]
+def _plain_command_line(ray: Any) -> Iterator[None]:
+    """Ray records the command line when it connects, and fails at a file name in it that is no UTF-8."""
+    utils, name = ray._private.utils, "get_entrypoint_name"  # no option says what is recorded
+    kept = getattr(utils, name, str)
+    setattr(utils, name, lambda: text_from_name(kept()))
     try:
         yield
     finally:
-        sys.argv = kept
+        setattr(utils, name, kept)
 
 
 def _workers(ray: Any, pool: Pool) -> tuple[int, int]:
