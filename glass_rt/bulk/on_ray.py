@@ -71,9 +71,9 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
         )  # by Ray's defaults workers are spread over machines, and one that died is replaced without end
         try:
             for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for done in table.to_pylist():
-                    if done["failure"] is not None:
-                        raise error_of(done["failure"], done["failure_kind"])
+                for said in table.to_pylist():
+                    if said["failure"] is not None:
+                        raise error_of(said["failure"], said["failure_kind"])
                 yield table
         except ray.exceptions.RayError as error:
             raise BackendError(
