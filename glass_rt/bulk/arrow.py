@@ -7,6 +7,7 @@ from glass_rt.errors import MissingDependency
 try:
     import pyarrow
     import pyarrow.compute
+    import pyarrow.dataset
     import pyarrow.fs
     import pyarrow.parquet
 except ImportError:
@@ -14,7 +15,8 @@ except ImportError:
 
 pa = pyarrow
 pc = pyarrow.compute
+ds = pyarrow.dataset
 fs = pyarrow.fs
 pq = pyarrow.parquet
 
-__all__ = ["fs", "pa", "pc", "pq"]
+__all__ = ["ds", "fs", "pa", "pc", "pq"]

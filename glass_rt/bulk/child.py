@@ -50,7 +50,7 @@ def _serve(connection: Connection[object, object]) -> None:
         # An engine that fails is no image's fault: so it has to judge a picture that is known to be harmless.
         canary = detector.detect(np.zeros((size, size, 3), np.uint8), opening.options)
     except GlassError as error:
-        connection.send(Refused(str(error)))
+        connection.send(Refused(str(error), error.kind))
         return
     pipeline = detector.pipeline(opening.options.workers)
     connection.send(Ready(_window(detector, pipeline, opening.run.batch), asdict(canary.engine)))

@@ -28,8 +28,8 @@ from multiprocessing import Pipe
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable
-from glass_rt.errors import BackendError, GlassError, ImageLethal
+from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable, error_of
+from glass_rt.errors import BackendError, ImageLethal
 from glass_rt.verdict import Failure
 
 STALL_S = 600.0  # without any answer, after which a child counts as hung
@@ -190,7 +190,7 @@ class _Child:
                 self._connection.send(opening)
             greeting = self._next(_OPENING_S)
             if isinstance(greeting, Refused):
-                raise GlassError(greeting.message)
+                raise error_of(greeting.message, greeting.kind)
         except BaseException:
             self._connection.close()
             self._process.kill()

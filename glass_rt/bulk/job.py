@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glass_rt.bulk import on_ray
 from glass_rt.bulk.arrow import pa
-from glass_rt.bulk.parts import PartSettings
+from glass_rt.bulk.parts import PartSettings, count_errors
 from glass_rt.bulk.plan import (
     FOLDER,
     SUCCESS,
@@ -19,6 +19,7 @@ from glass_rt.bulk.plan import (
     done_parts,
     has_plan,
     make_plan,
+    part_name,
     read_plan,
     units,
     write_plan,
@@ -26,7 +27,7 @@ from glass_rt.bulk.plan import (
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
 from glass_rt.bundle import Bundle
-from glass_rt.errors import UsageError
+from glass_rt.errors import GlassError, UsageError
 from glass_rt.options import DetectOptions, RunOptions
 
 
@@ -54,17 +55,12 @@ class BulkJob:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is, in images. `before`: done when it was resumed. `failed`: errors among those done since."""
+    """How far a job is, in images. `before`: done when it was resumed. `failed`: errors among all that are done."""
 
     images: int
     before: int
     done: int
     failed: int
-
-    @property
-    def finished(self) -> bool:
-        """Whether every image has its row."""
-        return self.before + self.done == self.images
 
 
 def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -> Progress:
@@ -74,6 +70,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     detector that cannot be opened, for a store that fails. What was written by then stays, for `resume`.
     """
     bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
+    _check_batch(job, bundle)
     plain: list[str] = []
     roots: dict[str, str] = {}
     for argument in (job.target, *job.sources):
@@ -82,9 +79,10 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
         roots |= root
     target, stores = locate(plain[0].rstrip("/") or "/"), Stores(roots)
     plan = _plan(job, Settings.of(bundle.sha256, job.options, plain[1:], job.column), target, stores)
-    done = done_parts(target, stores)
+    done = done_parts(target, stores).intersection(plan.parts["part"].to_pylist())
     missing = plan.parts.filter(pa.array([part not in done for part in plan.parts["part"].to_pylist()], pa.bool_()))
-    progress = Progress(plan.images, plan.images - sum(missing["images"].to_pylist()), 0, 0)
+    before = plan.images - sum(missing["images"].to_pylist())
+    progress = Progress(plan.images, before, 0, count_errors(done, target, stores))
     report(progress)
     if len(missing):
         settings = PartSettings(
@@ -102,6 +100,9 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
             progress = Progress(progress.images, progress.before, progress.done + images, progress.failed + errors)
             report(progress)
     stores.remove_partial(target)
+    gone = set(plan.parts["part"].to_pylist()) - done_parts(target, stores)
+    if gone:
+        raise GlassError(f"{target}: {part_name(min(gone))} is not there; --resume goes on with what is missing")
     stores.write(target / SUCCESS, b"")
     return progress
 
@@ -118,11 +119,16 @@ def _plan(job: BulkJob, settings: Settings, target: Location, stores: Stores) ->
         return plan
     if done_parts(target, stores):
         raise UsageError(f"output: {target} holds parts of a job, but not its plan ({FOLDER}); use another folder")
-    found = find_sources(_with_options(job), stores, job.column)
+    found = find_sources(settings.sources, stores, job.column)
     plan = make_plan(settings, found, job.images_per_part)
     write_plan(plan, target, stores)
     return plan
 
 
-def _with_options(job: BulkJob) -> list[str]:
-    return [split_options(source)[0] for source in job.sources]
+def _check_batch(job: BulkJob, bundle: Bundle) -> None:
+    """Raises UsageError before anything is written for what every worker would refuse."""
+    most = bundle.manifest.engine.max_batch
+    if job.run.batch is not None and not 1 <= job.run.batch <= most:
+        raise UsageError(
+            f"batch: got {job.run.batch}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
+        )

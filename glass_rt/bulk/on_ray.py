@@ -18,8 +18,10 @@ from typing import Any
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.parts import PartSettings, PartWorker
+from glass_rt.bulk.wire import error_of
 from glass_rt.environment import usable_cores
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
+from glass_rt.file_names import text_from_name
 
 _CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
 # Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:
@@ -69,8 +71,9 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
         )  # by Ray's defaults workers are spread over machines, and one that died is replaced without end
         try:
             for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for failure in table["failure"].drop_null().to_pylist():
-                    raise GlassError(failure)
+                for said in table.to_pylist():
+                    if said["failure"] is not None:
+                        raise error_of(said["failure"], said["failure_kind"])
                 yield table
         except ray.exceptions.RayError as error:
             raise BackendError(
@@ -103,7 +106,7 @@ def _connected(pool: Pool) -> Iterator[Any]:
         else:
             _check_reachable(pool.address)
             start = {"address": pool.address}
-        with _silent_stderr():  # where Ray remarks that it saw the environment set above
+        with _silent_stderr(), _plain_command_line(ray):  # where Ray remarks that it saw the environment set above
             ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = pool.address or "here"
@@ -137,6 +140,18 @@ def _silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
+
+
+@contextmanager
+def _plain_command_line(ray: Any) -> Iterator[None]:
+    """Ray records the command line when it connects, and fails at a file name in it that is no UTF-8."""
+    utils, name = ray._private.utils, "get_entrypoint_name"  # no option says what is recorded
+    kept = getattr(utils, name, str)
+    setattr(utils, name, lambda: text_from_name(kept()))
+    try:
+        yield
+    finally:
+        setattr(utils, name, kept)
 
 
 def _workers(ray: Any, pool: Pool) -> tuple[int, int]:

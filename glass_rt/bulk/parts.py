@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from glass_rt.bulk.arrow import pa, pq
+from glass_rt.bulk.arrow import ds, pa, pc, pq
 from glass_rt.bulk.plan import part_name
 from glass_rt.bulk.rows import table_of
 from glass_rt.bulk.sources import RowGroup, read_images
 from glass_rt.bulk.stores import Location, Stores
 from glass_rt.bulk.worker import BulkWorker
-from glass_rt.errors import GlassError
+from glass_rt.errors import GlassError, first_line
 from glass_rt.options import DetectOptions, RunOptions
 
 # A part that is done, or (with `failure`) why the worker cannot go on: clusters wrap exceptions beyond recognition.
 DONE_SCHEMA = pa.schema(
-    [("part", pa.int64()), ("images", pa.int64()), ("errors", pa.int64()), ("failure", pa.string())]
+    [
+        ("part", pa.int64()),
+        ("images", pa.int64()),
+        ("errors", pa.int64()),
+        ("failure", pa.string()),
+        ("failure_kind", pa.string()),
+    ]
 )
 
 
@@ -53,7 +59,7 @@ class PartWorker:
             for counts in self._done(parts):
                 done.append(counts)
         except GlassError as error:
-            done.append({"failure": str(error)})
+            done.append({"failure": str(error), "failure_kind": error.kind})
         return pa.Table.from_pylist(done, DONE_SCHEMA)
 
     def close(self) -> None:
@@ -71,8 +77,6 @@ class PartWorker:
         rows = self._worker.rows(self._images(open_parts))
         for part in open_parts:
             table = table_of(list(islice(rows, part["images"])))
-            if len(table) != part["images"]:
-                raise GlassError(f"{part['file']}: it has fewer rows than when the job was planned; it was replaced")
             out = pa.BufferOutputStream()
             pq.write_table(table, out, compression="zstd")
             self._stores.write(self._file(part), out.getvalue())
@@ -90,13 +94,30 @@ class PartWorker:
             if position != (part["file"], part["row_group"], part["start"]):
                 group = RowGroup(part["file"], part["row_group"], part["first"], part["rows"])
                 reading = read_images(group, self._stores, self._settings.column, part["start"])
-            yield from islice(reading, part["images"])
+            read = 0
+            for image in islice(reading, part["images"]):
+                yield image
+                read += 1
+            if read < part["images"]:  # else the next part's images would become rows of this one
+                raise GlassError(f"{part['file']}: it has fewer rows than when the job was planned; it was replaced")
             position = (part["file"], part["row_group"], part["start"] + part["images"])
 
     def _file(self, part: Mapping[str, Any]) -> Location:
         return self._settings.target / part_name(part["part"])
 
     def _counted(self, part: Mapping[str, Any]) -> dict[str, int]:
-        files, path = self._stores.open(self._file(part))
-        errors = pq.read_table(path, filesystem=files, columns=["error_kind"])["error_kind"]
-        return {"part": part["part"], "images": len(errors), "errors": len(errors) - errors.null_count}
+        errors = count_errors([part["part"]], self._settings.target, self._stores)
+        return {"part": part["part"], "images": part["images"], "errors": errors}
+
+
+def count_errors(parts: Collection[int], target: Location, stores: Stores) -> int:
+    """How many images of these parts, whose files are there, could not be judged."""
+    if not parts:
+        return 0
+    files, _ = stores.open(target)
+    paths = [stores.open(target / part_name(part))[1] for part in parts]
+    try:
+        rows = ds.dataset(paths, filesystem=files, format="parquet")
+        return int(rows.count_rows(filter=pc.field("error_kind").is_valid()))
+    except (pa.ArrowException, OSError) as error:
+        raise GlassError(f"{first_line(error)}; delete that part, and --resume judges it again") from error

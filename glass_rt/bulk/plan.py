@@ -108,15 +108,17 @@ def has_plan(target: Location, stores: Stores) -> bool:
 
 def read_plan(target: Location, stores: Stores) -> Plan:
     """The plan that was written there. Raises GlassError where it is damaged."""
+    where = target / FOLDER / "plan.json"
     try:
-        record = json.loads(stores.read(target / FOLDER / "plan.json"))
+        record = json.loads(stores.read(where))
         if record.pop("schema") != SCHEMA_VERSION:
             raise GlassError(f"{target}: the job was begun by another version of glass-rt")
         record.pop("images")
-        parts = pq.read_table(pa.BufferReader(stores.read(target / FOLDER / "plan.parquet")))
+        where = target / FOLDER / "plan.parquet"
+        parts = pq.read_table(pa.BufferReader(stores.read(where)))
         return Plan(Settings(**record), parts.cast(PART_SCHEMA))
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise GlassError(f"{target / FOLDER}: the plan cannot be read: {first_line(error)}") from error
+        raise GlassError(f"{where}: the plan cannot be read: {first_line(error)}") from error
 
 
 def check_same(plan: Plan, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from glass_rt.bulk.arrow import pa, pc, pq
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
-from glass_rt.errors import GlassError, UsageError, first_line
+from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
 from glass_rt.file_names import text_from_name
 from glass_rt.sources import IMAGE_SUFFIXES, find_images
 from glass_rt.verdict import Failure
@@ -39,16 +40,19 @@ def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = 
     An argument is a folder (its images at any depth, in the order of their names, as `infer` takes them), a pattern, an
     image, a list (`.txt`, `.lst`, `-` for standard input: a path or URI per line) or Parquet (`.parquet`, `.pq`): a
     column of strings holds paths or URIs, a column of binaries images. `column` names it, `a.b` where it lies in a
-    struct (default: `path`, `bytes` or `image.bytes`, whichever is there first); with it every argument is Parquet, a
-    folder all the Parquet files in it. In an object store, images are told by their names alone.
+    struct (default: `path`, `bytes` or `image.bytes`, whichever is there first); with it every argument that is
+    no list is Parquet, a folder all the Parquet files in it. In an object store, images are told by their names alone.
     Raises UsageError and GlassError, also for an argument that means no image.
     """
     for argument in arguments:
-        if argument == "-" or argument.lower().endswith(LIST_SUFFIXES):
-            yield from _or_complain(argument, _listed(argument, stores))
+        if argument == "-":
+            yield from _or_complain(argument, _names(argument, sys.stdin.buffer.read()))
+        elif argument.lower().endswith(LIST_SUFFIXES):
+            lists = _files(argument, stores, LIST_SUFFIXES)
+            yield from _or_complain(argument, (name for file in lists for name in _listed(file, stores)))
         elif column is not None or argument.lower().endswith(PARQUET_SUFFIXES):
-            for file in _or_complain(argument, _files(argument, stores, PARQUET_SUFFIXES)):
-                yield from _in_parquet(file, stores, column)
+            files = _files(argument, stores, PARQUET_SUFFIXES)
+            yield from _or_complain(argument, (item for file in files for item in _in_parquet(file, stores, column)))
         elif "://" in argument:
             yield from map(str, _or_complain(argument, _files(argument, stores, tuple(IMAGE_SUFFIXES))))
         else:
@@ -83,18 +87,28 @@ def _local(argument: str) -> Iterator[str]:
     for found in find_images([argument]):
         if isinstance(found, Failure):
             raise GlassError(f"{argument}: {found.error}")
+        if found == argument and not os.path.lexists(found):  # mistyped; names in lists get their rows
+            raise GlassError(f"{argument}: no such file or folder")
         yield text_from_name(str(locate(found)))
 
 
-def _listed(argument: str, stores: Stores) -> Iterator[str]:
-    if argument == "-":
-        lines = sys.stdin.read().splitlines()
-    else:
-        try:
-            lines = stores.read(locate(argument)).decode().splitlines()
-        except (GlassError, UnicodeDecodeError) as error:
-            raise GlassError(f"{argument}: {error}") from error
-    return (str(locate(line.strip())) for line in lines if line.strip())
+def _listed(file: Location, stores: Stores) -> Iterator[str]:
+    try:
+        return _names(str(file), stores.read(file))
+    except ImageNotReadable as error:
+        raise GlassError(f"{file}: {error}") from error
+
+
+def _names(name: str, data: bytes) -> Iterator[str]:
+    """The names in a list: all that stands between line ends, blanks around it too."""
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise GlassError(
+            f"{name}: line {line} is no UTF-8; a byte XX of a name that is none is written as \\udcXX"
+        ) from error
+    return (str(locate(line.removesuffix("\r"))) for line in lines if line.strip())
 
 
 def _files(argument: str, stores: Stores, suffixes: tuple[str, ...]) -> Iterator[Location]:
@@ -128,7 +142,10 @@ def _pattern(text: str) -> re.Pattern[str]:
             out += "[" + part[1:-1].replace("\\", r"\\").replace("!", "^", 1 if part[1] == "!" else 0) + "]"
         else:
             out += re.escape(part)
-    return re.compile(out)
+    try:
+        return re.compile(out)
+    except re.error as error:
+        raise UsageError(f"{text}: no pattern: {error}") from error
 
 
 def _or_complain(argument: str, found: Iterator[Any]) -> Iterator[Any]:
@@ -149,7 +166,8 @@ def _in_parquet(where: Location, stores: Stores, column: str | None) -> Iterator
             first = 0
             for number in range(file.num_row_groups):
                 rows = file.metadata.row_group(number).num_rows
-                yield RowGroup(str(where), number, first, rows)
+                if rows:
+                    yield RowGroup(str(where), number, first, rows)
                 first += rows
             return
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)):

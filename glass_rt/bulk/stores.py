@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -79,7 +80,7 @@ class Stores:
             root = self.roots.get(where.store, where.store)
             try:
                 self._opened[where.store] = fs.FileSystem.from_uri(root)
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except (pa.ArrowException, OSError, ValueError, ImportError) as error:
                 raise UsageError(f"{where.store}: cannot be opened: {first_line(error)}") from error
         files, prefix = self._opened[where.store]
         return files, f"{prefix.rstrip('/')}/{where.path}"
@@ -106,10 +107,10 @@ class Stores:
         """Files of a folder in the order of their names; nothing where there is no such folder."""
         files, path = self.open(folder)
         selector = fs.FileSelector(path.rstrip("/"), recursive=recursive, allow_not_found=True)
-        found = _told(folder, lambda: files.get_file_info(selector))
+        found = _told(folder, lambda: [(info.path, info.type) for info in files.get_file_info(selector)])
         prefix = len(path.rstrip("/")) + 1
-        for info in sorted((info for info in found if info.type == fs.FileType.File), key=lambda info: info.path):
-            yield folder / info.path[prefix:]
+        for name in sorted(name for name, kind in found if kind == fs.FileType.File):
+            yield folder / name[prefix:]
 
     def write(self, where: Location, data: Any) -> None:
         """Writes bytes or an Arrow buffer: the file is whole or not there. One that is there is replaced."""
@@ -126,6 +127,9 @@ class Stores:
             try:
                 with files.open_output_stream(partial) as stream:
                     stream.write(data)
+                if where.store == LOCAL:  # a name that outlives a power failure, and its content does not, would count
+                    with Path(partial).open("rb+") as file:
+                        os.fsync(file.fileno())
                 files.move(partial, path)
             except BaseException:
                 _remove(files, partial)
@@ -150,7 +154,9 @@ def _told(where: Location, act: Any) -> Any:
     """What `act` returns; a store's error becomes ours, with the place that it is about."""
     try:
         return act()
-    except (pa.ArrowException, OSError) as error:
+    except UnicodeError as error:  # pyarrow's paths are text
+        raise GlassError(f"{where}: this name, or one in this folder, is no UTF-8; rename it") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise GlassError(f"{where}: {first_line(error)}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from glass_rt.errors import GlassError, UsageError
 from glass_rt.options import DetectOptions, RunOptions
 
 
@@ -33,6 +34,7 @@ class Refused:
     """Answer to `Opening`: the detector cannot be opened."""
 
     message: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,8 @@ class Answer:
 
     number: int
     result: dict[str, Any]
+
+
+def error_of(message: str, kind: str) -> GlassError:
+    """An error of another process, which ends this one's work too: one of usage, or one at all."""
+    return UsageError(message) if kind == UsageError.kind else GlassError(message)

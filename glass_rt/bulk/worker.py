@@ -13,7 +13,7 @@ from glass_rt.bulk.guard import STALL_S, Guard, Request, Source
 from glass_rt.bulk.rows import SCHEMA, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.bulk.wire import Opening, Unreadable
-from glass_rt.errors import ImageNotReadable, UsageError
+from glass_rt.errors import ImageNotReadable, UsageError, first_line
 from glass_rt.file_names import name_from_text
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.verdict_rows import Row
@@ -46,10 +46,8 @@ class BulkWorker:
         roots: Mapping[str, str] | None = None,
         stall_s: float = STALL_S,
     ) -> None:
-        options = options or DetectOptions()
-        if options.seed is not None and options.seed >= 1 << 63:
-            raise UsageError(f"seed: got {options.seed}; rows hold 0..2^63-1")
-        opening = Opening(os.fspath(engine), options, RunOptions(device, batch, threads, expect_bundle))
+        run = RunOptions(device, batch, threads, expect_bundle)
+        opening = Opening(os.fspath(engine), options or DetectOptions(), run)
         self._guard = Guard(opening, stall_s=stall_s)
         self._stores = Stores(roots)
         self._fetching = ThreadPoolExecutor(FETCHERS, thread_name_prefix="glass-rt bulk fetch")
@@ -119,6 +117,8 @@ class BulkWorker:
                 return self._stores.read(where)
             except ImageNotReadable as error:
                 return Unreadable(str(error))
+            except Exception as error:  # a future that raises would end the thread that waits for it
+                return Unreadable(f"{type(error).__name__}: {first_line(error)}")
 
         return self._fetching.submit(fetch)
 

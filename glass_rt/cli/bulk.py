@@ -76,8 +76,7 @@ def bulk(
         line.clear()
     if not quiet:
         resumed = f" ({progress.before} before)" if progress.before else ""
-        judged = progress.done - progress.failed
-        click.echo(f"{progress.images} images{resumed}; of {progress.done} now, {judged} judged", err=True)
+        click.echo(f"{progress.images} images{resumed}, {progress.images - progress.failed} judged", err=True)
     if as_json:
         click.echo(json.dumps({"output": output, **vars(progress)}))
     return 1 if progress.failed else 0

@@ -105,4 +105,5 @@ def test_a_job_reads_from_a_store_and_writes_to_it(
     written = stores.read(locate("s3://photos/out/_glass_rt/plan.json"))
     assert b"test:test" not in written  # credentials are nowhere in the output
     assert b"endpoint" not in written
-    assert run_bulk(*arguments, "--resume")["before"] == 4
+    resumed = run_bulk(*arguments, "--resume", code=1)
+    assert (resumed["before"], resumed["failed"]) == (4, 1)

@@ -82,7 +82,10 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     stores, target = Stores(), Location("", str(tmp_path))
     write_plan(plan_of(2), target, stores)
     (tmp_path / FOLDER / "plan.parquet").write_bytes(b"PAR1")
-    with pytest.raises(GlassError, match="the plan cannot be read"):
+    with pytest.raises(GlassError, match=r"plan\.parquet: the plan cannot be read"):
+        read_plan(target, stores)
+    (tmp_path / FOLDER / "plan.parquet").unlink()
+    with pytest.raises(GlassError, match=r"plan\.parquet: the plan cannot be read: no such file"):
         read_plan(target, stores)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pytest
 from glass_rt import GlassError
 from glass_rt.bulk.sources import RowGroup, find_sources, read_images
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
-from glass_rt.errors import ImageNotReadable
+from glass_rt.errors import ImageNotReadable, UsageError
 
 
 def found(*arguments: object, column: str | None = None) -> list[str | RowGroup]:
@@ -34,7 +35,8 @@ def test_a_folder_a_pattern_and_a_file_mean_what_they_mean_to_infer(album: Path)
     names = [f"{album}/_skipped/d.jpg", f"{album}/a.jpg", f"{album}/deep/b.jpg", f"{album}/deep/er/c.jpg"]
     assert sorted(map(str, found(album))) == names
     assert found(album / "deep" / "*.jpg") == [f"{album}/deep/b.jpg"]
-    assert found(album / "absent.jpg") == [f"{album}/absent.jpg"]  # which gives an error row
+    (album / "dangling.jpg").symlink_to("absent.jpg")
+    assert found(album / "dangling.jpg") == [f"{album}/dangling.jpg"]  # which gives an error row
 
 
 def test_names_are_absolute_and_links_are_not_followed(
@@ -51,13 +53,25 @@ def test_a_name_that_is_no_utf8_is_found_with_escapes(album: Path) -> None:
 
 
 def test_a_list_holds_a_path_or_uri_per_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = "/images/ä b.jpg\n\nrelative.png  \ns3://bucket/key?with=mark.jpg\n"
-    (tmp_path / "list.txt").write_text(lines)
+    lines = "/images/ä b.jpg\n\nrelative.png\ns3://bucket/key?with=mark.jpg\n".encode()
+    (tmp_path / "list.txt").write_bytes(lines)
     monkeypatch.chdir(tmp_path)
     expected = ["/images/ä b.jpg", f"{tmp_path}/relative.png", "s3://bucket/key?with=mark.jpg"]
     assert found("list.txt") == expected
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
     assert found("-") == expected
+
+
+def test_a_list_may_be_of_windows_and_only_line_ends_part_its_names(tmp_path: Path) -> None:
+    names = ["/bom.jpg", "/next\x85line.jpg", "/line\u2028separator.jpg", "/form\x0cfeed.jpg", "/blank at end.jpg "]
+    (tmp_path / "list.txt").write_bytes("\r\n".join([*names, ""]).encode("utf-8-sig"))
+    assert found(tmp_path / "list.txt") == names
+
+
+def test_a_pattern_of_lists_means_all_that_match(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"/{name}.jpg\n")
+    assert found(tmp_path / "*.txt") == ["/a.jpg", "/b.jpg"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
@@ -89,7 +103,21 @@ def test_images_inside_parquet_are_found_by_row_group_and_read_from_any_row(tmp_
     ("make", "arguments", "column", "error"),
     [
         (lambda folder: None, ["absent.parquet"], None, "nothing to judge is found"),
-        (lambda folder: None, ["absent.txt"], None, "no such file"),
+        (lambda folder: None, ["absent.txt"], None, "nothing to judge is found"),
+        (lambda folder: None, ["phtos/"], None, "phtos/: no such file or folder"),
+        (lambda folder: None, ["x[z-a].parquet"], None, "no pattern: bad character range z-a"),
+        (
+            lambda folder: (folder / "x.txt").write_bytes(b"a.jpg\na\xff.jpg\n"),
+            ["x.txt"], None, r"x.txt: line 2 is no UTF-8; .* as \\udcXX",
+        ),
+        (
+            lambda folder: (folder / os.fsdecode(b"\xff.parquet")).touch(),
+            [os.fsdecode(b"\xff.parquet")], None, "is no UTF-8; rename it",
+        ),
+        (
+            lambda folder: pq.write_table(pa.table({"bytes": pa.array([], pa.binary())}), folder / "x.parquet"),
+            ["x.parquet"], None, "x.parquet: nothing to judge is found",
+        ),
         (lambda folder: None, ["*.jpg"], None, "no file matches"),
         (lambda folder: (folder / "empty").mkdir(), ["empty"], None, "holds no images"),
         (lambda folder: (folder / "x.parquet").write_text("x"), ["x.parquet"], None, "x.parquet: "),
@@ -143,6 +171,34 @@ def test_options_and_credentials_of_a_store_are_split_off() -> None:
 def test_a_store_of_no_known_kind_is_named() -> None:
     with pytest.raises(ImageNotReadable, match="nope://host: cannot be opened"):
         Stores().read(locate("nope://host/a.jpg"))
+
+
+def test_a_store_whose_library_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
+    with pytest.raises(UsageError, match=r"hf://datasets: cannot be opened: .*huggingface_hub"):
+        Stores().open(locate("hf://datasets/x.jpg"))
+
+
+def test_a_name_that_pyarrow_cannot_say_is_an_error_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.jpg")).touch()
+    with pytest.raises(GlassError, match=f"{tmp_path}: .* is no UTF-8; rename it"):
+        list(Stores().list(Location("", str(tmp_path)), recursive=False))
+    with pytest.raises(GlassError, match="is no UTF-8; rename it"):
+        Stores().write(Location("", str(tmp_path / os.fsdecode(b"\xff") / "part")), b"")
+
+
+def test_a_file_gets_its_name_when_its_content_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[bytes, bool]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((os.pread(descriptor, 100, 0), (tmp_path / "part").exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Stores().write(Location("", str(tmp_path / "part")), b"rows")
+    assert synced == [(b"rows", False)]
+    assert (tmp_path / "part").read_bytes() == b"rows"
 
 
 def test_a_file_is_written_whole_and_replaced_whole(tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ EXAMPLE = Path(__file__).parents[3] / "docs" / "spark_bulk.py"
 def test_the_examples_function_maps_arrow_batches_to_rows(bundle: Bundle, photographs: tuple[Path, ...]) -> None:
     paths = [*photographs[:5], Path("/absent.jpg")]
     table = pa.table({"path": [str(path) for path in paths]})
-    judge = runpy.run_path(str(EXAMPLE))["judge_with"](str(bundle.folder))
-    found = pa.Table.from_batches(judge(iter(table.to_batches(max_chunksize=2))), SCHEMA)
+    example = runpy.run_path(str(EXAMPLE))
+    judge = example["judge_with"](str(bundle.folder))
+    found = pa.Table.from_batches(judge(iter(table.to_batches(max_chunksize=2))), example["row_schema"]())
+    assert found.schema.names == SCHEMA.names
     for row, verdict in zip(found.to_pylist(), inferred(bundle, paths), strict=True):
         assert_same(row, verdict)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 from pathlib import Path
+from typing import NoReturn
 
+import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from glass_rt import DetectOptions, GlassError
 from glass_rt.bulk.rows import SCHEMA
@@ -215,6 +219,37 @@ def test_columns_that_name_no_images_are_refused(bundle: Bundle, table: pa.Table
         worker.judge_table(table)
 
 
-def test_a_seed_that_rows_cannot_hold_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(UsageError, match="seed"):
-        BulkWorker(bundle.folder, DetectOptions(seed=1 << 63))
+def test_the_largest_seed_reaches_the_row(bundle: Bundle, photographs: tuple[Path, ...]) -> None:
+    with BulkWorker(bundle.folder, DetectOptions(crops=1, seed=(1 << 64) - 1)) as worker:
+        (row,) = worker.judge_table(paths_table([photographs[0]])).to_pylist()
+    assert row["seed"] == (1 << 64) - 1
+
+
+def test_wrong_usage_that_only_the_detector_sees_is_said_as_such(bundle: Bundle) -> None:
+    with BulkWorker(bundle.folder, batch=1000) as worker, pytest.raises(UsageError, match="batch: got 1000"):
+        worker.judge_table(pa.table({"path": ["a.jpg"]}))
+
+
+class Unplugged(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store whose library fails as pyarrow's do not."""
+
+    protocol = "unplugged"
+
+    def isfile(self, path: str) -> bool:
+        return True
+
+    def _open(self, path: str, *_: object, **__: object) -> NoReturn:
+        raise RuntimeError("the client has been closed")
+
+
+def test_a_store_that_fails_in_any_way_costs_the_rows_of_its_images(
+    bundle: Bundle, photographs: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
+    fsspec.register_implementation("unplugged", Unplugged, clobber=True)
+    names = ["hf://datasets/x.jpg", "fsspec+unplugged://store/x.jpg", str(photographs[0])]
+    with BulkWorker(bundle.folder, stall_s=30) as worker:
+        rows = worker.judge_table(pa.table({"path": names})).to_pylist()
+    assert [row["error_kind"] for row in rows] == ["not_readable", "not_readable", None]
+    assert "huggingface_hub" in rows[0]["error"]
+    assert rows[1]["error"] == "RuntimeError: the client has been closed"
