@@ -68,13 +68,8 @@ class Detector:
         views: str = "host",
     ) -> Detector:
         """Opens the engines of a bundle that was opened (and checked) before."""
-        most = bundle.manifest.engine.max_batch
-        if batch is not None and not 1 <= batch <= most:
-            raise UsageError(
-                f"batch: got {batch}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
-            )
+        chosen = batch_for(bundle.manifest, batch)
         head = Head.for_model(bundle.manifest.model, bundle.head())
-        chosen = batch or default_batch(bundle.manifest)
         check_views(bundle.manifest, views)
         judge = Judge(open_engines(bundle, device=device, threads=threads), head, chosen)
         try:
@@ -175,11 +170,17 @@ def open_views(views: str, device: str | None) -> Views:
         raise
 
 
-def default_batch(manifest: BundleManifest) -> int:
-    """Most views in one run of an engine where nobody says.
+def batch_for(manifest: BundleManifest, asked: int | None) -> int:
+    """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
 
-    On a CPU as many as it has cores, 4 to 16: on two cores a view took as long in a batch of 4 as in one of 8 or 16,
-    and every view in a batch costs memory. GPUs get all that their bundle allows.
+    Where nobody says: on a CPU as many as it has cores, 4 to 16, for on two cores a view took as long in a batch of 4
+    as in one of 8 or 16, and every view in a batch costs memory. GPUs get all that their bundle allows.
     """
     most = manifest.engine.max_batch
+    if asked is not None:
+        if not 1 <= asked <= most:
+            raise UsageError(
+                f"batch: got {asked}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
+            )
+        return asked
     return most if manifest.engine.requirements else min(most, max(4, min(usable_cores(), 16)))

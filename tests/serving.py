@@ -24,7 +24,7 @@ from glass_rt.aggregator import Head
 from glass_rt.backends import Backend
 from glass_rt.backends.base import Array, TensorSpec
 from glass_rt.bundle import Bundle
-from glass_rt.detector import default_batch, open_engines
+from glass_rt.detector import batch_for, open_engines
 from glass_rt.judge import Judge
 from glass_rt.serve.app import create_app
 from glass_rt.serve.metrics import Metrics
@@ -253,7 +253,7 @@ class Plant:
         engines = open_engines(self._bundle, threads=1)
         self.engine = PlantedEngine(engines["global"])
         head = Head.for_model(self._bundle.manifest.model, self._bundle.head())
-        batch = default_batch(self._bundle.manifest)
+        batch = batch_for(self._bundle.manifest, None)
         return Detector(self._bundle, Judge({**engines, "global": self.engine}, head, batch), batch)
 
 

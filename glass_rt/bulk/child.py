@@ -15,7 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable
-from glass_rt.detector import Detector, default_batch
+from glass_rt.detector import Detector, batch_for
 from glass_rt.errors import GlassError, ImageNotReadable, first_line
 from glass_rt.malloc import give_back_large_arrays
 from glass_rt.options import DetectOptions
@@ -91,5 +91,5 @@ def _outcome(verdict: Future[Verdict]) -> dict[str, object]:
 def _window(detector: Detector, pipeline: Pipeline, batch: int | None) -> int:
     """Images that keep every thread of the pipeline busy: as many as `detect_many` takes ahead of its results."""
     model = detector.manifest.model
-    per_pack = images_per_pack(model, batch or default_batch(detector.manifest))
+    per_pack = images_per_pack(model, batch_for(detector.manifest, batch))
     return 2 * pipeline.workers + 2 * per_pack

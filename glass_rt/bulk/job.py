@@ -27,6 +27,7 @@ from glass_rt.bulk.plan import (
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
 from glass_rt.bundle import Bundle
+from glass_rt.detector import batch_for
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.options import DetectOptions, RunOptions
 
@@ -70,7 +71,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     detector that cannot be opened, for a store that fails. What was written by then stays, for `resume`.
     """
     bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
-    _check_batch(job, bundle)
+    batch_for(bundle.manifest, job.run.batch)  # every worker would refuse it, after the plan was written
     plain: list[str] = []
     roots: dict[str, str] = {}
     for argument in (job.target, *job.sources):
@@ -123,12 +124,3 @@ def _plan(job: BulkJob, settings: Settings, target: Location, stores: Stores) ->
     plan = make_plan(settings, found, job.images_per_part)
     write_plan(plan, target, stores)
     return plan
-
-
-def _check_batch(job: BulkJob, bundle: Bundle) -> None:
-    """Raises UsageError before anything is written for what every worker would refuse."""
-    most = bundle.manifest.engine.max_batch
-    if job.run.batch is not None and not 1 <= job.run.batch <= most:
-        raise UsageError(
-            f"batch: got {job.run.batch}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
-        )

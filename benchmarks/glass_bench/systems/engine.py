@@ -15,8 +15,8 @@ from glass_rt.backends import Backend, TensorSpec
 from glass_rt.backends.base import Array
 from glass_rt.blas import single_threaded_blas
 from glass_rt.bundle import Bundle
-from glass_rt.detector import Detector, default_batch, open_engines
-from glass_rt.errors import GlassError, ParityError, UsageError
+from glass_rt.detector import Detector, batch_for, open_engines
+from glass_rt.errors import GlassError, ParityError
 from glass_rt.image.decode import read
 from glass_rt.judge import INPUT, OUTPUT, Judge
 from glass_rt.malloc import give_back_large_arrays
@@ -80,15 +80,12 @@ class EngineSystem:
         give_back_large_arrays()
         bundle = Bundle.open(contender.bundle)
         manifest, noop = bundle.manifest, contender.kind == "no-op"
-        most = manifest.engine.max_batch
-        if contender.batch is not None and not 1 <= contender.batch <= most:  # as Detector.from_bundle refuses it
-            raise UsageError(f"batch: got {contender.batch}; this bundle takes 1..{most}")
+        batch = batch_for(manifest, contender.batch)
         engines: Mapping[str, Backend] = (
             {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
             if noop
             else open_engines(bundle, threads=contender.threads)
         )
-        batch = contender.batch or default_batch(manifest)
         self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
         self._plain_engines, head = engines, Head.for_model(manifest.model, bundle.head())
         self._detector = Detector(bundle, Judge(self._engines, head, batch), batch)
