@@ -20,6 +20,7 @@ from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
+from glass_rt.file_names import text_from_name
 from glass_rt.image.decode import ImageSource, load
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.overlay import draw_overlay, write_overlay
@@ -88,7 +89,7 @@ def infer(
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
         line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
         stack.callback(line.clear)
-        for result in detector.detect_many(_sources(found, stopped), options):
+        for result in detector.detect_many(_sources(found, journal, stopped), options):
             if output and isinstance(result, Failure):
                 line.clear()
             results.add(result)
@@ -100,7 +101,7 @@ def infer(
     results.finish(None if quiet else sys.stderr)
     failed_before = journal.failed if journal else 0
     if failed_before and not quiet:
-        click.echo(f"{failed_before} images that {output} had already could not be judged", err=True)
+        click.echo(text_from_name(f"{output}: {failed_before} could not be judged in earlier runs"), err=True)
     if stopped.is_set():
         raise KeyboardInterrupt
     return 1 if results.failed or results.undrawn or failed_before else 0
@@ -129,11 +130,16 @@ def _name(item: str | Failure) -> str:
     return item if isinstance(item, str) else str(item.path)
 
 
-def _sources(found: Iterable[str | Failure], stopped: Event) -> Iterator[ImageSource | Failure]:
+def _sources(found: Iterable[str | Failure], journal: Output | None, stopped: Event) -> Iterator[ImageSource | Failure]:
     for item in found:
         if stopped.is_set():
             return
-        yield sys.stdin.buffer.read() if item == "-" else item
+        if item != "-":
+            yield item
+            continue
+        data = sys.stdin.buffer.read()
+        if journal is None or not journal.holds_piped(data):
+            yield data
 
 
 def _write_overlay(folder: Path, verdict: Verdict, options: DetectOptions) -> Path | GlassError:

@@ -8,6 +8,7 @@ end within: `text_from_name` writes it as an escape.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -33,6 +34,9 @@ class Output(Protocol):
 
     def holds(self, path: str) -> bool:
         """Whether the file has a result for this path, or for one that is gone and had the same content."""
+
+    def holds_piped(self, data: bytes) -> bool:
+        """Whether the file has the verdict of this content, which came from standard input."""
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
@@ -65,6 +69,7 @@ class Journal:
         self._csv = path.suffix == ".csv"
         self._paths: set[str] = set()
         self._moved: set[str] = set()  # SHA-256 of images whose path is not there any more
+        self._piped: set[str] = set()  # SHA-256 of images that had no path
         try:
             whole = self._read(path) if path.exists() else 0
             self._file = path.open("a", encoding="utf-8", newline="")
@@ -85,6 +90,10 @@ class Journal:
         except OSError:
             return False
 
+    def holds_piped(self, data: bytes) -> bool:
+        """Whether the file has the verdict of this content, which came from standard input."""
+        return bool(self._piped) and hashlib.sha256(data).hexdigest() in self._piped
+
     def remember(self, written: str | None, sha256: str | None, *, failed: bool) -> None:
         """From now on an image counts as held, whose path was written as `text_from_name` does."""
         self.failed += failed
@@ -93,6 +102,8 @@ class Journal:
             self._paths.add(path)
             if sha256 and not os.path.exists(path):
                 self._moved.add(sha256)
+        elif sha256:
+            self._piped.add(sha256)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result. Raises GlassError where the disk is full; what was written before stays."""

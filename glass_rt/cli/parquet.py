@@ -63,6 +63,10 @@ class ParquetJournal:
         """Whether there is a result for this path, or for one that is gone and had the same content."""
         return self._journal.holds(path)
 
+    def holds_piped(self, data: bytes) -> bool:
+        """Whether there is the verdict of this content, which came from standard input."""
+        return self._journal.holds_piped(data)
+
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result to the journal. Raises GlassError where the disk is full."""
         self._journal.add(result)

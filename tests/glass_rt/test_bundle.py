@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import pytest
 from glass_rt.bundle import Bundle, PortableModel, find_bundle
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound, GlassError, UsageError
 from glass_rt.folder import MANIFEST, staged
+from glass_rt.records import record_from_json
 from tests.support import Bundles
+
+
+@dataclass(frozen=True)
+class Ratio:
+    ratio: float
 
 
 @pytest.fixture

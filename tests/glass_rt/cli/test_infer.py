@@ -7,13 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
+from click.testing import CliRunner
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.bundle import Bundle
+from glass_rt.cli.infer import infer
+from glass_rt.cli.progress_line import ProgressLine
+from glass_rt.errors import GlassError
+from glass_rt.verdict import Verdict
 from tests.support import Bundles, Cli
 
 
@@ -184,6 +190,20 @@ def test_options_reach_the_detector(cli: Cli, bundle: Bundle, pictures: tuple[Pa
     limited = cli("infer", pictures[0], "--engine", bundle.folder, "--json", "--max-pixels", 1000)
     assert json.loads(limited.stdout)["error"]["kind"] == "too_large"
     assert limited.returncode == 1
+
+
+def test_a_run_that_ends_badly_leaves_no_progress_line(
+    bundle: Bundle, pictures: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[Verdict]:
+        raise GlassError("the machine is out of order")
+
+    cleared: list[ProgressLine] = []
+    monkeypatch.setattr(Detector, "detect_many", fail)
+    monkeypatch.setattr(ProgressLine, "clear", lambda line: cleared.append(line))
+    done = CliRunner().invoke(infer, [str(pictures[0]), "--engine", str(bundle.folder), "--json"])
+    assert str(done.exception) == "the machine is out of order"
+    assert len(cleared) == 1
 
 
 def test_evidence_pictures_are_written(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path) -> None:
