@@ -51,7 +51,8 @@ def _in_folder(folder: str) -> Iterator[str | Failure]:
     unread: list[Failure] = []
 
     def note(error: OSError) -> None:
-        unread.append(Failure(error.filename, ImageNotReadable(f"the folder cannot be read: {error.strerror}")))
+        reason = ImageNotReadable(f"the folder {error.filename} cannot be read: {error.strerror}")
+        unread.append(Failure(error.filename, reason))
 
     for where, folders, files in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

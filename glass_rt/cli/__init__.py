@@ -116,7 +116,13 @@ def _note_interrupts() -> threading.Event:
 def _complain(error: Exception) -> int:
     """Says what went wrong, in one place for all commands; returns the exit code."""
     if isinstance(error, click.ClickException):
+        error.message = _printable(error.message)
         error.show()
         return error.exit_code
-    click.echo("\n".join(map(text_from_name, f"error: {error}".splitlines())), err=True)
+    click.echo(f"error: {_printable(str(error))}", err=True)
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+def _printable(message: str) -> str:
+    """A message whose file names cannot command the terminal."""
+    return "\n".join(map(text_from_name, message.split("\n")))

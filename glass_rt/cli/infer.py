@@ -77,7 +77,8 @@ def infer(
         raise click.UsageError("choose one of --json, --jsonl, --csv and --output")
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output")
-    _check_overlay(overlay, images)
+    if overlay is not None:
+        _check_overlay(overlay, images)
     options = replace(options, workers=workers)
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
     single = len(images) == 1 and not os.path.isdir(images[0]) and not is_pattern(images[0])
@@ -107,9 +108,9 @@ def infer(
     return 1 if results.failed or results.undrawn or failed_before else 0
 
 
-def _check_overlay(overlay: Path | None, images: tuple[str, ...]) -> None:
-    for folder in filter(os.path.isdir, images if overlay else ()):
-        if overlay and overlay.resolve().is_relative_to(Path(folder).resolve()):
+def _check_overlay(overlay: Path, images: tuple[str, ...]) -> None:
+    for folder in filter(os.path.isdir, images):
+        if overlay.resolve().is_relative_to(Path(folder).resolve()):
             raise click.UsageError(
                 f"--overlay {overlay} lies in {folder}: the next run would judge its pictures too; choose one outside"
             )

@@ -19,10 +19,10 @@ from glass_rt.cli.tables import CSV_COLUMNS, CSV_HEADER, csv_line, json_line
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.file_names import name_from_text
 from glass_rt.folder import sha256_of
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.verdict import SCHEMA, Failure, Verdict
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-_JSON_START = b'{"schema": 1, "path": '
+_JSON_START = f'{{"schema": {SCHEMA}, "path": '.encode()
 
 
 class Output(Protocol):
@@ -159,7 +159,7 @@ class Journal:
         if self._csv:
             return dict(zip(CSV_COLUMNS, next(csv.reader([text], strict=True)), strict=True))
         row = json.loads(text)
-        if not isinstance(row, dict) or not isinstance(row.get("path", 0), str | None):
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA or not isinstance(row.get("path", 0), str | None):
             raise ValueError("no result")
         return row
 

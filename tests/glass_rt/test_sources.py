@@ -35,7 +35,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure_at_any_depth(tmp_path: Path) 
     (failure,) = images
     assert isinstance(failure, Failure)
     assert failure.path == str(tmp_path / "gone")
-    assert str(failure.error) == "the folder cannot be read: No such file or directory"
+    assert str(failure.error) == f"the folder {failure.path} cannot be read: No such file or directory"
 
 
 def test_a_top_folder_that_cannot_be_read_is_not_called_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_a_top_folder_that_cannot_be_read_is_not_called_empty(tmp_path: Path, mo
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert found(tmp_path) == [f"{tmp_path}: the folder cannot be read: Permission denied"]
+    assert found(tmp_path) == [f"{tmp_path}: the folder {tmp_path} cannot be read: Permission denied"]
 
 
 def test_an_argument_that_the_system_refuses_costs_its_own_row(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def test_only_failures_of_the_content_last() -> None:
         (".jsonl", '{"schema": 1, "path": "a"}\nprecious', 2),
         (".jsonl", "precious\ndata", 1),
         (".jsonl", "[1]\n", 1),
+        (".jsonl", '{"path": "of another tool"}\n', 1),
         (".jsonl", '{"schema": 1, "path": "a"}\n' + 50 * "\0" + "\n", 2),
         (".jsonl", "\xff\n", 1),
         (".csv", "a,b\n1,2\n3,4", 1),
