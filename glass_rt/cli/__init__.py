@@ -116,7 +116,6 @@ def _note_interrupts() -> threading.Event:
 def _complain(error: Exception) -> int:
     """Says what went wrong, in one place for all commands; returns the exit code."""
     if isinstance(error, click.ClickException):
-        error.message = _printable(error.message)
         error.show()
         return error.exit_code
     click.echo(f"error: {_printable(str(error))}", err=True)

@@ -111,9 +111,8 @@ def infer(
 def _check_overlay(overlay: Path, images: tuple[str, ...]) -> None:
     for folder in filter(os.path.isdir, images):
         if overlay.resolve().is_relative_to(Path(folder).resolve()):
-            raise click.UsageError(
-                f"--overlay {overlay} lies in {folder}: the next run would judge its pictures too; choose one outside"
-            )
+            where = text_from_name(f"--overlay {overlay} lies in {folder}")
+            raise click.UsageError(f"{where}: the next run would judge its pictures too; choose one outside")
 
 
 def _found(

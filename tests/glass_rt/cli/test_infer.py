@@ -150,7 +150,7 @@ def test_a_name_cannot_command_the_terminal(
     drawn = cli(
         "infer", tmp_path / name, "--engine", bundle.folder, "--overlay", tmp_path.parent / f"ev{tmp_path.name}"
     )
-    misused = cli("infer", tmp_path, "--overlay", tmp_path / name)
+    misused = cli("infer", tmp_path, "--overlay", tmp_path / "no" / name)
     for said in (judged.stdout, refused.stderr, drawn.stderr, misused.stderr):
         assert r"esc\u001b[2K" in said
         assert "\x1b" not in said
