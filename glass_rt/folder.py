@@ -36,8 +36,9 @@ def staged(target: Path, *, force: bool, mark: str = MANIFEST) -> Iterator[Path]
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     try:
         staging.chmod(0o755)
-        with _disk_errors(target):
+        with _disk_errors(target, staging):
             yield staging
+        with _disk_errors(target):
             _replace(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -64,11 +65,15 @@ def _replace(staging: Path, target: Path) -> None:
     except BaseException:
         previous.rename(target)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    if previous.is_symlink():
+        previous.unlink()  # the folder that it names is somebody's
+    else:
+        shutil.rmtree(previous, ignore_errors=True)
 
 
 @contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
+def _disk_errors(target: Path, staging: Path | None = None) -> Iterator[None]:
+    """Says what `target` lacks; errors with files outside of `staging`, where it is given, are not about `target`."""
     try:
         yield
     except OSError as error:
@@ -76,7 +81,9 @@ def _disk_errors(target: Path) -> Iterator[None]:
             raise BuildError(
                 f"no space left to write {target}: free some, or choose another disk with --output"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        elsewhere = staging is not None and names and not any(name.is_relative_to(staging) for name in names)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR) and not elsewhere:
             raise BuildError(f"{target} cannot be written: {error.strerror}") from error
         raise
 

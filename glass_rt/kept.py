@@ -20,9 +20,9 @@ _DIGEST_BYTES = 32
 
 def user_cache() -> Path:
     """`$GLASS_RT_CACHE`, else `glass-rt` under the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else base / "glass-rt"
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-rt"
 
 
 def keep(data: bytes, places: Iterable[Path]) -> Path | None:

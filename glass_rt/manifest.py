@@ -273,7 +273,13 @@ class _Fields:
         return value
 
     def number(self, key: str) -> float:
-        return float(self._get(key, (int, float), "a number"))
+        return self._float(key, self._get(key, (int, float), "a number"))
+
+    def _float(self, key: str, value: Any) -> float:
+        try:
+            return float(value)
+        except OverflowError:  # JSON's integers have any length
+            raise BundleInvalid(f"manifest.json: {self.path}{key} is {value!r:.60}; expected a number") from None
 
     def optional_child(self, key: str) -> dict[str, Any]:
         return {} if self.values.get(key) is None else self.child(key).values
@@ -305,4 +311,5 @@ class _Fields:
         values = self._get(key, list, "a list of three numbers")
         if len(values) != 3 or not all(isinstance(value, (int, float)) for value in values):
             raise BundleInvalid(f"manifest.json: {self.path}{key} is {values!r:.60}; expected three numbers")
-        return float(values[0]), float(values[1]), float(values[2])
+        first, second, third = (self._float(key, value) for value in values)
+        return first, second, third

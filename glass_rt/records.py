@@ -60,7 +60,10 @@ class _Reader:
         self._expect((int, float) if hint is float else hint, hint.__name__, value, where)
         if isinstance(value, bool) and hint is not bool:
             raise self.error(f"{where} is {value!r}; expected {hint.__name__}")
-        return hint(value)
+        try:
+            return hint(value)
+        except OverflowError:  # JSON's integers have any length
+            raise self.error(f"{where} is {value!r:.60}; expected {hint.__name__}") from None
 
     def _tuple(self, arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
         self._expect(list, "a list", value, where)

@@ -18,10 +18,11 @@ from glass_rt.bundle import Bundle
 from glass_rt.environment import gpus, installed
 from glass_rt.errors import ParityError
 from glass_rt.gpu_advice import rebuild_command
+from glass_rt.kept import BESIDE
 from glass_rt.manifest import Parity
 from glass_rt.parity import verify_parity
 
-RECORD = "cache/parity.json"
+RECORD = f"{BESIDE}/parity.json"
 
 
 def settle_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | None = None) -> Parity:
@@ -83,5 +84,8 @@ def _note(bundle: Bundle, record: Mapping[str, Any]) -> None:
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from glass_rt.errors import GlassError
+from glass_rt.errors import GlassError, ImageError, ImageNotReadable
 from glass_rt.file_names import text_from_name
 from glass_rt.version import __version__
 
@@ -106,6 +106,11 @@ class Failure:
 
     path: str | None
     error: GlassError
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the image's own content is at fault: files that cannot be read and engines that fail may recover."""
+        return isinstance(self.error, ImageError) and not isinstance(self.error, ImageNotReadable)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that stands where a verdict would."""

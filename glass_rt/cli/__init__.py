@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from types import FrameType
 import click
 
 from glass_rt.errors import GlassError, UsageError
+from glass_rt.file_names import text_from_name
 from glass_rt.malloc import give_back_large_arrays
 from glass_rt.version import __version__
 
@@ -80,6 +82,8 @@ def cli() -> None:
 def main() -> None:
     """Runs the command line and turns errors into exit codes: 1 failed, 2 wrong usage, 130 interrupted."""
     give_back_large_arrays()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as Python does for stderr: names may be in no encoding of a locale
+        sys.stdout.reconfigure(errors="backslashreplace")
     interrupted = _note_interrupts()
     try:
         code = cli.main(prog_name="glass-rt", standalone_mode=False)
@@ -114,5 +118,10 @@ def _complain(error: Exception) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
-    click.echo(f"error: {error}", err=True)
+    click.echo(f"error: {_printable(str(error))}", err=True)
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+def _printable(message: str) -> str:
+    """A message whose file names cannot command the terminal."""
+    return "\n".join(map(text_from_name, message.split("\n")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -19,10 +20,11 @@ from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
+from glass_rt.file_names import text_from_name
 from glass_rt.image.decode import ImageSource, load
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.overlay import draw_overlay, write_overlay
-from glass_rt.sources import find_images
+from glass_rt.sources import find_images, is_pattern
 from glass_rt.verdict import Failure, Verdict
 
 
@@ -67,33 +69,50 @@ def infer(
 
     Exit code 0: all judged. 1: some could not be judged; the others were. 2: wrong usage. 130: interrupted; Ctrl-C
     finishes the images in flight, a second one stops at once.
+
+    A file of --output gets every image once. Images that could not be read, and those on which the engine failed, are
+    named on stderr instead, and --resume tries them again.
     """
     if as_json + jsonl + as_csv + (output is not None) > 1:
         raise click.UsageError("choose one of --json, --jsonl, --csv and --output")
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output")
+    if overlay is not None:
+        _check_overlay(overlay, images)
     options = replace(options, workers=workers)
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
-    single = len(images) == 1 and not Path(images[0]).is_dir() and not any(c in images[0] for c in "*?[")
-    results = CountedResults(sys.stdout) if output else writer_for(form, sys.stdout, single=single)
+    single = len(images) == 1 and not os.path.isdir(images[0]) and not is_pattern(images[0])
+    results = CountedResults(sys.stderr) if output else writer_for(form, sys.stdout, single=single)
     with ExitStack() as stack:
         detector = stack.enter_context(Detector.open(find_bundle(engine), **vars(run)))
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
         line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
-        for result in detector.detect_many(_sources(found, stopped), options):
+        stack.callback(line.clear)
+        for result in detector.detect_many(_sources(found, journal, stopped), options):
+            if output and isinstance(result, Failure):
+                line.clear()
             results.add(result)
-            if journal is not None:
+            if journal is not None and (isinstance(result, Verdict) or result.lasting):
                 journal.add(result)
             if overlay is not None and isinstance(result, Verdict):
                 results.note_overlay(_write_overlay(overlay, result, options))
             line.show(results.count, total, results.failed)
-        line.clear()
     results.finish(None if quiet else sys.stderr)
+    failed_before = journal.failed if journal else 0
+    if failed_before and not quiet:
+        click.echo(text_from_name(f"{output}: {failed_before} could not be judged in earlier runs"), err=True)
     if stopped.is_set():
         raise KeyboardInterrupt
-    return 1 if results.failed else 0
+    return 1 if results.failed or results.undrawn or failed_before else 0
+
+
+def _check_overlay(overlay: Path, images: tuple[str, ...]) -> None:
+    for folder in filter(os.path.isdir, images):
+        if overlay.resolve().is_relative_to(Path(folder).resolve()):
+            where = text_from_name(f"--overlay {overlay} lies in {folder}")
+            raise click.UsageError(f"{where}: the next run would judge its pictures too; choose one outside")
 
 
 def _found(
@@ -111,11 +130,16 @@ def _name(item: str | Failure) -> str:
     return item if isinstance(item, str) else str(item.path)
 
 
-def _sources(found: Iterable[str | Failure], stopped: Event) -> Iterator[ImageSource | Failure]:
+def _sources(found: Iterable[str | Failure], journal: Output | None, stopped: Event) -> Iterator[ImageSource | Failure]:
     for item in found:
         if stopped.is_set():
             return
-        yield sys.stdin.buffer.read() if item == "-" else item
+        if item != "-":
+            yield item
+            continue
+        data = sys.stdin.buffer.read()
+        if journal is None or not journal.holds_piped(data):
+            yield data
 
 
 def _write_overlay(folder: Path, verdict: Verdict, options: DetectOptions) -> Path | GlassError:

@@ -1,7 +1,8 @@
 """`infer --output`: results appended to a file as they come, so that a run that was cut short can go on.
 
 A line is written whole and handed to the system before the next image is counted: whatever happens to the process,
-the file lacks at most the images in flight, and a last line that was cut is dropped on resuming.
+the file lacks at most the images in flight, and a last line that was cut is dropped on resuming. No result has a line
+end within: `text_from_name` writes it as an escape.
 """
 
 from __future__ import annotations
@@ -9,23 +10,33 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
-from glass_rt.cli.tables import CSV_HEADER, csv_line, json_line
+from glass_rt.cli.tables import CSV_COLUMNS, CSV_HEADER, csv_line, json_line
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.file_names import name_from_text
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.folder import sha256_of
+from glass_rt.verdict import SCHEMA, Failure, Verdict
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+_JSON_START = f'{{"schema": {SCHEMA}, "path": '.encode()
 
 
 class Output(Protocol):
     """The file of `--output`, whatever its format."""
 
+    @property
+    def failed(self) -> int:
+        """How many images the file said could not be judged when it was opened."""
+
     def holds(self, path: str) -> bool:
         """Whether the file has a result for this path, or for one that is gone and had the same content."""
+
+    def holds_piped(self, data: bytes) -> bool:
+        """Whether the file has the verdict of this content, which came from standard input."""
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
@@ -54,16 +65,16 @@ class Journal:
     def __init__(self, path: Path, *, resume: bool) -> None:
         if path.exists() and not resume:
             raise UsageError(f"output: {path} exists already; --resume goes on with it, another name starts afresh")
+        self.failed = 0
         self._csv = path.suffix == ".csv"
         self._paths: set[str] = set()
         self._moved: set[str] = set()  # SHA-256 of images whose path is not there any more
+        self._piped: set[str] = set()  # SHA-256 of images that had no path
         try:
-            whole = _without_cut_line(path) if path.exists() else 0
+            whole = self._read(path) if path.exists() else 0
             self._file = path.open("a", encoding="utf-8", newline="")
             self._file.truncate(whole)
-            if whole:
-                self._read(path)
-            elif self._csv:
+            if self._csv and not whole:
                 self._write(CSV_HEADER)
         except OSError as error:
             raise GlassError(f"output: {path} cannot be written: {error.strerror}") from error
@@ -72,20 +83,27 @@ class Journal:
         """Whether the file has a result for this path, or for one that is gone and had the same content."""
         if path in self._paths:
             return True
-        if not self._moved:
+        if not self._moved or not os.path.isfile(path):  # a pipe can be read only once
             return False
         try:
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest() in self._moved
+            return sha256_of(Path(path)) in self._moved
         except OSError:
             return False
 
-    def remember(self, written: str | None, sha256: str | None) -> None:
+    def holds_piped(self, data: bytes) -> bool:
+        """Whether the file has the verdict of this content, which came from standard input."""
+        return bool(self._piped) and hashlib.sha256(data).hexdigest() in self._piped
+
+    def remember(self, written: str | None, sha256: str | None, *, failed: bool) -> None:
         """From now on an image counts as held, whose path was written as `text_from_name` does."""
+        self.failed += failed
         if written:
             path = name_from_text(written)
             self._paths.add(path)
-            if sha256 and not Path(path).exists():
+            if sha256 and not os.path.exists(path):
                 self._moved.add(sha256)
+        elif sha256:
+            self._piped.add(sha256)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
@@ -97,7 +115,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:  # it writes once more what the disk did not take
+            if error is None:
+                raise
 
     def _write(self, line: str) -> None:
         try:
@@ -108,16 +130,42 @@ class Journal:
                 f"output: {self._file.name} cannot be written: {error.strerror}; --resume goes on"
             ) from error
 
-    def _read(self, path: Path) -> None:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file) if self._csv else map(json.loads, file)
-            for number, row in enumerate(rows, start=1):
-                if not isinstance(row, dict) or "path" not in row:
-                    raise UsageError(f"output: line {number} of {path} is not a result of glass-rt infer")
-                self.remember(row["path"], row.get("sha256"))
+    def _read(self, path: Path) -> int:
+        """Remembers the rows of the file; returns the size of those that are whole. Raises UsageError for others'."""
+        whole = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    if not line.endswith(b"\n"):
+                        self._check_cut(line, number)
+                        break
+                    if (row := self._row(line, number)) is not None:
+                        self.remember(row["path"], row.get("sha256"), failed=bool(row.get("error")))
+                except (ValueError, csv.Error) as error:
+                    raise UsageError(
+                        f"output: line {number} of {path} is not a result of glass-rt infer; nothing was changed: "
+                        "take that line out, or choose another name"
+                    ) from error
+                whole += len(line)
+        return whole
 
+    def _row(self, line: bytes, number: int) -> dict[str, Any] | None:
+        """The row of a line, None for the heading. Raises ValueError or csv.Error."""
+        if self._csv and number == 1:
+            if line != CSV_HEADER.encode():
+                raise ValueError("another heading")
+            return None
+        text = line.decode()
+        if self._csv:
+            return dict(zip(CSV_COLUMNS, next(csv.reader([text], strict=True)), strict=True))
+        row = json.loads(text)
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA or not isinstance(row.get("path", 0), str | None):
+            raise ValueError("no result")
+        return row
 
-def _without_cut_line(path: Path) -> int:
-    """Size of the file up to its last line end."""
-    data = path.read_bytes()
-    return data.rfind(b"\n") + 1
+    def _check_cut(self, line: bytes, number: int) -> None:
+        """Raises ValueError where a last line without its end does not begin like one of ours."""
+        start = _JSON_START if not self._csv else CSV_HEADER.encode() if number == 1 else b""
+        written = line.rstrip(b"\0")  # which a loss of power leaves of what never reached the disk
+        if not start.startswith(written[: len(start)]):
+            raise ValueError("another file")

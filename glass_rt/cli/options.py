@@ -46,7 +46,7 @@ def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) 
     """The value of `--crops`: a number from 1 on, or `auto`."""
     if value is None or value == "auto":
         return value  # type: ignore[return-value] # mypy does not narrow a string to a literal
-    if value.isdigit() and int(value) > 0:
+    if value.isdecimal() and int(value) > 0:
         return int(value)
     raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto", param=param)
 

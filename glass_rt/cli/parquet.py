@@ -50,13 +50,22 @@ class ParquetJournal:
         self._settle()
         self._check_rows_before()
         self._journal = Journal(self._lines, resume=True)
-        for batch in self._rows_before(("path", "sha256")):
+        for batch in self._rows_before(("path", "sha256", "error")):
             for row in batch.to_pylist():
-                self._journal.remember(row["path"], row["sha256"])
+                self._journal.remember(row["path"], row["sha256"], failed=row["error"] is not None)
+
+    @property
+    def failed(self) -> int:
+        """How many images the file and its journal said could not be judged when they were opened."""
+        return self._journal.failed
 
     def holds(self, path: str) -> bool:
         """Whether there is a result for this path, or for one that is gone and had the same content."""
         return self._journal.holds(path)
+
+    def holds_piped(self, data: bytes) -> bool:
+        """Whether there is the verdict of this content, which came from standard input."""
+        return self._journal.holds_piped(data)
 
     def add(self, result: Verdict | Failure) -> None:
         """Appends one result to the journal. Raises GlassError where the disk is full."""

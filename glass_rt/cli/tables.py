@@ -22,12 +22,13 @@ CSV_HEADER = ",".join(CSV_COLUMNS) + "\n"
 
 
 class Results:
-    """Takes results in order; `failed` counts those that are no verdicts and pictures that could not be written."""
+    """Takes results in order; `failed` counts those that are no verdicts, `undrawn` pictures that were not written."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self.count = 0
         self.failed = 0
+        self.undrawn = 0
         self._notices: Counter[str] = Counter()
         self._remarks: list[str] = []
 
@@ -44,7 +45,7 @@ class Results:
     def note_overlay(self, outcome: Path | GlassError) -> None:
         """Where the last result's evidence picture is, or why there is none."""
         if isinstance(outcome, GlassError):
-            self.failed += 1
+            self.undrawn += 1
             self._remarks.append(f"no evidence picture: {outcome}")
         else:
             self._remarks.append(f"evidence picture: {outcome}")
@@ -56,7 +57,7 @@ class Results:
         if remarks is None:
             return
         for line in self._remarks:
-            print(line, file=remarks)
+            print(text_from_name(line), file=remarks)
         if self.count > 1:
             print(f"{self.count - self.failed} of {self.count} judged", file=remarks)
             for notice, count in self._notices.most_common():
@@ -127,10 +128,12 @@ class TableResults(Results):
 
 
 class CountedResults(Results):
-    """Prints nothing as they come: they go to a file, and only what concerns them all is said."""
+    """For results that go to a file: of those that come it prints only the failures that the file does not get."""
 
     def _write(self, result: Verdict | Failure) -> None:
-        pass
+        if isinstance(result, Failure) and not result.lasting:
+            path, reason = (text_from_name(text) for text in (result.path or "-", str(result.error)))
+            self._out.write(f"not in the output, --resume tries again: {path}: {reason}\n")
 
 
 def json_line(result: Verdict | Failure) -> str:

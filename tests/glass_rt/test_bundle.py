@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import pytest
 from glass_rt.bundle import Bundle, PortableModel, find_bundle
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound, GlassError, UsageError
 from glass_rt.folder import MANIFEST, staged
+from glass_rt.records import record_from_json
 from tests.support import Bundles
+
+
+@dataclass(frozen=True)
+class Ratio:
+    ratio: float
 
 
 @pytest.fixture
@@ -169,3 +176,30 @@ def test_a_full_disk_is_said_to_be_full(target: Path) -> None:
     with pytest.raises(BuildError, match="no space left"), staged(target, force=True):
         raise OSError(28, "No space left on device")
     assert (target / MANIFEST).read_text() == "old"
+
+
+def test_a_link_is_replaced_and_what_it_names_stays(target: Path) -> None:
+    real = target.parent.parent / "real"
+    target.rename(real)
+    target.symlink_to(real)
+    with staged(target, force=True) as folder:
+        (folder / MANIFEST).write_text("new")
+    assert not target.is_symlink()
+    assert [(path / MANIFEST).read_text() for path in (target, real)] == ["new", "old"]
+
+
+def test_an_input_that_may_not_be_read_is_not_blamed_on_the_output(target: Path) -> None:
+    with pytest.raises(PermissionError, match=r"input\.bin"), staged(target, force=True):
+        raise PermissionError(13, "Permission denied", "input.bin")
+    with pytest.raises(BuildError, match="target cannot be written"), staged(target, force=True) as folder:
+        raise PermissionError(13, "Permission denied", str(folder / "global.onnx"))
+
+
+def test_an_integer_past_all_floats_is_refused_by_name(copy: Path) -> None:
+    for path, values in (("parity__logits", 10**400), ("model__mean", [0, 0, 10**400])):
+        edit_manifest(copy, **{path: values})
+        with pytest.raises(BundleInvalid, match=rf"{path.replace('__', '[.]')} is 1000+; expected a number"):
+            Bundle.open(copy)
+        edit_manifest(copy, **{path: 0})
+    with pytest.raises(BundleInvalid, match=r"ratio is 1000+; expected float"):
+        record_from_json(Ratio, {"ratio": 10**400}, "here")

@@ -7,13 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
+from click.testing import CliRunner
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.bundle import Bundle
+from glass_rt.cli.infer import infer
+from glass_rt.cli.progress_line import ProgressLine
+from glass_rt.errors import GlassError
+from glass_rt.verdict import Verdict
 from tests.support import Bundles, Cli
 
 
@@ -121,6 +127,50 @@ def test_a_name_that_is_no_utf8_is_printed_with_escapes(
     assert str(tmp_path / r"caf\udce9.jpg") in path
 
 
+def test_a_locale_that_lacks_the_name_s_letters_escapes_them(
+    bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    image = shutil.copy(pictures[0], tmp_path / "日本.jpg")
+    done = subprocess.run(
+        [sys.executable, "-m", "glass_rt", "infer", str(image), "--engine", str(bundle.folder)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u65e5\u672c.jpg" in done.stdout
+
+
+def test_a_name_cannot_command_the_terminal(
+    cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    name = "esc\x1b[2K\nREAL 0.0001.jpg"
+    shutil.copy(pictures[0], tmp_path / name)
+    judged = cli("infer", tmp_path / name, tmp_path / name, tmp_path / f"no {name}", "--engine", bundle.folder)
+    refused = cli("infer", tmp_path, "--engine", tmp_path / name)
+    drawn = cli(
+        "infer", tmp_path / name, "--engine", bundle.folder, "--overlay", tmp_path.parent / f"ev{tmp_path.name}"
+    )
+    misused = cli("infer", tmp_path, "--overlay", tmp_path / "no" / name)
+    for said in (judged.stdout, refused.stderr, drawn.stderr, misused.stderr):
+        assert r"esc\u001b[2K" in said
+        assert "\x1b" not in said
+    assert len(judged.stdout.splitlines()) == 3
+
+
+def test_a_file_named_like_a_pattern_is_a_single_file(
+    cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    image = shutil.copy(pictures[0], tmp_path / "photo[1].jpg")
+    assert json.loads(cli("infer", image, "--engine", bundle.folder, "--json").stdout)["path"] == str(image)
+
+
+def test_a_name_that_the_system_refuses_costs_its_own_row(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    alone = cli("infer", 300 * "x", "--engine", bundle.folder)
+    assert (alone.returncode, "File name too long" in alone.stdout) == (1, True)
+    done = cli("infer", 300 * "x", pictures[0], "--engine", bundle.folder, "--jsonl")
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, False]
+
+
 def test_standard_input_is_an_image(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
     done = cli("infer", "-", "--engine", bundle.folder, "--json", stdin=pictures[0].read_bytes())
     named = cli("infer", pictures[0], "--engine", bundle.folder, "--json")
@@ -141,6 +191,20 @@ def test_options_reach_the_detector(cli: Cli, bundle: Bundle, pictures: tuple[Pa
     limited = cli("infer", pictures[0], "--engine", bundle.folder, "--json", "--max-pixels", 1000)
     assert json.loads(limited.stdout)["error"]["kind"] == "too_large"
     assert limited.returncode == 1
+
+
+def test_a_run_that_ends_badly_leaves_no_progress_line(
+    bundle: Bundle, pictures: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[Verdict]:
+        raise GlassError("the machine is out of order")
+
+    cleared: list[ProgressLine] = []
+    monkeypatch.setattr(Detector, "detect_many", fail)
+    monkeypatch.setattr(ProgressLine, "clear", lambda line: cleared.append(line))
+    done = CliRunner().invoke(infer, [str(pictures[0]), "--engine", str(bundle.folder), "--json"])
+    assert str(done.exception) == "the machine is out of order"
+    assert len(cleared) == 1
 
 
 def test_evidence_pictures_are_written(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path) -> None:
@@ -164,6 +228,19 @@ def test_an_evidence_folder_that_cannot_be_written_fails_plainly(
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "P(AI-generated)" in done.stdout
+    several = cli("infer", *pictures[:2], "--engine", bundle.folder, "--overlay", tmp_path / "file" / "evidence")
+    assert several.returncode == 1
+    assert "2 of 2 judged" in several.stderr
+
+
+@pytest.mark.parametrize("inside", [".", "evidence"])
+def test_an_evidence_folder_among_the_images_is_refused(
+    inside: str, cli: Cli, bundle: Bundle, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    shutil.copy(pictures[0], tmp_path)
+    done = cli("infer", tmp_path, "--engine", bundle.folder, "--overlay", tmp_path / inside)
+    assert (done.returncode, "choose one outside" in done.stderr) == (2, True)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -172,6 +249,7 @@ def test_an_evidence_folder_that_cannot_be_written_fails_plainly(
         ["infer"],
         ["infer", "x.png", "--json", "--csv"],
         ["infer", "x.png", "--crops", "0"],
+        ["infer", "x.png", "--crops", "²"],
         ["infer", "x.png", "--seed", "-1"],
         ["infer", "x.png", "--threshold", "2"],
         ["infer", "x.png", "--crops", "3", "--sampling", "tiles"],

@@ -13,6 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from glass_rt.cli.journal import open_output
+from glass_rt.cli.tables import CSV_HEADER
+from glass_rt.errors import BackendError, ImageCorrupt, UsageError
+from glass_rt.verdict import Failure
 from tests.support import Bundles, Cli
 
 
@@ -68,6 +72,17 @@ def test_renamed_files_are_known_by_their_content(
     assert [Path(str(row["path"])).name for row in rows(output)] == ["old.jpg", "other.png"]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_an_image_of_standard_input_is_known_by_its_content(
+    suffix: str, cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    engine, output = bundles("mobilenet_v3_small").folder, tmp_path / f"r{suffix}"
+    words = ("infer", "-", "--engine", engine, "--output", output, "--resume")
+    for picture in (pictures[0], pictures[0], pictures[1]):
+        assert cli(*words, stdin=picture.read_bytes()).returncode == 0
+    assert len(paths_in(output)) == 2
+
+
 def test_csv_is_resumed_too(cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path) -> None:
     engine, output = bundles("mobilenet_v3_small").folder, tmp_path / "r.csv"
     cli("infer", pictures[0], "--engine", engine, "--output", output)
@@ -100,7 +115,8 @@ def test_names_that_are_no_utf8_have_their_rows_and_are_known_again(
     shutil.copy(pictures[0], folder / "same-content.jpg")
     shutil.copy(pictures[1], folder / os.fsdecode(literal))
     again = cli("infer", folder, "--engine", engine, "--output", output, "--resume")
-    assert (again.returncode, "Traceback" in again.stderr) == (0, False)
+    assert (again.returncode, "Traceback" in again.stderr) == (1, False)
+    assert f"{output}: 1 could not be judged in earlier runs\n" in again.stderr
     names = [r"bad\udcff.jpg", r"caf\udce9.jpg", r"caf\u005cudce9.jpg", "same-content.jpg"]
     assert paths_in(output) == [str(folder / name) for name in names]
 
@@ -139,3 +155,113 @@ def test_ctrl_c_finishes_what_is_in_flight(bundles: Bundles, album: Path, tmp_pa
     assert "Traceback" not in errors
     assert 3 <= len(rows(output)) < 20 * 41
     assert output.read_bytes().endswith(b"\n")
+
+
+def write(output: Path, *names: str, resume: bool = False) -> None:
+    with open_output(output, resume=resume) as out:
+        for name in names:
+            out.add(Failure(name, ImageCorrupt("truncated")))
+
+
+FAIL_ONCE = """
+import sys
+from glass_rt.cli import main
+from glass_rt.errors import BackendError
+from glass_rt.judge import Judge
+
+def fail(self, pack):
+    raise BackendError("the engine is out of order")
+
+Judge.judge = fail
+main()
+"""
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_what_is_no_fault_of_the_image_is_named_and_tried_again(
+    suffix: str, cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    absent, broken = tmp_path / "absent.png", tmp_path / "broken.png"
+    broken.write_text("no image")
+    output, engine = tmp_path / f"r{suffix}", bundles("mobilenet_v3_small").folder
+    words = ["infer", broken, pictures[0], absent, "--engine", engine, "--output", output, "--quiet"]
+    first = subprocess.run([sys.executable, "-c", FAIL_ONCE, *map(str, words)], capture_output=True, text=True)
+    assert first.returncode == 1
+    tried_again = "not in the output, --resume tries again: "
+    assert first.stderr.splitlines() == [
+        f"{tried_again}{pictures[0]}: the engine is out of order",
+        f"{tried_again}{absent}: no such file",
+    ]
+    assert paths_in(output) == [str(broken)]
+    shutil.copy(pictures[1], absent)
+    resumed = cli(*words, "--resume")
+    assert (resumed.returncode, resumed.stderr) == (1, "")  # the broken one is still there
+    assert paths_in(output) == [str(broken), str(pictures[0]), str(absent)]
+
+
+def test_only_failures_of_the_content_last() -> None:
+    assert Failure("a", ImageCorrupt("")).lasting
+    assert not Failure("a", BackendError("")).lasting
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "line"),
+    [
+        (".jsonl", '{"my": "precious data"}', 1),
+        (".jsonl", '{"schema": 1, "path": "a"}\nprecious', 2),
+        (".jsonl", "precious\ndata", 1),
+        (".jsonl", "[1]\n", 1),
+        (".jsonl", '{"path": "of another tool"}\n', 1),
+        (".jsonl", '{"schema": 1, "path": "a"}\n' + 50 * "\0" + "\n", 2),
+        (".jsonl", "\xff\n", 1),
+        (".csv", "a,b\n1,2\n3,4", 1),
+        (".csv", "precious", 1),
+        (".csv", CSV_HEADER + "a,b\n", 2),
+        (".csv", CSV_HEADER + '"a' + 15 * "," + "\n", 2),
+    ],
+)
+def test_a_file_that_is_not_ours_is_left_as_it_is(suffix: str, content: str, line: int, tmp_path: Path) -> None:
+    output = tmp_path / f"r{suffix}"
+    output.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UsageError, match=rf"line {line} of .* is not a result .*another name"):
+        open_output(output, resume=True)
+    assert output.read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_wherever_the_file_was_cut_it_is_resumed(suffix: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    names = ['two\nlines, "quoted".jpg', "carriage\rreturn.jpg", "plain.jpg"]
+    write(whole, *names)
+    for length in range(len(whole.read_bytes())):
+        for lost in (b"", bytes(50)):  # bytes that a loss of power left unwritten
+            cut.write_bytes(whole.read_bytes()[:length] + lost)
+            with open_output(cut, resume=True) as out:
+                missing = [name for name in names if not out.holds(name)]
+            write(cut, *missing, resume=True)
+            assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from glass_rt.cli.journal import open_output\n"
+        "from glass_rt.errors import ImageCorrupt\n"
+        "from glass_rt.verdict import Failure\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with open_output(Path('r.jsonl'), resume=False) as out:\n"
+        "    for number in range(100):\n"
+        "        out.add(Failure(str(number), ImageCorrupt('truncated')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1].startswith("glass_rt.errors.GlassError: output: r.jsonl cannot be written")
+    assert "--resume goes on" in done.stderr.splitlines()[-1]
+
+
+def test_a_pipe_is_not_read_to_see_whether_it_is_known(tmp_path: Path) -> None:
+    output = tmp_path / "r.jsonl"
+    output.write_text(json.dumps({"schema": 1, "path": "/gone.jpg", "sha256": 64 * "0"}) + "\n")
+    os.mkfifo(tmp_path / "pipe")
+    with open_output(output, resume=True) as out:
+        assert not out.holds(str(tmp_path / "pipe"))  # reading it would wait for ever

@@ -172,3 +172,14 @@ def test_a_forged_or_damaged_record_is_no_pass(bundle: Bundle, monkeypatch: pyte
         (bundle.folder / settlement.RECORD).write_text(text)
         with pytest.raises(ParityError):
             settlement.settle_parity(bundle, {"global": Answers(bundle, error=1.0)})
+
+
+def test_a_full_disk_leaves_no_half_a_record(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, encoding: str) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    on(monkeypatch, ADA)
+    monkeypatch.setattr(Path, "write_text", full)
+    assert settlement.settle_parity(bundle, {"global": Answers(bundle)}).status == "passed"
+    assert list((bundle.folder / "cache").iterdir()) == []
