@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, perf_counter
 
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError, GlassError, UsageError, first_line
@@ -58,11 +58,11 @@ class Service:
         self._no_requests.set()
         self._draining = False
         self._failures = 0
-        self._judged_at = 0.0  # when the engine last did its work
         self._broken_since: float | None = None
         self._mending: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._left_behind = False
         metrics.watch(
             {
                 "queue_images": ("Images under way.", lambda: self._admission.images),
@@ -74,7 +74,8 @@ class Service:
 
     async def start(self) -> None:
         """Opens the engine and passes the canary. Raises what opening a detector raises, and BackendError."""
-        self._serve_from(await self._open())
+        async with self._reloading:
+            self._serve_from(await self._open())
 
     async def __aenter__(self) -> Service:
         await self.start()
@@ -110,6 +111,11 @@ class Service:
         return self._broken_since is not None
 
     @property
+    def left_behind(self) -> bool:
+        """Whether an engine did not close: the process should end without waiting for its threads."""
+        return self._left_behind
+
+    @property
     def ready(self) -> bool:
         """Whether requests should be sent here: a canary passed, not draining, and the engine is not broken."""
         return self.live and not self._draining and not self.broken
@@ -143,13 +149,11 @@ class Service:
         options = self._within_limits(options)
         if self.broken:
             raise EngineBroken("the engine fails: nothing is judged until it works again", retry_after_s=1)
-        began = monotonic()
         with self._admission.admit(len(images)), self._current.in_use() as submit:
             futures = [submit(image, options) for image in images]
             try:
                 if futures and not await _all_done(futures, self.settings.deadline_s):
-                    if self._judged_at < began:  # nothing at all came of the engine meanwhile
-                        self._break("the engine hangs")
+                    self._watch_engine()
                     raise DeadlineExceeded(
                         f"not judged within {self.settings.deadline_s:g} s, and given up", retry_after_s=1
                     )
@@ -171,9 +175,12 @@ class Service:
                 log.error("reload failed, the old bundle goes on serving: %s", first_line(error))
                 self.metrics.reloaded(worked=False)
                 return False
-            old = self._current
+            old = self._generation
+            if old is None or self._draining:
+                await self._left(generation.close())
+                return False
             self._serve_from(generation)
-            retiring = asyncio.create_task(old.retire())
+            retiring = asyncio.create_task(self._left(old.retire()))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             self.metrics.reloaded(worked=True)
@@ -191,12 +198,16 @@ class Service:
         return True
 
     async def stop(self) -> None:
-        """Closes the engine; images that it has not reached are given up."""
+        """Closes the engine; images that it has not reached are given up. One that hangs is left behind."""
         self._draining = True
         if self._mending is not None:
             self._mending.cancel()
+        try:  # a reload under way closes what it opens
+            await asyncio.wait_for(self._no_reload(), self.settings.deadline_s)
+        except asyncio.TimeoutError:
+            self._left_behind = True
         if self._generation is not None:
-            await self._generation.close()
+            await self._left(self._generation.close())
             self._generation = None
         await asyncio.gather(*self._retiring)
 
@@ -208,13 +219,16 @@ class Service:
 
     async def _open(self) -> Generation:
         return await open_generation(
-            self._open_detector, self.settings.workers, self._pack_judged, self.settings.deadline_s
+            self._open_detector, self.settings.workers, self.metrics.pack_judged, self.settings.deadline_s
         )
 
-    def _pack_judged(self, images: int, crops: int, seconds: float) -> None:
-        """On the thread that judges."""
-        self._judged_at = monotonic()
-        self.metrics.pack_judged(images, crops, seconds)
+    async def _no_reload(self) -> None:
+        async with self._reloading:
+            return
+
+    async def _left(self, closing: Awaitable[bool]) -> None:
+        if not await closing:
+            self._left_behind = True
 
     def _serve_from(self, generation: Generation) -> None:
         self._generation = generation
@@ -244,6 +258,19 @@ class Service:
             if self._failures >= FAILURES_IN_A_ROW:
                 self._break(f"the engine failed {self._failures} times in a row")
         return result
+
+    def _watch_engine(self) -> None:
+        """Calls the engine hung once it has been at one pack for a whole deadline: slow decoding is not its fault."""
+        generation = self._current
+        taken = generation.pack_taken
+
+        def look_again() -> None:
+            if self._generation is generation and generation.pack_taken == taken:
+                self._break("the engine hangs")
+
+        if taken is not None:
+            left_s = self.settings.deadline_s - (perf_counter() - taken)
+            asyncio.get_running_loop().call_later(max(0.0, left_s), look_again)
 
     def _break(self, why: str) -> None:
         """Nothing is judged until a canary passes."""
