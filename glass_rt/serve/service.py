@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic, perf_counter
 
 from glass_rt.detector import Detector
-from glass_rt.errors import BackendError, GlassError, UsageError, first_line
+from glass_rt.errors import BackendError, UsageError, first_line
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
+from glass_rt.protocol import result_of
 from glass_rt.serve.admission import Admission
 from glass_rt.serve.generation import Generation, open_generation
 from glass_rt.serve.metrics import Metrics
@@ -318,12 +319,6 @@ async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> boo
 
 
 def _result(future: Future[Verdict]) -> Verdict | Failure:
-    try:
-        return future.result(0)
-    except GlassError as error:
-        return Failure(None, error)
-    except CancelledError:
-        raise Draining("this server has stopped before the image was judged") from None
-    except Exception as error:  # a library's, from under the engine
-        log.exception("unexpected error while judging")
-        return Failure(None, BackendError(first_line(error)))
+    if future.cancelled():
+        raise Draining("this server has stopped before the image was judged")
+    return result_of(future)

@@ -18,14 +18,14 @@ from typing import Any
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.api_keys import api_key_of, check_api_key
-from glass_rt.serve.refusals import BodyTooSlow
+from glass_rt.serve.refusals import BodyTooSlow, UnknownModel
 from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.server import NotListening
 from glass_rt.serve.service import Service
 from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.v2.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.v2.protobuf_limits import check_message
-from glass_rt.serve.v2.request import ImageRefused, UnknownModel, check_model, infer
+from glass_rt.serve.v2.request import check_model, infer
 from glass_rt.serve.v2.rest import EXTENSIONS, SERVER
 from glass_rt.version import __version__
 
@@ -39,6 +39,7 @@ except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpci
 
 SERVICE = "inference.GRPCInferenceService"
 FLUSH_S = 5.0
+MAX_WORDS = 1000  # of an error: clients take 8 kB of trailers, in which it stands encoded
 SMALL = 4096  # bytes of a message that asks for no inference
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -210,10 +211,12 @@ class GrpcMethods:
             if not isinstance(error, GlassError):
                 log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
                 error = BackendError(f"unexpected error: {first_line(error)}")
-            status = _status(error)
+            status = status_of(error)
             metadata = {"x-request-id": request_id, **headers_of(error)}
             code = CODES.get(status, grpc.StatusCode.INTERNAL)
-            await context.abort(code, str(error), tuple((name.lower(), value) for name, value in metadata.items()))
+            await context.abort(
+                code, str(error)[:MAX_WORDS], tuple((name.lower(), value) for name, value in metadata.items())
+            )
         finally:
             seconds = perf_counter() - began
             self._service.metrics.request_answered("GRPC", method, status, seconds)
@@ -226,13 +229,6 @@ class GrpcMethods:
                 "client": context.peer(),
             }
             request_log.info("request", extra={"fields": fields})
-
-
-def _status(error: GlassError) -> int:
-    """The HTTP status that would answer it."""
-    if isinstance(error, UnknownModel):
-        return 404
-    return status_of(error.error if isinstance(error, ImageRefused) else error)
 
 
 def _parsed(kind: Any, data: bytes) -> Any:

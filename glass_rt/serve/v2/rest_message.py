@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
+from glass_rt.protocol import shown
 from glass_rt.serve.v2.request import InferRequest, RequestedOutput, checked_id, requested
 from glass_rt.serve.v2.tensors import (
     DATATYPES,
     TensorHead,
     binary_from_tensor,
     json_from_tensor,
-    shown,
     tensor_from_binary,
     tensor_from_json,
 )

@@ -87,7 +87,10 @@ def test_malformed_grpc_messages_are_invalid_arguments(channel: Any) -> None:
     whole = pb.ModelInferRequest(model_name="mobilenet_v3_small", raw_input_contents=[struct.pack("<I", 1) + b"x"])
     whole.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     encoded = whole.SerializeToString()
+    long_name = pb.ModelInferRequest.FromString(encoded)
+    long_name.parameters["x" * 100_000].bool_param = True
     messages = [
+        long_name.SerializeToString(),
         b"\xff" * 100,
         encoded[:-1],
         encoded + b"\x0a",
