@@ -141,23 +141,41 @@ class Service:
             if not self._requests:
                 self._no_requests.set()
 
-    async def judge(self, images: Sequence[bytes], options: DetectOptions) -> list[Verdict | Failure]:
+    async def judge(
+        self,
+        images: Sequence[bytes],
+        options: DetectOptions,
+        conclude: Callable[[list[Verdict | Failure]], Awaitable[None]] | None = None,
+    ) -> list[Verdict | Failure]:
         """One result per image, in order; the images share batches with whatever else is there.
 
+        `conclude`: what else is done with the results while the images count as under way, within their deadline.
         Raises UsageError (more crops than the server allows), BodyTooLarge (more images than it takes at once),
         Overloaded, EngineBroken and DeadlineExceeded. Cancelling the waiting task gives the images up.
         """
         options = self._within_limits(options)
         if self.broken:
             raise EngineBroken("the engine fails: nothing is judged until it works again", retry_after_s=1)
-        with self._admission.admit(len(images)), self._current.in_use() as submit:
+        until = monotonic() + self.settings.deadline_s
+        with self._admission.admit(len(images)):
+            results = await self._results(images, options)
+            if conclude is not None:
+                try:
+                    await asyncio.wait_for(conclude(results), until - monotonic())
+                except asyncio.TimeoutError:
+                    raise self._late("the answer was not ready", "ask for less, such as no overlay") from None
+        return results
+
+    async def _results(self, images: Sequence[bytes], options: DetectOptions) -> list[Verdict | Failure]:
+        with self._current.in_use() as submit:
             futures = [submit(image, options) for image in images]
             try:
                 if futures and not await _all_done(futures, self.settings.deadline_s):
                     self._watch_engine()
-                    raise DeadlineExceeded(
-                        f"not judged within {self.settings.deadline_s:g} s, and given up", retry_after_s=1
-                    )
+                    late = self._late("not judged", "given up")
+                    for _ in images:
+                        self.metrics.judged(Failure(None, late))
+                    raise late
             finally:
                 for future in futures:
                     future.cancel()
@@ -248,6 +266,9 @@ class Service:
         if (options.crops is not None or options.draws > 1) and crops * options.draws > most:
             raise UsageError(f"crops: got {crops * options.draws} in all; this server allows {most} (--max-crops)")
         return replace(options, max_pixels=min(options.max_pixels, self.settings.max_pixels))
+
+    def _late(self, what: str, remedy: str) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{what} within {self.settings.deadline_s:g} s: {remedy}", retry_after_s=1)
 
     def _noted(self, result: Verdict | Failure) -> Verdict | Failure:
         self.metrics.judged(result)
