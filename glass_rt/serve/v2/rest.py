@@ -7,6 +7,8 @@ Source: github.com/kserve/open-inference-protocol (inference_rest.md).
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,6 +23,7 @@ from glass_rt.serve.v2.rest_message import encode_answer, parse_request
 from glass_rt.version import __version__
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+PARSED_AT_ONCE = 1 << 20  # bytes; larger requests are parsed off the event loop, numbers in JSON being slow to read
 SERVER = "glass-rt"
 EXTENSIONS = ("binary_tensor_data",)
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # no API key is asked for: whoever probes has none
@@ -77,7 +80,9 @@ async def model_infer(request: Request) -> Response:
     service = _service(request)
     try:
         _check_model(request)
-        wanted = parse_request(await request.body(), request.headers.get(HEADER_LENGTH))
+        body, json_bytes = await request.body(), request.headers.get(HEADER_LENGTH)
+        large = len(body) > PARSED_AT_ONCE
+        wanted = await asyncio.to_thread(parse_request, body, json_bytes) if large else parse_request(body, json_bytes)
         tensors = await unless_gone(request.receive, infer(service, wanted))
     except ClientDisconnect:
         return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it
