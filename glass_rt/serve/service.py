@@ -196,10 +196,10 @@ class Service:
                 return False
             old = self._generation
             if old is None or self._draining:
-                await self._left(generation.close())
+                await self._note_closing(generation.close())
                 return False
             self._serve_from(generation)
-            retiring = asyncio.create_task(self._left(old.retire()))
+            retiring = asyncio.create_task(self._note_closing(old.retire()))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             self.metrics.reloaded(worked=True)
@@ -226,7 +226,7 @@ class Service:
         except asyncio.TimeoutError:
             self._left_behind = True
         if self._generation is not None:
-            await self._left(self._generation.close())
+            await self._note_closing(self._generation.close())
             self._generation = None
         await asyncio.gather(*self._retiring)
 
@@ -245,7 +245,7 @@ class Service:
         async with self._reloading:
             return
 
-    async def _left(self, closing: Awaitable[bool]) -> None:
+    async def _note_closing(self, closing: Awaitable[bool]) -> None:
         if not await closing:
             self._left_behind = True
 
