@@ -65,6 +65,7 @@ class Pipeline:
         self._budget = ByteBudget()
         self._packer = packer_for(bundle.manifest.model, batch, views)
         self._of_thread = threading.local()
+        self._pack_taken: float | None = None
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
         self._judging.start()
@@ -103,6 +104,11 @@ class Pipeline:
         finally:
             for _, future in pending:
                 future.cancel()
+
+    @property
+    def pack_taken(self) -> float | None:
+        """When the judge was given the pack at work, by `perf_counter`; None where it has none. From any thread."""
+        return self._pack_taken
 
     def close(self) -> None:
         """Gives up the images that are not yet with the judge, and waits for those that are."""
@@ -164,13 +170,15 @@ class Pipeline:
 
     def _judge_packs(self) -> None:
         while (pack := self._packer.take()) is not None:
-            start = perf_counter()
+            self._pack_taken = start = perf_counter()
             try:
                 judgements = self._judge.judge(pack)
             except BaseException as error:  # reaches whoever waits for the image
+                self._pack_taken = None
                 for slot in pack.slots:
                     slot.judgement.set_exception(error)
                 continue
+            self._pack_taken = None
             if self._observe is not None:
                 self._observe(len(pack.slots), pack.num_crops, perf_counter() - start)
             for slot, judgement in zip(pack.slots, judgements, strict=True):

@@ -23,15 +23,18 @@ Source: github.com/open-inference/open-inference-protocol and Triton's page on i
 from __future__ import annotations
 
 import json
+import logging
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.errors import UsageError
+from glass_rt.errors import BackendError, GlassError, UsageError, first_line
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import Crops, DetectOptions
 from glass_rt.verdict import Failure, Verdict
@@ -40,6 +43,9 @@ VERSION = "1"
 PLATFORM = "glass_rt"
 IMAGE, IMAGE_UINT8 = "image", "image_uint8"
 MAX_CROPS = 256  # a request may not ask for more work per image; the model is trained with 10
+shown = reprlib.repr  # of a stranger's value in an error: cut short before it is written out
+
+log = logging.getLogger("glass_rt")
 
 # Request parameters that belong to the protocol's extensions and to the servers in between, not to the model.
 TRANSPORT_PARAMETERS = frozenset(
@@ -115,7 +121,7 @@ def images_of(tensors: Mapping[str, NDArray[Any]]) -> list[bytes]:
     """
     given = {name: tensor for name, tensor in tensors.items() if name in (IMAGE, IMAGE_UINT8)}
     if unknown := sorted(set(tensors) - set(given)):
-        raise UsageError(f"input {unknown[0]!r} is not known; expected {IMAGE} (BYTES) or {IMAGE_UINT8} (UINT8)")
+        raise UsageError(f"input {shown(unknown[0])} is not known; expected {IMAGE} (BYTES) or {IMAGE_UINT8} (UINT8)")
     if len(given) != 1:
         raise UsageError(f"expected one input, {IMAGE} (BYTES) or {IMAGE_UINT8} (UINT8); got {len(given)}")
     ((name, tensor),) = given.items()
@@ -147,7 +153,7 @@ def options_of(parameters: Mapping[str, Any], options: DetectOptions) -> DetectO
     Unknown parameters are refused, since a misspelt one would change the verdict without a word.
     """
     if unknown := sorted(set(parameters) - TRANSPORT_PARAMETERS - {"crops", "seed"}):
-        raise UsageError(f"request parameter {unknown[0]!r} is not known; expected crops or seed")
+        raise UsageError(f"request parameter {shown(unknown[0])} is not known; expected crops or seed")
     changes: dict[str, Any] = {}
     if "crops" in parameters:
         changes["crops"] = _crops(parameters["crops"])
@@ -190,6 +196,17 @@ def outputs_of(verdicts: Sequence[Verdict]) -> dict[str, NDArray[Any]]:
         "attention": attention,
         "verdict": _column(json.dumps(verdict.to_json()) for verdict in verdicts),
     }
+
+
+def result_of(judged: Future[Verdict]) -> Verdict | Failure:
+    """Waits for an image's verdict; what was raised instead is its failure, whoever raised it."""
+    try:
+        return judged.result()
+    except GlassError as error:
+        return Failure(None, error)
+    except Exception as error:  # a library's, from under the engine
+        log.exception("unexpected error while judging")
+        return Failure(None, BackendError(first_line(error)))
 
 
 def refusal_of(results: Sequence[Verdict | Failure]) -> str | None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,10 +174,12 @@ class Process(Address):
 
 
 @contextmanager
-def serve_process(engine: Path, folder: Path, *options: str) -> Iterator[Process]:
-    """Starts the command on a free port and waits until it listens."""
+def serve_process(
+    engine: Path, folder: Path, *options: str, program: Sequence[str] = ("-m", "glass_rt")
+) -> Iterator[Process]:
+    """Starts the command on a free port and waits until it listens. `program`: what of Python runs the command line."""
     log = folder / "serve.log"
-    command = [sys.executable, "-m", "glass_rt", "serve", "--engine", str(engine), "--port", "0"]
+    command = [sys.executable, *program, "serve", "--engine", str(engine), "--port", "0"]
     command += ["--deadline", str(UNHURRIED_S), *options]
     with log.open("wb") as out:
         child = subprocess.Popen(command, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "2"})
@@ -219,6 +221,7 @@ class PlantedEngine:
         self.go_on = threading.Event()
         self.go_on.set()
         self.rows = 0  # views that were asked of it
+        self.closed = False
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -238,20 +241,25 @@ class PlantedEngine:
         return self._engine.run(feeds)
 
     def close(self) -> None:
+        self.closed = True
         self._engine.close()
 
 
 class Plant:
-    """Opens detectors of a bundle whose engine for whole images is planted; `engine` is that of the latest."""
-
-    engine: PlantedEngine
+    """Opens detectors of a bundle whose engine for whole images is planted."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
+        self.engines: list[PlantedEngine] = []  # one of each detector
+
+    @property
+    def engine(self) -> PlantedEngine:
+        """That of the latest detector."""
+        return self.engines[-1]
 
     def __call__(self) -> Detector:
         engines = open_engines(self._bundle, threads=1)
-        self.engine = PlantedEngine(engines["global"])
+        self.engines.append(PlantedEngine(engines["global"]))
         head = Head.for_model(self._bundle.manifest.model, self._bundle.head())
         batch = batch_for(self._bundle.manifest, None)
         return Detector(self._bundle, Judge({**engines, "global": self.engine}, head, batch), batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -68,9 +69,12 @@ def serve(
         return await server.serve(service, whole_app(service), listener, grpc)
 
     try:
-        return 0 if server.run(main()) else 1
+        done = server.run(main())
     finally:
         log.close()
+    if not done:  # the interpreter would wait for the threads of an engine that hangs
+        os._exit(1)
+    return 0
 
 
 def _grpc_server(service: Service, host: str, port: int) -> AbstractAsyncContextManager[int]:

@@ -10,7 +10,7 @@ from time import monotonic
 from glass_rt.serve.refusals import BodyTooLarge, DeadlineExceeded, Overloaded
 from glass_rt.serve.settings import Settings
 
-MEMORY = 1 / 16  # the weight of the newest image in the pace
+SMOOTHING = 1 / 16  # the weight of the newest image in the pace
 
 
 class Admission:
@@ -82,4 +82,4 @@ class Admission:
         now = monotonic()
         seconds = (now - max(began, self._last_done)) / count
         self._last_done = now
-        self._seconds_per_image += (seconds - self._seconds_per_image) * (MEMORY if self._seconds_per_image else 1.0)
+        self._seconds_per_image += (seconds - self._seconds_per_image) * (SMOOTHING if self._seconds_per_image else 1.0)

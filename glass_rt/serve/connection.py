@@ -14,7 +14,7 @@ except ImportError:
 
 MAX_UNPRODUCTIVE = 64 << 10  # bytes that neither end the headers nor belong to the body
 LINGER_S = 5.0  # for a body that nobody reads: the client may still be sending it when it is refused
-WRITE_TIMEOUT_S = 30.0  # for the client to take an answer
+WRITE_TIMEOUT_S = 30.0  # for the client to take some of an answer
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -25,7 +25,7 @@ class BoundedConnection(HttpToolsProtocol):
     - answers 431 and closes where headers, trailers or chunk extensions go on and on;
     - reads and drops the rest of a body that was refused for a few seconds, so that the refusal is not lost in a
       reset, and closes if there is more;
-    - gives a client up that does not take its answer.
+    - gives a client up that does not take its answer; one that takes it slowly gets all of it.
     """
 
     header_timeout_s: ClassVar[float] = 10.0
@@ -34,6 +34,7 @@ class BoundedConnection(HttpToolsProtocol):
     _linger_timer: TimerHandle | None = None
     _write_timer: TimerHandle | None = None
     _unproductive = 0
+    _unsent = 0
     _message_open = False
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -86,8 +87,7 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The answer was handed to the transport."""
         super().on_response_complete()
-        _cancel(self._write_timer)
-        self._write_timer = self.loop.call_later(WRITE_TIMEOUT_S, self._answer_not_taken)
+        self._watch_unsent()
         if not self._message_open or not self.cycle.response_complete:
             return
         if self.expect_100_continue:  # it may never send the body, and then its next request would be taken for it
@@ -109,8 +109,16 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _answer_not_taken(self) -> None:
-        if self.transport.get_write_buffer_size():
+    def _watch_unsent(self) -> None:
+        _cancel(self._write_timer)
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent:
+            self._write_timer = self.loop.call_later(WRITE_TIMEOUT_S, self._look_at_unsent)
+
+    def _look_at_unsent(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+        else:
             self.transport.abort()
 
     def _close_with(self, status: bytes) -> None:

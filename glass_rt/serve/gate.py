@@ -18,8 +18,9 @@ from glass_rt.serve.settings import Settings
 class Gate:
     """Checks every request before its route sees it.
 
-    API key on all paths but `open_paths`. Requests with a body, which are those that judge, are refused while the
-    server drains or is full, before their body is read; their body is counted and timed as the route reads it.
+    API key on all paths but `open_paths`. Requests that may judge, which are those of any method but GET, HEAD and
+    OPTIONS, are refused while the server drains or is full, before their body is read; their body is counted and timed
+    as the route reads it.
     Refusals inside a route's reading are raised there and answered like any error of the route.
     """
 

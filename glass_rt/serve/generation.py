@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError
@@ -14,6 +17,12 @@ from glass_rt.options import DetectOptions
 from glass_rt.pipeline import PackObserver, Pipeline
 from glass_rt.serve.canary import OPTIONS, canary_image, check_canary
 from glass_rt.verdict import Verdict
+
+CLOSING_S = 5.0  # for the pack at work and the images being decoded; what takes longer is left behind
+
+T = TypeVar("T")
+
+log = logging.getLogger("glass_rt.serve")
 
 
 class Generation:
@@ -36,6 +45,11 @@ class Generation:
         """Which bundle this is."""
         return self._detector.bundle.sha256
 
+    @property
+    def pack_taken(self) -> float | None:
+        """When the engine was given the pack at work, by `perf_counter`; None where it has none."""
+        return self._pipeline.pack_taken
+
     @contextmanager
     def in_use(self) -> Iterator[Callable[[bytes, DetectOptions], Future[Verdict]]]:
         """Gives the pipeline's `submit`, and keeps the generation from being closed while the block runs."""
@@ -57,14 +71,22 @@ class Generation:
             except asyncio.TimeoutError:
                 raise BackendError(f"the canary picture was not judged within {timeout_s:g} s") from None
 
-    async def retire(self) -> None:
-        """Waits until no call uses it, and closes it."""
+    async def retire(self) -> bool:
+        """Waits until no call uses it, and closes it as `close` does."""
         await self._unused.wait()
-        await self.close()
+        return await self.close()
 
-    async def close(self) -> None:
-        """Gives up what is not yet with the engine, and closes pipeline and engines, on a thread."""
-        await asyncio.to_thread(self._close)
+    async def close(self) -> bool:
+        """Gives up what is not yet with the engine, and closes pipeline and engines, on a thread.
+
+        False where that takes longer than CLOSING_S, as it does where an engine hangs: it is left behind.
+        """
+        try:
+            await asyncio.wait_for(_in_thread(self._close), CLOSING_S)
+        except asyncio.TimeoutError:
+            log.error("not closed within %g s, and left behind: the engine hangs", CLOSING_S)
+            return False
+        return True
 
     def _close(self) -> None:
         self._pipeline.close()
@@ -75,7 +97,7 @@ async def open_generation(
     open_detector: Callable[[], Detector], workers: int | None, observe: PackObserver, canary_timeout_s: float
 ) -> Generation:
     """Opens a detector on a thread and tries it. Raises what opening raises, and BackendError."""
-    detector = await asyncio.to_thread(open_detector)
+    detector = await _in_thread(open_detector)
     generation = Generation(detector, detector.pipeline(workers, observe))
     try:
         await generation.try_canary(canary_timeout_s)
@@ -83,3 +105,18 @@ async def open_generation(
         await generation.close()
         raise
     return generation
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Like asyncio.to_thread, but neither the event loop nor the process waits for the thread when it ends."""
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="glass-rt engine", daemon=True).start()
+    return await asyncio.wrap_future(done)

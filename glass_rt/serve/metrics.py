@@ -46,12 +46,14 @@ class Metrics:
         )
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self._batch_images = Histogram(
-            "glass_rt_batch_images", "Images judged together.", buckets=COUNTS, registry=registry
+            "glass_rt_batch_images", "Images judged together, canaries included.", buckets=COUNTS, registry=registry
         )
         self._batch_crops = Histogram(
-            "glass_rt_batch_crops", "Crops judged together.", buckets=COUNTS, registry=registry
+            "glass_rt_batch_crops", "Crops judged together, canaries included.", buckets=COUNTS, registry=registry
         )
-        self._engine_seconds = Counter("glass_rt_engine_seconds", "Time the engine was at work.", registry=registry)
+        self._engine_seconds = Counter(
+            "glass_rt_engine_seconds", "Time engine and head were at work, canaries included.", registry=registry
+        )
         self._reloads = Counter("glass_rt_reloads", "Reloads, by outcome.", ("outcome",), registry=registry)
         self._build = Gauge(
             "glass_rt_build_info",

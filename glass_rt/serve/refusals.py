@@ -67,3 +67,17 @@ class Unauthorized(Refusal):
     """No API key, or none that is known."""
 
     kind = "unauthorized"
+
+
+class UnknownModel(Refusal):
+    """The server has no model of that name and version."""
+
+    kind = "unknown_model"
+
+
+class ImageRefused(GlassError):
+    """An image of the request could not be judged, and with it the request; `error` is that image's own."""
+
+    def __init__(self, message: str, error: GlassError) -> None:
+        super().__init__(message)
+        self.error = error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -71,7 +72,9 @@ async def serve(
     companions: Sequence[AbstractAsyncContextManager[Any]] = (),
     stopping: asyncio.Event | None = None,
 ) -> bool:
-    """Serves until SIGTERM or Ctrl-C, then finishes the requests under way. True where all of them were finished.
+    """Serves until SIGTERM or Ctrl-C, then finishes the requests under way, until their answers were taken.
+
+    True where all of them were finished and the engine could be closed.
 
     SIGHUP reloads the bundle. With `stopping`, that event takes the place of signals. `companions`, such as a gRPC
     server, are entered once the service is ready and left when no request is under way. Raises what starting the
@@ -93,12 +96,18 @@ async def serve(
         await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         log.info("draining")
+        until = asyncio.get_running_loop().time() + service.settings.drain_timeout_s
         finished = await service.drain()
         await asyncio.sleep(FAREWELL_S)
+        left_s = until - asyncio.get_running_loop().time()
+        http.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))  # for answers in connections' buffers
         http.should_exit = True
         await serving
+        if http.server_state.connections:
+            log.error("%d connections had not taken their answers", len(http.server_state.connections))
+            finished = False
     log.info("stopped")
-    return finished
+    return finished and not service.left_behind
 
 
 def run(main: Coroutine[Any, Any, bool]) -> bool:
@@ -122,7 +131,6 @@ def _config(app: ASGIApp, service: Service) -> uvicorn.Config:
         proxy_headers=False,  # who a client is follows from its connection, not from what it says
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=1,  # nothing is left to wait for, unless draining took too long
     )
 
 

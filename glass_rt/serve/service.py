@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, perf_counter
 
 from glass_rt.detector import Detector
-from glass_rt.errors import BackendError, GlassError, UsageError, first_line
+from glass_rt.errors import BackendError, UsageError, first_line
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
+from glass_rt.protocol import result_of
 from glass_rt.serve.admission import Admission
 from glass_rt.serve.generation import Generation, open_generation
 from glass_rt.serve.metrics import Metrics
@@ -58,11 +59,11 @@ class Service:
         self._no_requests.set()
         self._draining = False
         self._failures = 0
-        self._judged_at = 0.0  # when the engine last did its work
         self._broken_since: float | None = None
         self._mending: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._left_behind = False
         metrics.watch(
             {
                 "queue_images": ("Images under way.", lambda: self._admission.images),
@@ -74,7 +75,8 @@ class Service:
 
     async def start(self) -> None:
         """Opens the engine and passes the canary. Raises what opening a detector raises, and BackendError."""
-        self._serve_from(await self._open())
+        async with self._reloading:
+            self._serve_from(await self._open())
 
     async def __aenter__(self) -> Service:
         await self.start()
@@ -110,6 +112,11 @@ class Service:
         return self._broken_since is not None
 
     @property
+    def left_behind(self) -> bool:
+        """Whether an engine did not close: the process should end without waiting for its threads."""
+        return self._left_behind
+
+    @property
     def ready(self) -> bool:
         """Whether requests should be sent here: a canary passed, not draining, and the engine is not broken."""
         return self.live and not self._draining and not self.broken
@@ -134,25 +141,41 @@ class Service:
             if not self._requests:
                 self._no_requests.set()
 
-    async def judge(self, images: Sequence[bytes], options: DetectOptions) -> list[Verdict | Failure]:
+    async def judge(
+        self,
+        images: Sequence[bytes],
+        options: DetectOptions,
+        conclude: Callable[[list[Verdict | Failure]], Awaitable[None]] | None = None,
+    ) -> list[Verdict | Failure]:
         """One result per image, in order; the images share batches with whatever else is there.
 
+        `conclude`: what else is done with the results while the images count as under way, within their deadline.
         Raises UsageError (more crops than the server allows), BodyTooLarge (more images than it takes at once),
         Overloaded, EngineBroken and DeadlineExceeded. Cancelling the waiting task gives the images up.
         """
         options = self._within_limits(options)
         if self.broken:
             raise EngineBroken("the engine fails: nothing is judged until it works again", retry_after_s=1)
-        began = monotonic()
-        with self._admission.admit(len(images)), self._current.in_use() as submit:
+        until = monotonic() + self.settings.deadline_s
+        with self._admission.admit(len(images)):
+            results = await self._results(images, options)
+            if conclude is not None:
+                try:
+                    await asyncio.wait_for(conclude(results), until - monotonic())
+                except asyncio.TimeoutError:
+                    raise self._late("the answer was not ready", "ask for less, such as no overlay") from None
+        return results
+
+    async def _results(self, images: Sequence[bytes], options: DetectOptions) -> list[Verdict | Failure]:
+        with self._current.in_use() as submit:
             futures = [submit(image, options) for image in images]
             try:
                 if futures and not await _all_done(futures, self.settings.deadline_s):
-                    if self._judged_at < began:  # nothing at all came of the engine meanwhile
-                        self._break("the engine hangs")
-                    raise DeadlineExceeded(
-                        f"not judged within {self.settings.deadline_s:g} s, and given up", retry_after_s=1
-                    )
+                    self._watch_engine()
+                    late = self._late("not judged", "given up")
+                    for _ in images:
+                        self.metrics.judged(Failure(None, late))
+                    raise late
             finally:
                 for future in futures:
                     future.cancel()
@@ -171,9 +194,12 @@ class Service:
                 log.error("reload failed, the old bundle goes on serving: %s", first_line(error))
                 self.metrics.reloaded(worked=False)
                 return False
-            old = self._current
+            old = self._generation
+            if old is None or self._draining:
+                await self._note_closing(generation.close())
+                return False
             self._serve_from(generation)
-            retiring = asyncio.create_task(old.retire())
+            retiring = asyncio.create_task(self._note_closing(old.retire()))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             self.metrics.reloaded(worked=True)
@@ -191,12 +217,16 @@ class Service:
         return True
 
     async def stop(self) -> None:
-        """Closes the engine; images that it has not reached are given up."""
+        """Closes the engine; images that it has not reached are given up. One that hangs is left behind."""
         self._draining = True
         if self._mending is not None:
             self._mending.cancel()
+        try:  # a reload under way closes what it opens
+            await asyncio.wait_for(self._no_reload(), self.settings.deadline_s)
+        except asyncio.TimeoutError:
+            self._left_behind = True
         if self._generation is not None:
-            await self._generation.close()
+            await self._note_closing(self._generation.close())
             self._generation = None
         await asyncio.gather(*self._retiring)
 
@@ -208,13 +238,16 @@ class Service:
 
     async def _open(self) -> Generation:
         return await open_generation(
-            self._open_detector, self.settings.workers, self._pack_judged, self.settings.deadline_s
+            self._open_detector, self.settings.workers, self.metrics.pack_judged, self.settings.deadline_s
         )
 
-    def _pack_judged(self, images: int, crops: int, seconds: float) -> None:
-        """On the thread that judges."""
-        self._judged_at = monotonic()
-        self.metrics.pack_judged(images, crops, seconds)
+    async def _no_reload(self) -> None:
+        async with self._reloading:
+            return
+
+    async def _note_closing(self, closing: Awaitable[bool]) -> None:
+        if not await closing:
+            self._left_behind = True
 
     def _serve_from(self, generation: Generation) -> None:
         self._generation = generation
@@ -234,6 +267,9 @@ class Service:
             raise UsageError(f"crops: got {crops * options.draws} in all; this server allows {most} (--max-crops)")
         return replace(options, max_pixels=min(options.max_pixels, self.settings.max_pixels))
 
+    def _late(self, what: str, remedy: str) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{what} within {self.settings.deadline_s:g} s: {remedy}", retry_after_s=1)
+
     def _noted(self, result: Verdict | Failure) -> Verdict | Failure:
         self.metrics.judged(result)
         if isinstance(result, Verdict):
@@ -244,6 +280,19 @@ class Service:
             if self._failures >= FAILURES_IN_A_ROW:
                 self._break(f"the engine failed {self._failures} times in a row")
         return result
+
+    def _watch_engine(self) -> None:
+        """Calls the engine hung once it has been at one pack for a whole deadline: slow decoding is not its fault."""
+        generation = self._current
+        taken = generation.pack_taken
+
+        def look_again() -> None:
+            if self._generation is generation and generation.pack_taken == taken:
+                self._break("the engine hangs")
+
+        if taken is not None:
+            left_s = self.settings.deadline_s - (perf_counter() - taken)
+            asyncio.get_running_loop().call_later(max(0.0, left_s), look_again)
 
     def _break(self, why: str) -> None:
         """Nothing is judged until a canary passes."""
@@ -291,12 +340,6 @@ async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> boo
 
 
 def _result(future: Future[Verdict]) -> Verdict | Failure:
-    try:
-        return future.result(0)
-    except GlassError as error:
-        return Failure(None, error)
-    except CancelledError:
-        raise Draining("this server has stopped before the image was judged") from None
-    except Exception as error:  # a library's, from under the engine
-        log.exception("unexpected error while judging")
-        return Failure(None, BackendError(first_line(error)))
+    if future.cancelled():
+        raise Draining("this server has stopped before the image was judged")
+    return result_of(future)

@@ -19,10 +19,12 @@ from glass_rt.serve.refusals import (
     DeadlineExceeded,
     Draining,
     EngineBroken,
+    ImageRefused,
     MalformedRequest,
     Overloaded,
     Refusal,
     Unauthorized,
+    UnknownModel,
     UnsupportedEncoding,
 )
 
@@ -32,6 +34,7 @@ STATUSES: dict[type[GlassError], int] = {
     UsageError: HTTPStatus.BAD_REQUEST,
     MalformedRequest: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
+    UnknownModel: HTTPStatus.NOT_FOUND,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -49,6 +52,8 @@ STATUSES: dict[type[GlassError], int] = {
 
 def status_of(error: GlassError) -> int:
     """The HTTP status that answers an error: its own, or that of its nearest ancestor in the table."""
+    if isinstance(error, ImageRefused):
+        return status_of(error.error)
     return next((int(STATUSES[kind]) for kind in type(error).__mro__ if kind in STATUSES), 500)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from time import perf_counter
 
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glass_rt.errors import BackendError, first_line
@@ -66,8 +67,10 @@ class Trace:
 
 
 def _route(scope: Scope) -> str:
-    """The pattern that matched, never the path: metrics need few names."""
-    return getattr(scope.get("route"), "path", "none")
+    """The pattern that matches, also where the gate refused; never the path: metrics need few names."""
+    routes = scope["app"].router.routes
+    route = scope.get("route") or next((one for one in routes if one.matches(scope)[0] is not Match.NONE), None)
+    return getattr(route, "path", "none")
 
 
 def _known_method(scope: Scope) -> str:

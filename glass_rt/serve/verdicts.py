@@ -13,10 +13,9 @@ from starlette.responses import Response
 from glass_rt.serve.answers import json_bytes
 from glass_rt.serve.evidence import evidence_jpeg
 from glass_rt.serve.presence import unless_gone
-from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import Service
 from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
-from glass_rt.serve.uploads import Upload, Uploads, read_uploads
+from glass_rt.serve.uploads import Uploads, read_uploads
 from glass_rt.serve.verdict_query import VerdictQuery, parse_query
 from glass_rt.verdict import Failure, Verdict
 
@@ -38,28 +37,21 @@ async def post_verdict(request: Request) -> Response:
 
 
 async def _answer(service: Service, uploads: Uploads, query: VerdictQuery) -> Response:
-    results = await service.judge([upload.data for upload in uploads.images], query.options)
+    pictures: list[str | None] = [None] * len(uploads.images)
+
+    async def draw(results: list[Verdict | Failure]) -> None:
+        for number, (upload, result) in enumerate(zip(uploads.images, results, strict=True)):
+            if isinstance(result, Verdict):
+                pictures[number] = await evidence_jpeg(upload.data, result, service.settings.max_pixels)
+
+    images = [upload.data for upload in uploads.images]
+    results = await service.judge(images, query.options, draw if query.overlay else None)
     named = [replace(result, path=upload.name) for result, upload in zip(results, uploads.images, strict=True)]
-    pictures = [
-        await _picture(upload, result, service) if query.overlay else None
-        for upload, result in zip(uploads.images, named, strict=True)
-    ]
     body = await _encoded(named, pictures, single=uploads.single)
     errors = [result.error for result in named if isinstance(result, Failure)]
     told = [error for error in errors if uploads.single or status_of(error) >= 500]
     headers = headers_of(told[0]) if told else None
     return Response(body, status_of(told[0]) if told else 200, headers, media_type="application/json")
-
-
-async def _picture(upload: Upload, result: Verdict | Failure, service: Service) -> str | None:
-    if isinstance(result, Failure):
-        return None
-    settings = service.settings
-    drawing = evidence_jpeg(upload.data, result, settings.max_pixels)
-    try:
-        return await asyncio.wait_for(drawing, settings.deadline_s)
-    except asyncio.TimeoutError:
-        raise DeadlineExceeded("the evidence picture was not drawn in time: ask without overlay") from None
 
 
 async def _encoded(results: Sequence[Verdict | Failure], pictures: Sequence[str | None], *, single: bool) -> bytes:

@@ -9,15 +9,15 @@ from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
-from glass_rt.errors import BackendError, GlassError, UsageError
+from glass_rt.errors import BackendError, UsageError
 from glass_rt.options import DetectOptions
 from glass_rt.pipeline import Pipeline
-from glass_rt.protocol import images_of, options_of, outputs_of, refusal_of
+from glass_rt.protocol import images_of, options_of, outputs_of, refusal_of, result_of
 from glass_rt.verdict import Failure, Verdict
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Request:
     """The input tensors and the parameters of one request, see `glass_rt.protocol`."""
 
     tensors: Mapping[str, NDArray[Any]]
@@ -32,35 +32,28 @@ class Refusal:
     fault: Literal["request", "engine"]
 
 
-Answer: TypeAlias = dict[str, NDArray[Any]] | Refusal
+Response: TypeAlias = dict[str, NDArray[Any]] | Refusal
 
 
-def answer(pipeline: Pipeline, questions: Sequence[Question]) -> list[Answer]:
-    """One answer per question, in their order; all their images share the engine's batches."""
-    return [_conclude(under_way) for under_way in [_begin(pipeline, question) for question in questions]]
+def answer(pipeline: Pipeline, requests: Sequence[Request]) -> list[Response]:
+    """One response per request, in their order; all their images share the engine's batches."""
+    return [_conclude(under_way) for under_way in [_begin(pipeline, request) for request in requests]]
 
 
-def _begin(pipeline: Pipeline, question: Question) -> list[Future[Verdict]] | Refusal:
+def _begin(pipeline: Pipeline, request: Request) -> list[Future[Verdict]] | Refusal:
     try:
-        images = images_of(question.tensors)
-        options = options_of(question.parameters, DetectOptions())
+        images = images_of(request.tensors)
+        options = options_of(request.parameters, DetectOptions())
     except UsageError as error:
         return Refusal(f"{error} [{error.kind}]", "request")
     return [pipeline.submit(image, options) for image in images]
 
 
-def _conclude(under_way: list[Future[Verdict]] | Refusal) -> Answer:
+def _conclude(under_way: list[Future[Verdict]] | Refusal) -> Response:
     if isinstance(under_way, Refusal):
         return under_way
-    results = [_result(future) for future in under_way]
+    results = [result_of(future) for future in under_way]
     if (message := refusal_of(results)) is None:
         return outputs_of([result for result in results if isinstance(result, Verdict)])
     failed = any(isinstance(result, Failure) and isinstance(result.error, BackendError) for result in results)
     return Refusal(message, "engine" if failed else "request")
-
-
-def _result(future: Future[Verdict]) -> Verdict | Failure:
-    try:
-        return future.result()
-    except GlassError as error:
-        return Failure(None, error)

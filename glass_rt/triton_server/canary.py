@@ -59,7 +59,8 @@ def ask(url: str, model: str, timeout: float) -> Any:
         header + tensor,
         {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"},
     )
-    with urllib.request.urlopen(request, timeout=timeout) as response:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+    with direct.open(request, timeout=timeout) as response:
         return json.load(response)
 
 

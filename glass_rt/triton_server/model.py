@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from glass_rt.detector import Detector
 from glass_rt.environment import usable_cores
-from glass_rt.triton_server.answers import Answer, Question, Refusal, answer
+from glass_rt.triton_server.answers import Refusal, Request, Response, answer
 
 
 class TritonPythonModel:
@@ -36,7 +36,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers the requests that Triton batched, each with its tensors or its error, in their order."""
-        return [_response(found) for found in answer(self._pipeline, [_question(request) for request in requests])]
+        return [_response(found) for found in answer(self._pipeline, [_request_of(request) for request in requests])]
 
     def finalize(self) -> None:
         """Stops the threads and closes the engines."""
@@ -44,12 +44,12 @@ class TritonPythonModel:
         self._detector.close()
 
 
-def _question(request: Any) -> Question:
+def _request_of(request: Any) -> Request:
     tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    return Question(tensors, json.loads(request.parameters() or "{}"))
+    return Request(tensors, json.loads(request.parameters() or "{}"))
 
 
-def _response(found: Answer) -> Any:
+def _response(found: Response) -> Any:
     if isinstance(found, Refusal):
         code = pb_utils.TritonError.INTERNAL if found.fault == "engine" else pb_utils.TritonError.INVALID_ARG
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(found.message, code))

@@ -116,6 +116,7 @@ def test_the_server_runs_as_nobody_in_particular_and_is_watched(stages: dict[str
     assert "127.0.0.1:8000/healthz" in health
     (code,) = re.findall(r'"-c", "(.*?)"\]', health)
     compile(code, "HEALTHCHECK", "exec")
+    assert "ProxyHandler({})" in code, "http_proxy is not for the container's own address"
     assert base.values("ENTRYPOINT") == ['["glass-rt"]']
     assert base.values("CMD") == ['["serve", "--engine", "/engine", "--host", "0.0.0.0", "--port", "8000"]']
 

@@ -107,6 +107,16 @@ def test_other_parameters_are_refused_by_name(parameters: dict[str, Any], reason
         options_of(parameters, DetectOptions())
 
 
+def test_what_a_stranger_calls_things_is_cut_short_in_errors() -> None:
+    name = "x" * 10**6
+    with pytest.raises(UsageError) as parameter:
+        options_of({name: 1}, DetectOptions())
+    with pytest.raises(UsageError) as tensor:
+        images_of({name: bytes_tensor(b"a")})
+    assert len(str(parameter.value)) < 200
+    assert len(str(tensor.value)) < 200
+
+
 def test_outputs_hold_the_verdicts_and_are_filled_up_with_zeros(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
     with Detector.open(bundles("resnet18").folder) as detector:
         three = detector.detect(pictures[0], DetectOptions(crops=3))

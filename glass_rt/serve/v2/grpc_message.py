@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
+from glass_rt.protocol import shown
 from glass_rt.serve.v2.request import InferRequest, checked_id, requested
 from glass_rt.serve.v2.tensors import (
     DATATYPES,
@@ -22,7 +23,6 @@ from glass_rt.serve.v2.tensors import (
     binary_from_tensor,
     check_elements,
     objects,
-    shown,
     tensor_from_binary,
 )
 

@@ -3,29 +3,30 @@
 The server has no methods beside the protocol's own six; others are answered `UNIMPLEMENTED` by gRPC itself.
 All are registered as if their request were a stream, which is the same on the wire: so the API key is compared, and
 the queue looked at, before a message is received, and the message is looked at before it is parsed. gRPC does not say
-how large a message will be: as many are received at once as would fit into `queue_bytes` if all were of `max_body`.
+how large a message will be: as many are received at once as would fit into `queue_bytes` if all were of `max_body`, and
+who waits longer than TURN_S for those before is refused. Probes wait for nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 from typing import Any
 
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.api_keys import api_key_of, check_api_key
-from glass_rt.serve.refusals import BodyTooSlow
+from glass_rt.serve.refusals import BodyTooSlow, Overloaded, UnknownModel
 from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.server import NotListening
 from glass_rt.serve.service import Service
 from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.v2.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.v2.protobuf_limits import check_message
-from glass_rt.serve.v2.request import ImageRefused, UnknownModel, check_model, infer
+from glass_rt.serve.v2.request import check_model, infer
 from glass_rt.serve.v2.rest import EXTENSIONS, SERVER
 from glass_rt.version import __version__
 
@@ -39,6 +40,9 @@ except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpci
 
 SERVICE = "inference.GRPCInferenceService"
 FLUSH_S = 5.0
+TURN_S = 1.0  # for other messages to arrive before one's own is received
+CALLS_PER_IMAGE = 4  # calls open at once for each image of the queue
+MAX_WORDS = 1000  # of an error: clients take 8 kB of trailers, in which it stands encoded
 SMALL = 4096  # bytes of a message that asks for no inference
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -73,7 +77,6 @@ async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[i
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # else two servers would share a port, and each get half of the requests
         ),
-        maximum_concurrent_rpcs=4 * settings.queue_images,
     )
     server.add_generic_rpc_handlers((GrpcMethods(service).handlers(),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -97,7 +100,9 @@ class GrpcMethods:
     def __init__(self, service: Service) -> None:
         self._service = service
         settings = service.settings
-        self._receiving = asyncio.Semaphore(max(1, settings.queue_bytes // settings.max_body))
+        at_once = settings.queue_bytes // settings.max_body
+        self._images, self._questions = asyncio.Semaphore(at_once), asyncio.Semaphore(at_once)  # being received
+        self._calls = 0
 
     def handlers(self) -> Any:
         """What a grpc.aio server is given."""
@@ -158,33 +163,28 @@ class GrpcMethods:
         """A method that answers at once."""
 
         async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
-            self._check_key(context)
-            data = await self._received(messages)
-            if len(data) > SMALL:
-                raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
-            return method(_parsed(kind, data))
+            with self._let_in(context):
+                data = await self._received(messages, self._questions)
+                if len(data) > SMALL:
+                    raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
+                return method(_parsed(kind, data))
 
         return self._handler(name, answer)
 
     async def _infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
-        self._check_key(context)
-        with self._service.request() as hold:
-            data = await self._received(messages)
+        with self._let_in(context), self._service.request() as hold:
+            data = await self._received(messages, self._images)
             hold.hold(len(data))
             return await self.model_infer(data)
 
-    async def _received(self, messages: AsyncIterator[bytes]) -> bytes:
+    async def _received(self, messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> bytes:
         seconds = self._service.settings.body_timeout_s
         try:
-            return await asyncio.wait_for(self._next(messages), seconds)
+            return await asyncio.wait_for(_next(messages, turns), seconds)
         except asyncio.TimeoutError:
             raise BodyTooSlow(f"the message did not arrive within {seconds:g} s") from None
         except StopAsyncIteration:
             raise UsageError("the call brought no message") from None
-
-    async def _next(self, messages: AsyncIterator[bytes]) -> bytes:
-        async with self._receiving:
-            return await anext(messages)
 
     def _handler(self, name: str, answer: Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]) -> Any:
         async def handle(messages: AsyncIterator[bytes], context: Context) -> Any:
@@ -194,8 +194,18 @@ class GrpcMethods:
             handle, response_serializer=lambda response: response.SerializeToString()
         )
 
-    def _check_key(self, context: Context) -> None:
-        check_api_key(api_key_of(_headers(context)), self._service.settings.api_keys)
+    @contextmanager
+    def _let_in(self, context: Context) -> Iterator[None]:
+        """One of the calls that may be open at once. Raises Unauthorized, Overloaded."""
+        settings = self._service.settings
+        check_api_key(api_key_of(_headers(context)), settings.api_keys)
+        if self._calls >= CALLS_PER_IMAGE * settings.queue_images:
+            raise Overloaded(f"{self._calls} calls are open: try again later", retry_after_s=1)
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
     async def _answered(self, method: str, context: Context, answer: Awaitable[Any]) -> Any:
         """The answer, or the error's code and words; named, logged and counted like any other request."""
@@ -210,10 +220,12 @@ class GrpcMethods:
             if not isinstance(error, GlassError):
                 log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
                 error = BackendError(f"unexpected error: {first_line(error)}")
-            status = _status(error)
+            status = status_of(error)
             metadata = {"x-request-id": request_id, **headers_of(error)}
             code = CODES.get(status, grpc.StatusCode.INTERNAL)
-            await context.abort(code, str(error), tuple((name.lower(), value) for name, value in metadata.items()))
+            await context.abort(
+                code, str(error)[:MAX_WORDS], tuple((name.lower(), value) for name, value in metadata.items())
+            )
         finally:
             seconds = perf_counter() - began
             self._service.metrics.request_answered("GRPC", method, status, seconds)
@@ -228,11 +240,15 @@ class GrpcMethods:
             request_log.info("request", extra={"fields": fields})
 
 
-def _status(error: GlassError) -> int:
-    """The HTTP status that would answer it."""
-    if isinstance(error, UnknownModel):
-        return 404
-    return status_of(error.error if isinstance(error, ImageRefused) else error)
+async def _next(messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> bytes:
+    try:
+        await asyncio.wait_for(turns.acquire(), TURN_S)
+    except asyncio.TimeoutError:
+        raise Overloaded("as many messages as fit are being received: try again later", retry_after_s=1) from None
+    try:
+        return await anext(messages)
+    finally:
+        turns.release()
 
 
 def _parsed(kind: Any, data: bytes) -> Any:

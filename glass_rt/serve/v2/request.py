@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from glass_rt.errors import GlassError, UsageError
+from glass_rt.errors import UsageError
 from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
-from glass_rt.protocol import OUTPUTS, VERSION, images_of, model_name, options_of, outputs_of, refusal_of
-from glass_rt.serve.v2.tensors import shown
+from glass_rt.protocol import OUTPUTS, VERSION, images_of, model_name, options_of, outputs_of, refusal_of, shown
+from glass_rt.serve.refusals import ImageRefused, UnknownModel
 from glass_rt.verdict import Failure, Verdict
 
 if TYPE_CHECKING:
@@ -55,20 +55,6 @@ def checked_id(value: Any) -> str | None:
     if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
         raise UsageError(f"id is {shown(value)}; expected a string of at most {MAX_ID} characters")
     return value
-
-
-class ImageRefused(GlassError):
-    """An image of the request could not be judged, and with it the request; `error` is that image's own."""
-
-    def __init__(self, message: str, error: GlassError) -> None:
-        super().__init__(message)
-        self.error = error
-
-
-class UnknownModel(GlassError):
-    """The server has no model of that name and version."""
-
-    kind = "unknown_model"
 
 
 def check_model(manifest: BundleManifest, name: str, version: str | None) -> None:

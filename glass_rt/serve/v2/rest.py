@@ -7,21 +7,23 @@ Source: github.com/kserve/open-inference-protocol (inference_rest.md).
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from glass_rt.errors import GlassError
 from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.answers import json_response
 from glass_rt.serve.presence import unless_gone
 from glass_rt.serve.service import Service
-from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
-from glass_rt.serve.v2.request import ImageRefused, UnknownModel, check_model, infer
+from glass_rt.serve.statuses import CLIENT_GONE
+from glass_rt.serve.v2.request import check_model, infer
 from glass_rt.serve.v2.rest_message import encode_answer, parse_request
 from glass_rt.version import __version__
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+PARSED_AT_ONCE = 1 << 20  # bytes; larger requests are parsed off the event loop, numbers in JSON being slow to read
 SERVER = "glass-rt"
 EXTENSIONS = ("binary_tensor_data",)
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # no API key is asked for: whoever probes has none
@@ -62,19 +64,13 @@ async def server_metadata(request: Request) -> Response:
 
 async def model_metadata(request: Request) -> Response:
     """The model's tensors."""
-    try:
-        _check_model(request)
-    except UnknownModel as error:
-        return _refusal(error, 404)
+    _check_model(request)
     return json_response(describe(_service(request).manifest).to_json())
 
 
 async def model_ready(request: Request) -> Response:
     """Whether the model can be asked; it is ready when its server is."""
-    try:
-        _check_model(request)
-    except UnknownModel as error:
-        return _refusal(error, 404)
+    _check_model(request)
     is_ready = _service(request).ready
     return json_response({"name": request.path_params["model"], "ready": is_ready}, 200 if is_ready else 400)
 
@@ -84,14 +80,12 @@ async def model_infer(request: Request) -> Response:
     service = _service(request)
     try:
         _check_model(request)
-        wanted = parse_request(await request.body(), request.headers.get(HEADER_LENGTH))
+        body, json_bytes = await request.body(), request.headers.get(HEADER_LENGTH)
+        large = len(body) > PARSED_AT_ONCE
+        wanted = await asyncio.to_thread(parse_request, body, json_bytes) if large else parse_request(body, json_bytes)
         tensors = await unless_gone(request.receive, infer(service, wanted))
     except ClientDisconnect:
         return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it
-    except UnknownModel as error:
-        return _refusal(error, 404)
-    except ImageRefused as refusal:
-        return _refusal(refusal, status_of(refusal.error))
     answer = encode_answer(model_name(service.manifest), VERSION, wanted, tensors)
     if answer.json_bytes is None:
         return Response(answer.body, media_type="application/json")
@@ -106,7 +100,3 @@ def _service(request: Request) -> Service:
 
 def _check_model(request: Request) -> None:
     check_model(_service(request).manifest, request.path_params["model"], request.path_params.get("version"))
-
-
-def _refusal(error: GlassError, status: int) -> Response:
-    return json_response({"error": str(error)}, status, headers_of(error))

@@ -14,18 +14,19 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
+from glass_rt.protocol import shown
 from glass_rt.serve.v2.request import InferRequest, RequestedOutput, checked_id, requested
 from glass_rt.serve.v2.tensors import (
     DATATYPES,
     TensorHead,
     binary_from_tensor,
     json_from_tensor,
-    shown,
     tensor_from_binary,
     tensor_from_json,
 )
 
 MAX_JSON_VALUES = 1 << 20  # in one request; Python's lists of them take up to 60 times their text
+MAX_JSON_KEYS = 4096  # a request has a handful, and Python reads nothing more slowly
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def _json_length(text: str, body: int) -> int:
 def _loads(text: bytes) -> Any:
     if text.count(b",") + text.count(b"[") + text.count(b"{") > MAX_JSON_VALUES:
         raise UsageError(f"the JSON has more than {MAX_JSON_VALUES} values; send the tensor as binary data, or base64")
+    if text.count(b":") > MAX_JSON_KEYS:
+        raise UsageError(f"the JSON has more than {MAX_JSON_KEYS} keys")
     try:
         return json.loads(text.decode(), parse_constant=_not_json, parse_int=_integer)
     except UnicodeDecodeError:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import reprlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
+from glass_rt.protocol import shown
 
 MAX_DIMENSIONS = 4
 MAX_SIZE = 1 << 31
 MAX_IMAGES = 256  # elements of a BYTES tensor: a request is refused as a whole, so larger ones serve nobody
 LENGTH = struct.Struct("<I")  # of a BYTES element
-shown = reprlib.repr  # of a stranger's value in an error: cut short before it is written out
 DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int32): "INT32", np.dtype(np.object_): "BYTES"}
 
 

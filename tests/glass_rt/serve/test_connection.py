@@ -1,13 +1,17 @@
 """Clients that are slow on purpose, or never come to an end."""
 
+import http.client
+import json
 import select
 import socket
 from time import monotonic, sleep
 
+import cv2
+import numpy as np
 import pytest
 
 from glass_rt.serve.connection import MAX_UNPRODUCTIVE
-from tests.serving import VERDICT, Plant, Process, serving, wait_until
+from tests.serving import VERDICT, Plant, Process, form, serving, wait_until
 
 HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
 
@@ -132,6 +136,30 @@ def test_empty_lines_between_requests_do_not_keep_a_connection_open(server: Proc
 
 def test_what_is_not_http_gets_400(server: Process) -> None:
     assert talk(server, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03").startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it_and_one_that_takes_none_is_given_up(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), np.uint8)
+    done, large = cv2.imencode(".jpg", noise)
+    assert done
+    body, headers = form(*[("a.jpg", large.tobytes())] * 6)
+    with serving(plant) as here:
+        slow, idle = here.connect(), here.connect()
+        for connection in (slow, idle):
+            connection.request("POST", f"{VERDICT}?overlay=1&crops=1", body, headers)
+        monkeypatch.setattr("glass_rt.serve.connection.WRITE_TIMEOUT_S", 0.5)
+        response, left = slow.getresponse(), idle.getresponse()
+        answer = b""
+        while piece := response.read(1 << 18):
+            answer += piece
+            sleep(0.05)
+        assert len(json.loads(answer)) == 6
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            left.read()
+        slow.close()
+        idle.close()
 
 
 def test_afterwards_nothing_is_left_open(server: Process) -> None:

@@ -1,15 +1,20 @@
 """Engines that fail: once, always, or without a word."""
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from glass_rt import Detector
+from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError, BundleNotFound
+from glass_rt.pipeline import decode_and_place
 from glass_rt.serve.metrics import Metrics
+from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import FAILURES_IN_A_ROW, Service
 from glass_rt.serve.settings import Settings
+from glass_rt.subject import Subject
 from tests.serving import Plant, form, same_verdict, serving, wait_until
 
 OUT_OF_MEMORY = BackendError("the device is out of memory")
@@ -73,11 +78,98 @@ def test_an_engine_that_hangs_is_not_ready_until_it_goes_on(plant: Plant, pictur
     with serving(plant, Settings(deadline_s=0.5)) as here:
         plant.engine.go_on.clear()
         assert here.post(picture).status == 504
-        assert here.get("/readyz").status == 503
+        wait_until(lambda: here.get("/readyz").status == 503)
         assert here.post(picture).status == 503, "what hangs is given no more"
         plant.engine.go_on.set()
         wait_until(lambda: here.get("/readyz").status == 200)
         assert here.post(picture).status == 200
+
+
+def test_an_engine_is_not_hung_where_an_image_decodes_slowly(
+    plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(*arguments: Any) -> Subject:
+        assert go_on.wait(60)
+        return decode_and_place(*arguments)
+
+    with serving(plant, Settings(deadline_s=0.5)) as here:
+        monkeypatch.setattr("glass_rt.pipeline.decode_and_place", slow)
+        for _ in range(2):
+            assert here.post(picture).status == 504
+            assert here.get("/readyz").status == 200
+        go_on.set()
+
+
+def test_an_engine_that_hangs_is_left_behind(plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glass_rt.serve.generation.CLOSING_S", 0.2)
+
+    async def hang() -> None:
+        service = Service(plant, Settings(deadline_s=0.5), Metrics())
+        await service.start()
+        plant.engine.go_on.clear()
+        with pytest.raises(DeadlineExceeded):
+            await service.judge([picture], DetectOptions())
+        await service.stop()
+        assert service.left_behind
+        assert not plant.engine.closed
+
+    asyncio.run(hang())
+    plant.engine.go_on.set()
+    wait_until(lambda: plant.engine.closed)
+
+
+def test_a_server_whose_canary_hangs_does_not_start(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glass_rt.serve.generation.CLOSING_S", 0.2)
+
+    def hanging() -> Detector:
+        detector = plant()
+        plant.engine.go_on.clear()
+        return detector
+
+    with pytest.raises(BackendError, match=r"not judged within 0\.5 s"):
+        asyncio.run(Service(hanging, Settings(deadline_s=0.5), Metrics()).start())
+    plant.engine.go_on.set()
+    wait_until(lambda: plant.engine.closed)
+
+
+def test_a_reload_while_the_server_starts_waits_for_it(plant: Plant) -> None:
+    async def reload() -> None:
+        service = Service(plant, Settings(), Metrics())
+        _, reloaded = await asyncio.gather(service.start(), service.reload())
+        assert reloaded
+        await service.stop()
+
+    asyncio.run(reload())
+    assert [engine.closed for engine in plant.engines] == [True, True]
+
+
+def test_a_reload_while_the_server_stops_closes_what_it_opened(plant: Plant) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    go_on.set()
+
+    def slowly() -> Detector:
+        opening.set()
+        assert go_on.wait(60)
+        return plant()
+
+    async def reload() -> None:
+        service = Service(slowly, Settings(), Metrics())
+        await service.start()
+        go_on.clear()
+        opening.clear()
+        reloading = asyncio.create_task(service.reload())
+        await asyncio.to_thread(opening.wait)
+        stopping = asyncio.create_task(service.stop())
+        await asyncio.sleep(0.1)
+        go_on.set()
+        await stopping
+        assert await reloading is False
+        assert not service.left_behind
+
+    asyncio.run(reload())
+    assert [engine.closed for engine in plant.engines] == [True, True]
 
 
 def test_an_engine_that_is_broken_for_minutes_is_not_live(

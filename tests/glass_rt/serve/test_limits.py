@@ -1,6 +1,7 @@
 """What a server does not take on: large bodies, too many images, images that nobody waits for."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -105,6 +106,7 @@ def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
         refused = here.post(picture)
         assert (refused.status, refused.json["error"]["kind"]) == (429, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
+        assert here.figure('glass_rt_requests_total{code="429",method="POST",route="/v1/verdict"}') == 1
         plant.engine.go_on.set()
         answers = [future.result() for future in accepted]
         assert [answer.json["seed"] for answer in answers] == [0, 1, 2]
@@ -133,7 +135,31 @@ def test_an_image_that_is_not_judged_in_time_is_given_up(plant: Plant, picture: 
         answer = here.post(picture)
         assert (answer.status, answer.json["error"]["kind"]) == (504, "deadline")
         assert here.figure("glass_rt_queue_images") == 0
+        assert here.figure('glass_rt_images_total{outcome="deadline"}') == 1
         plant.engine.go_on.set()
+
+
+def test_evidence_pictures_are_drawn_within_the_queue_and_the_deadline(
+    plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> str:
+        drawing.set()
+        assert go_on.wait(60)
+        return ""
+
+    monkeypatch.setattr("glass_rt.serve.evidence._draw", slow)
+    body, headers = form(*[("a.jpg", picture)] * 2)
+    with serving(plant, Settings(queue_images=2, deadline_s=2.0)) as here, ThreadPoolExecutor(1) as client:
+        asking = client.submit(here.post, body, "?overlay=1", headers)
+        assert drawing.wait(60)
+        assert here.figure("glass_rt_queue_images") == 2
+        answer = asking.result()
+        assert (answer.status, answer.json["error"]["kind"]) == (504, "deadline")
+        assert "overlay" in answer.json["error"]["message"]
+        assert here.figure("glass_rt_queue_images") == 0
+        go_on.set()
 
 
 def test_a_client_that_has_gone_costs_nothing_more(plant: Plant, picture: bytes) -> None:

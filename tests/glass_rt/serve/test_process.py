@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 
+import cv2
+import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector
-from tests.serving import VERDICT, Answer, Process, ask, same_verdict, serve_process, wait_until
+from tests.serving import VERDICT, Answer, Process, ask, form, same_verdict, serve_process, wait_until
 from tests.support import Bundles, Cli
 
 
@@ -157,6 +160,48 @@ def test_ctrl_c_drains_too_and_the_second_one_does_not_wait(bundles: Bundles, tm
         wait_until(lambda: server.get("/healthz").json["draining"])
         server.signal(signal.SIGINT)
         assert server.process.wait(60) == 130
+
+
+# The canary is judged, and whatever comes behind it never.
+HANGS = """
+import threading
+from glass_rt.cli import main
+from glass_rt.judge import Judge
+judge = Judge.judge
+def judge_once(self, pack):
+    Judge.judge = lambda self, pack: threading.Event().wait()
+    return judge(self, pack)
+Judge.judge = judge_once
+main()
+"""
+
+
+def test_a_process_whose_engine_hangs_ends_at_sigterm(bundles: Bundles, picture: bytes, tmp_path: Path) -> None:
+    folder, options = bundles("mobilenet_v3_small").folder, ("--deadline", "0.5")
+    with serve_process(folder, tmp_path, *options, program=("-c", HANGS)) as server:
+        assert server.post(picture).status == 504
+        assert server.stop() == 1
+        assert any("left behind" in line["message"] for line in server.log())
+        assert server.log()[-1]["message"] == "stopped"
+
+
+def test_an_answer_that_is_being_taken_when_sigterm_comes_is_sent_whole(bundles: Bundles, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), np.uint8)
+    done, large = cv2.imencode(".jpg", noise)
+    assert done
+    body, headers = form(*[("a.jpg", large.tobytes())] * 6)
+    with serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server:
+        connection = server.connect()
+        connection.request("POST", f"{VERDICT}?overlay=1&crops=1", body, headers)
+        response = connection.getresponse()
+        server.signal(signal.SIGTERM)
+        wait_until(lambda: server.log()[-1]["message"] == "draining")
+        sleep(2.5)  # longer than the server would wait for nothing
+        assert server.process.poll() is None
+        answer = response.read()  # raises IncompleteRead where there is less than was announced
+        connection.close()
+        assert len(json.loads(answer)) == 6
+        assert server.process.wait(60) == 0
 
 
 def test_a_port_in_use_is_named_before_the_engine_is_opened(server: Process, cli: Cli, judge: Detector) -> None:

@@ -43,6 +43,8 @@ def test_every_refusal_has_a_status_of_its_own_choice() -> None:
         (refusals.DeadlineExceeded("x"), 504),
         (refusals.BodyTooSlow("x"), 408),
         (refusals.Unauthorized("x"), 401),
+        (refusals.UnknownModel("x"), 404),
+        (refusals.ImageRefused("x", ImageCorrupt("x")), 422),  # its image's
     ],
 )
 def test_the_status_of(error: GlassError, status: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError
 from glass_rt.pipeline import Pipeline
-from glass_rt.triton_server.answers import Question, Refusal, answer
+from glass_rt.triton_server.answers import Refusal, Request, answer
 from tests.support import Bundles
 
 
@@ -27,22 +27,22 @@ def pipeline(detector: Detector) -> Iterator[Pipeline]:
         yield opened
 
 
-def question(*images: bytes, **parameters: Any) -> Question:
-    return Question({"image": np.array(images, np.object_)[:, None]}, parameters)
+def request(*images: bytes, **parameters: Any) -> Request:
+    return Request({"image": np.array(images, np.object_)[:, None]}, parameters)
 
 
-def test_each_question_is_answered_with_its_own_options(
+def test_each_request_is_answered_with_its_own_options(
     pipeline: Pipeline, detector: Detector, pictures: tuple[Path, ...]
 ) -> None:
     images = [path.read_bytes() for path in pictures]
     answers = answer(
         pipeline,
         [
-            question(images[0], images[1], crops=2, seed=5),
-            question(b"no image"),
-            question(images[0], crop=2),
-            question(images[0], b"no image"),
-            question(images[2], crops=1),
+            request(images[0], images[1], crops=2, seed=5),
+            request(b"no image"),
+            request(images[0], crop=2),
+            request(images[0], b"no image"),
+            request(images[2], crops=1),
         ],
     )
     first, broken, misspelt, half, last = answers
@@ -62,11 +62,23 @@ def test_each_question_is_answered_with_its_own_options(
     assert half.message.startswith("image 2 of 2: ")
 
 
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (BackendError("the device is gone"), "the device is gone [backend]"),
+        (RuntimeError("cublas: not initialised\nat line 3"), "cublas: not initialised [backend]"),
+    ],
+)
 def test_an_engine_that_fails_is_not_the_requests_fault(
-    pipeline: Pipeline, pictures: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, detector: Detector
+    pipeline: Pipeline,
+    pictures: tuple[Path, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    detector: Detector,
+    raised: Exception,
+    words: str,
 ) -> None:
     def fail(*_: object) -> None:
-        raise BackendError("the device is gone")
+        raise raised
 
     monkeypatch.setattr(detector._judge, "judge", fail)
-    assert answer(pipeline, [question(pictures[6].read_bytes())]) == [Refusal("the device is gone [backend]", "engine")]
+    assert answer(pipeline, [request(pictures[6].read_bytes())]) == [Refusal(words, "engine")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -102,7 +103,8 @@ def test_foreign_answers_are_told_and_not_fallen_over(value: Any) -> None:
 
 def test_it_runs_on_python_alone_and_says_that_nobody_answers() -> None:
     command = [sys.executable, "-I", "-S", str(Path(canary.__file__)), "--url", f"http://127.0.0.1:{free_port()}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    proxied = {**os.environ, "http_proxy": "http://no.such.host.invalid:1", "no_proxy": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=proxied)
     assert done.returncode == 1
     assert done.stderr.startswith("no verdict: ")
     assert "refused" in done.stderr

@@ -12,6 +12,7 @@ from glass_rt.errors import UsageError
 from glass_rt.protocol import OUTPUTS
 from glass_rt.serve.v2.request import InferRequest, RequestedOutput
 from glass_rt.serve.v2.rest_message import (
+    MAX_JSON_KEYS,
     MAX_JSON_VALUES,
     encode_answer,
     parse_request,
@@ -189,6 +190,11 @@ def test_malformed_requests_are_refused_in_few_words(body: bytes, json_bytes: st
         parse_request(body, json_bytes)
     assert 10 < len(str(refusal.value)) < 400
     str(refusal.value).encode()  # can be written, whatever was sent
+
+
+def test_more_keys_than_any_request_has_are_refused_unparsed() -> None:
+    with pytest.raises(UsageError, match=f"more than {MAX_JSON_KEYS} keys"):
+        parse_request(message(parameters={f"key {number}": 1 for number in range(MAX_JSON_KEYS)}))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -87,7 +88,10 @@ def test_malformed_grpc_messages_are_invalid_arguments(channel: Any) -> None:
     whole = pb.ModelInferRequest(model_name="mobilenet_v3_small", raw_input_contents=[struct.pack("<I", 1) + b"x"])
     whole.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     encoded = whole.SerializeToString()
+    long_name = pb.ModelInferRequest.FromString(encoded)
+    long_name.parameters["x" * 100_000].bool_param = True
     messages = [
+        long_name.SerializeToString(),
         b"\xff" * 100,
         encoded[:-1],
         encoded + b"\x0a",
@@ -138,6 +142,34 @@ def test_calls_without_a_message_or_given_up_leave_the_server_well(
     position = [output.name for output in answer.outputs].index("probability_fake")
     expected = judge.detect(image).probability_fake
     assert answer.raw_output_contents[position] == struct.pack("<f", expected)
+
+
+def test_calls_that_bring_no_message_hold_up_neither_probes_nor_questions(channel: Any, whole_server: Process) -> None:
+    gone = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        gone.wait(60)
+        yield from ()
+
+    def ask(method: str) -> Any:
+        return channel.unary_unary(f"{SERVICE}/{method}")(b"", timeout=20)
+
+    as_stream = channel.stream_unary(f"{SERVICE}/ModelInfer")
+    try:
+        idle = [as_stream.future(never()) for _ in range(8)]  # as many as are received at once
+        wait_until(lambda: whole_server.figure("glass_rt_requests_open") == 8)
+        assert ask("ServerMetadata")
+        refusal = refused(channel, "ModelInfer", b"")
+        assert refusal.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(refusal.trailing_metadata())["retry-after"] == "1"
+        assert not any(call.done() for call in idle)
+        idle += [as_stream.future(never()) for _ in range(200)]
+        assert ask("ServerReady") == b"\x08\x01"
+        for call in idle:
+            call.cancel()
+    finally:
+        gone.set()
+    wait_until(lambda: whole_server.figure("glass_rt_requests_open") == 0)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -226,6 +227,15 @@ def test_json_carries_uint8_as_numbers(whole_server: Process, encoded: list[byte
     tensor.set_data_from_numpy(np.frombuffer(smallest, np.uint8), binary_data=False)
     with http_module.InferenceServerClient(whole_server.http) as client:
         assert_is(client.infer(MODEL, [tensor]), [verdicts[encoded.index(smallest)]])
+
+
+def test_a_request_of_megabytes_is_answered(over: str, client: Any, judge: Detector) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
+    done, encoded = cv2.imencode(".png", noise)
+    assert done
+    assert len(encoded) > 1 << 20
+    image = encoded.tobytes()
+    assert_is(client.infer(MODEL, [images(over, [image])]), [judge.detect(image)])
 
 
 @pytest.mark.parametrize("cut", [300, -200])
