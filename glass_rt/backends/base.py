@@ -60,7 +60,7 @@ def check_feeds(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]) -> N
         if array is None:
             raise BackendError(f"{spec.name}: missing; the engine takes {', '.join(map(str, inputs))}")
         fits = len(array.shape) == len(spec.shape) and all(
-            want == got or (want is None and got > 0) for want, got in zip(spec.shape, array.shape, strict=True)
+            want in (None, got) for want, got in zip(spec.shape, array.shape, strict=True)
         )
         if array.dtype != spec.dtype or not fits:
             raise BackendError(f"{spec.name}: got {array.shape} {array.dtype}; this engine takes {spec}")

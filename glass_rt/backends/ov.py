@@ -71,10 +71,11 @@ class OpenVinoBackend:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model; inputs are read where they lie, outputs are copied out."""
         check_feeds(self.inputs, feeds)
-        batch = self._fixed_batch
+        batch, count = self._fixed_batch, len(feeds[self.inputs[0].name])
+        if count == 0:  # which OpenVINO refuses
+            return {spec.name: np.empty([size or 0 for size in spec.shape], spec.dtype) for spec in self.outputs}
         if batch is None:
             return self._infer(feeds)
-        count = len(feeds[self.inputs[0].name])
         results = [
             self._infer({name: _padded(array[start : start + batch], batch) for name, array in feeds.items()})
             for start in range(0, count, batch)
