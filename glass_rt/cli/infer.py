@@ -77,8 +77,7 @@ def infer(
         raise click.UsageError("choose one of --json, --jsonl, --csv and --output")
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output")
-    if overlay is not None:
-        _check_overlay(overlay, images)
+    _check_overlay(overlay, images)
     options = replace(options, workers=workers)
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
     single = len(images) == 1 and not os.path.isdir(images[0]) and not is_pattern(images[0])
@@ -91,7 +90,7 @@ def infer(
         line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
         stack.callback(line.clear)
         for result in detector.detect_many(_sources(found, journal, stopped), options):
-            if output and isinstance(result, Failure):
+            if journal is not None and isinstance(result, Failure):
                 line.clear()
             results.add(result)
             if journal is not None and (isinstance(result, Verdict) or result.lasting):
@@ -100,15 +99,23 @@ def infer(
                 results.note_overlay(_write_overlay(overlay, result, options))
             line.show(results.count, total, results.failed)
     results.finish(None if quiet else sys.stderr)
-    failed_before = journal.failed if journal else 0
-    if failed_before and not quiet:
-        click.echo(text_from_name(f"{output}: {failed_before} could not be judged in earlier runs"), err=True)
+    failed_before = _failed_before(output, journal, quiet=quiet)
     if stopped.is_set():
         raise KeyboardInterrupt
     return 1 if results.failed or results.undrawn or failed_before else 0
 
 
-def _check_overlay(overlay: Path, images: tuple[str, ...]) -> None:
+def _failed_before(path: Path | None, journal: Output | None, *, quiet: bool) -> int:
+    """How many failures of earlier runs the file of --output holds; says so."""
+    failed = journal.failed if journal else 0
+    if failed and not quiet:
+        click.echo(text_from_name(f"{path}: {failed} could not be judged in earlier runs"), err=True)
+    return failed
+
+
+def _check_overlay(overlay: Path | None, images: tuple[str, ...]) -> None:
+    if overlay is None:
+        return
     for folder in filter(os.path.isdir, images):
         if overlay.resolve().is_relative_to(Path(folder).resolve()):
             where = text_from_name(f"--overlay {overlay} lies in {folder}")

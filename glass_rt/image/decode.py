@@ -51,7 +51,7 @@ _PEAK_BYTES = {
     "tiff": 11,
     "gif": 12,
     "avif": 18,
-    "heic": 12,
+    "heic": 14,
 }
 _FROM_FILE = ("png", "webp")  # not jpeg, whose missing end libjpeg makes up; not tiff, which OpenCV turns
 

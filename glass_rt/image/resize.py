@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
 
-ROWS_AT_ONCE = 56
+ROWS_AT_ONCE = 56  # of the result: the fewer, the less memory and the more calls for the columns
 PILLOW_PRECISION_BITS = 32 - 8 - 2  # Resample.c: coefficients of an 8-bit image are integers of 22 bits
 
 

@@ -58,13 +58,19 @@ def picture() -> PIL.Image.Image:
         ("WEBP", "RGBA", {"lossless": True, "method": 0}),
         ("GIF", "P", {}),
         ("AVIF", "RGB", {"speed": 10}),
+        ("HEIC", "RGB", {}),
+        ("HEIC", "RGB", {"chroma": 444}),
+        ("HEIC", "RGBA", {"chroma": 444}),
     ],
 )
 def test_no_decoder_holds_more_than_is_counted(
     picture: PIL.Image.Image, tmp_path: Path, form: str, mode: str, options: dict[str, Any]
 ) -> None:
     data = io.BytesIO()
-    picture.convert(mode).save(data, form, **options)
+    if form == "HEIC":
+        pytest.importorskip("pillow_heif").from_pillow(picture.convert(mode)).save(data, **options)
+    else:
+        picture.convert(mode).save(data, form, **options)
     path = tmp_path / "image"
     path.write_bytes(data.getvalue())
     done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
