@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ENGINE := engines/vit_b16
+ENGINE := bundles/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
@@ -23,6 +23,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.dev
@@ -33,13 +34,13 @@ format: $(VENV)/.dev
 # benchmarks/gpu_check_offline.sh.
 gpu-check: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorrt-rtx,cuda]'
-	$(BIN)/python -m glass_bench.gpu_check --output gpu-check
+	$(BIN)/python -m glass_bench.gpu.check --output gpu-check
 
 # The model for Triton, with the real server and client. The server is the CPU build of Triton 24.10 that a Python
 # package carries; its Python backend wants NumPy 1, so it gets an environment of its own (0.6 GB).
 TRITON := .venv-triton
 triton-check: $(VENV)/.dev $(TRITON)/.ready
-	GLASS_RT_TRITON=$(TRITON) $(BIN)/python -m pytest tests/glass_rt/triton_server
+	GLASS_RT_TRITON=$(TRITON) $(BIN)/python -m pytest tests/glass_rt/serve/triton
 
 $(TRITON)/.ready: Makefile pyproject.toml
 	test -x $(TRITON)/bin/python || $(PYTHON) -m venv $(TRITON)

@@ -24,6 +24,6 @@ case $1 in
     trap 'rm -rf "$venv"' EXIT
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --no-index --find-links "$wheels" 'glass-rt[tensorrt-rtx,cuda,export]'
-    timeout 600 "$venv/bin/python" -m glass_bench.gpu_check --output "$3" --soak 10000 ;;
+    timeout 600 "$venv/bin/python" -m glass_bench.gpu.check --output "$3" --soak 10000 ;;
   *) usage ;;
 esac

@@ -27,8 +27,8 @@ from time import perf_counter, sleep
 from typing import Any
 
 import click
-from glass_bench.machine import this_machine
-from glass_bench.memory import resident_mb
+from glass_bench.measure.machine import this_machine
+from glass_bench.measure.memory import resident_mb
 
 SETTLED = 500  # images after which memory should not grow any more
 MOST_GROWTH = 1.10

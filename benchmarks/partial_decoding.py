@@ -28,8 +28,8 @@ import click
 import cv2
 import numpy as np
 import simplejpeg
-from glass_bench.images import BenchImage, find_bench_images, sized_copies
-from glass_bench.text import table
+from glass_bench.measure.images import BenchImage, find_bench_images, sized_copies
+from glass_bench.report.text import table
 
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import Pixels, decode

@@ -25,8 +25,8 @@ from typing import Any
 
 import click
 import cv2
-from glass_bench.machine import this_machine
-from glass_bench.memory import peak_mb, resident_mb
+from glass_bench.measure.machine import this_machine
+from glass_bench.measure.memory import peak_mb, resident_mb
 from glass_bench.sample import landscape
 from glass_bench.serving.figures import Check, Checker, figures_of, no_op_answer
 from glass_bench.serving.load import Exchange, Plan, read_exchanges

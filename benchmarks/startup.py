@@ -16,7 +16,7 @@ from time import perf_counter
 
 import click
 
-from glass_rt.environment import cpu_name
+from glass_rt.machine.environment import cpu_name
 
 IMPORT = (
     "import time, numpy, cv2; start = time.perf_counter(); import glass_rt; print(1e3 * (time.perf_counter() - start))"

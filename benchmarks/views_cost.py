@@ -22,11 +22,11 @@ import click
 import cv2
 import numpy as np
 
-from glass_rt.environment import cpu_name
 from glass_rt.image.decode import Pixels, decode
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import cut_crops, global_view
-from glass_rt.pack import Pack
+from glass_rt.inference.pack import Pack
+from glass_rt.machine.environment import cpu_name
 
 SIZE, CROPS = 224, 10
 

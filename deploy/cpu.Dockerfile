@@ -1,9 +1,9 @@
 # glass-rt serve on a CPU. From the repository's root, with a bundle that `glass-rt build` wrote:
 #   docker build -f deploy/cpu.Dockerfile -t glass-rt:cpu .
 #   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --memory 4g -p 127.0.0.1:8000:8000 \
-#     -v "$PWD/engines/vit_b16:/engine:ro" glass-rt:cpu
+#     -v "$PWD/bundles/vit_b16:/engine:ro" glass-rt:cpu
 # With the bundle inside:
-#   docker build -f deploy/cpu.Dockerfile --target baked --build-context bundle=engines/vit_b16 -t glass-rt:vit_b16 .
+#   docker build -f deploy/cpu.Dockerfile --target baked --build-context bundle=bundles/vit_b16 -t glass-rt:vit_b16 .
 FROM python:3.12.12-slim-bookworm AS install
 ARG EXTRAS=cpu,openvino,jpeg,serve
 WORKDIR /src

@@ -1,7 +1,7 @@
 # glass-rt serve on an NVIDIA GPU, for a host with the NVIDIA Container Toolkit. From the repository's root:
 #   docker build -f deploy/nvidia.Dockerfile -t glass-rt:nvidia .
 #   docker run --rm --gpus 1 --read-only --tmpfs /tmp --cap-drop ALL --memory 8g -p 127.0.0.1:8000:8000 \
-#     -v "$PWD/engines/vit_fp16:/engine:ro" glass-rt:nvidia
+#     -v "$PWD/bundles/vit_fp16:/engine:ro" glass-rt:nvidia
 # LIBRARY is the one that built the engines, in the same version (`glass-rt inspect`): only that one reads them. For
 # TensorRT itself: --build-arg EXTRAS=tensorrt,cuda,jpeg,serve --build-arg LIBRARY=tensorrt==VERSION
 FROM python:3.12.12-slim-bookworm AS install

@@ -6,26 +6,22 @@ import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from glass_rt.aggregator import Head
-from glass_rt.backends import Backend, open_backend
-from glass_rt.bundle import Bundle
-from glass_rt.environment import usable_cores
-from glass_rt.errors import UsageError
-from glass_rt.fitness import check_machine
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.image.decode import ImageSource
 from glass_rt.image.views import HostViews, Views
-from glass_rt.judge import Judge
-from glass_rt.manifest import BundleManifest
+from glass_rt.inference.engines import batch_for, check_views, open_engines, open_views
+from glass_rt.inference.head import Head
+from glass_rt.inference.judge import Judge
+from glass_rt.inference.pipeline import PackObserver, Pipeline, judge_one
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import PackObserver, Pipeline, judge_one
-from glass_rt.settlement import settle_parity
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.verdict import Failure, Verdict
 
 
 class Detector:
     """An opened bundle that judges images. Threads may share it: the engines take one batch at a time.
 
-    >>> with Detector.open("engines/vit_b16") as detector:  # doctest: +SKIP
+    >>> with Detector.open("bundles/vit_b16") as detector:  # doctest: +SKIP
     ...     verdict = detector.detect("image.png")
     """
 
@@ -120,67 +116,3 @@ class Detector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> dict[str, Backend]:
-    """The bundle's engines by role, opened.
-
-    Before a vendor's library reads them this machine is compared with what they require, and where parity is pending
-    they pass the gate first. Raises BundleUnfit, ParityError, BackendError, MissingDependency, UsageError.
-    """
-    check_machine(bundle, device)
-    engine = bundle.manifest.engine
-    engines: dict[str, Backend] = {}
-    try:
-        for role in bundle.manifest.model.roles:
-            engines[role] = open_backend(
-                engine.backend, bundle.engine_file(role), precision=engine.precision, device=device, threads=threads
-            )
-        settle_parity(bundle, engines, device)
-    except BaseException:
-        for opened in engines.values():
-            opened.close()
-        raise
-    return engines
-
-
-def check_views(manifest: BundleManifest, views: str) -> None:
-    """Raises UsageError where the views of this bundle's engines cannot be made there."""
-    if views not in ("host", "device"):
-        raise UsageError(f"views: got {views!r}; expected host or device")
-    if views == "device" and not manifest.engine.backend.startswith("tensorrt"):
-        raise UsageError(f"views: {manifest.engine.backend} engines read views from memory; device is for TensorRT's")
-    if views == "device" and manifest.model.architecture != "glass":
-        raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
-
-
-def open_views(views: str, device: str | None) -> Views:
-    """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
-    if views == "host":
-        return HostViews()
-    from glass_rt.backends.cuda import open_gpu
-    from glass_rt.backends.cuda.device_views import DeviceViews
-    from glass_rt.backends.trt import gpu_index
-
-    gpu = open_gpu(gpu_index(device))
-    try:
-        return DeviceViews(gpu)
-    except BaseException:
-        gpu.close()
-        raise
-
-
-def batch_for(manifest: BundleManifest, asked: int | None) -> int:
-    """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
-
-    Where nobody says: on a CPU as many as it has cores, 4 to 16, for on two cores a view took as long in a batch of 4
-    as in one of 8 or 16, and every view in a batch costs memory. GPUs get all that their bundle allows.
-    """
-    most = manifest.engine.max_batch
-    if asked is not None:
-        if not 1 <= asked <= most:
-            raise UsageError(
-                f"batch: got {asked}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
-            )
-        return asked
-    return most if manifest.engine.requirements else min(most, max(4, min(usable_cores(), 16)))

@@ -13,6 +13,7 @@
     │   ├── BundleInvalid     schema, a missing, altered or foreign file
     │   ├── BundleUnfit       built for another GPU, library version or driver
     │   └── BundleExists      the output folder is there already
+    ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
     ├── CheckpointError       a checkpoint does not fit the model
     ├── ExportError           the export stage failed
     ├── BuildError            the engine stage failed
@@ -113,6 +114,12 @@ class BundleExists(BundleError):
     """The output folder exists already."""
 
     kind = "bundle_exists"
+
+
+class LabelsInvalid(GlassError, ValueError):
+    """Labelled images that are not there, or whose labels cannot be read."""
+
+    kind = "labels"
 
 
 class CheckpointError(GlassError, ValueError):

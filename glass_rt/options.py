@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from glass_rt.bundle.manifest import check_threshold
 from glass_rt.errors import UsageError
 from glass_rt.image.decode import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED, Mode
-from glass_rt.manifest import check_threshold
 
 Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0
@@ -29,9 +29,9 @@ class DetectOptions:
     """Every field has the meaning of the command-line option of its name.
 
     `crops`: windows per image (None: as trained; `auto`: as few of those as the verdict needs, see
-    `glass_rt.judge`). `margin`: with `auto`, standard errors between the probability and the threshold at which no
-    further crops are looked at. `draws`: independent samplings with seeds S, S + 1, ...; the probability is their
-    mean. `sampling`: `stratified`, or `tiles` for every window. `seed`: 0..2^64-1 (None: from the image's own
+    `glass_rt.inference.judge`). `margin`: with `auto`, standard errors between the probability and the threshold at
+    which no further crops are looked at. `draws`: independent samplings with seeds S, S + 1, ...; the probability is
+    their mean. `sampling`: `stratified`, or `tiles` for every window. `seed`: 0..2^64-1 (None: from the image's own
     SHA-256). `threshold`: P(fake) from which the label is `fake` (None: the bundle's). `max_pixels`: larger images
     are refused before decoding. `workers`: threads that decode (None: one per core, at most 8).
     """

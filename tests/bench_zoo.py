@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from glass_rt.aggregator import Head
-from glass_rt.bundle import HEAD, REFERENCE
-from glass_rt.folder import write_manifest
-from glass_rt.manifest import BundleManifest, Engine, Model, Parity, Weights
+from glass_rt.bundle.bundle import HEAD, REFERENCE
+from glass_rt.bundle.folder import write_manifest
+from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weights
+from glass_rt.inference.head import Head
 
 SIZE, DIM, CROPS = 224, 4, 2
 SLOW_PRODUCTS = 60

@@ -12,7 +12,7 @@ from glass_bench.sample import landscape
 from glass_engines.build import BuildOptions, build_bundle
 from glass_export.portable import ExportOptions, export_portable
 
-from glass_rt.bundle import Bundle, PortableModel
+from glass_rt.bundle.bundle import Bundle, PortableModel
 from tests.support import Bundles, Cli, Portables, write_picture
 
 IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"

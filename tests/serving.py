@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from glass_rt import Detector
-from glass_rt.aggregator import Head
 from glass_rt.backends import Backend
 from glass_rt.backends.base import Array, TensorSpec
-from glass_rt.bundle import Bundle
-from glass_rt.detector import batch_for, open_engines
-from glass_rt.judge import Judge
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.inference.engines import batch_for, open_engines
+from glass_rt.inference.head import Head
+from glass_rt.inference.judge import Judge
+from glass_rt.results.verdict import Verdict
 from glass_rt.serve.app import create_app
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.server import bind, serve
 from glass_rt.serve.service import Service
 from glass_rt.serve.settings import Settings
-from glass_rt.verdict import Verdict
 
 VERDICT = "/v1/verdict"
 PATIENCE_S = 60.0

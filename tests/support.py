@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.bundle import Bundle, PortableModel
+from glass_rt.bundle.bundle import Bundle, PortableModel
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glass_rt.bundle import find_bundle
+from glass_bench.measure.record import shown_command
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, quiet_option, threads_option
 from glass_rt.progress import reporter, silent
 
 if TYPE_CHECKING:
-    from glass_bench.record import Record
+    from glass_bench.measure.record import Record
 
 RECORD, REPORT = "bench.json", "bench.md"
 
@@ -92,17 +93,17 @@ def bench(
         return 0
     if images is None:
         raise click.UsageError("--images DIR is needed: figures of other images than yours would be of little use")
-    from glass_bench import options as asked
-    from glass_bench.benchmark import run_benchmark
-    from glass_bench.checks import conditions_met
-    from glass_bench.conditions import parse_condition
-    from glass_bench.figures import FIGURES, failures
-    from glass_bench.loadgen import load_loadgen
-    from glass_bench.plots import load_pyplot
+    from glass_bench.measure import options as asked
+    from glass_bench.measure.benchmark import run_benchmark
+    from glass_bench.measure.loadgen import load_loadgen
+    from glass_bench.report.checks import conditions_met
+    from glass_bench.report.conditions import parse_condition
+    from glass_bench.report.figures import FIGURES, failures
+    from glass_bench.report.plots import load_pyplot
 
     limits = [parse_condition(text, FIGURES) for text in conditions]
     options = asked.BenchOptions(
-        engines=engines or (find_bundle(None),),
+        engines=engines or (chosen_bundle(None),),
         images=images,
         budget_s=budget or (asked.QUICK_BUDGET_S if quick else asked.BUDGET_S),
         scenarios=_names(scenarios, asked.SCENARIOS),
@@ -128,8 +129,8 @@ def bench(
 
 def _publish(record: Record, output: Path) -> None:
     """Writes the record, the report and the plots, and prints the summary."""
-    from glass_bench.plots import write_plots
-    from glass_bench.report import markdown, summary
+    from glass_bench.report.plots import write_plots
+    from glass_bench.report.report import markdown, summary
 
     record.write(output / RECORD)
     plots = write_plots(record, output)
@@ -147,10 +148,10 @@ def _publish(record: Record, output: Path) -> None:
 )  # fmt: skip
 def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> int:
     """Compare two records of bench: ratios of the second to the first, and whether they are beyond the noise."""
-    from glass_bench.compare import COMPARED, compare
-    from glass_bench.conditions import parse_condition
-    from glass_bench.record import read_record
-    from glass_bench.text import figure, table, times
+    from glass_bench.measure.record import read_record
+    from glass_bench.report.compare import COMPARED, compare
+    from glass_bench.report.conditions import parse_condition
+    from glass_bench.report.text import figure, table, times
 
     limits = [parse_condition(text, COMPARED) for text in conditions]
     result = compare(read_record(before), read_record(after))
@@ -209,7 +210,7 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
     "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", required=True,
     help="Photographs to judge; INT8 is calibrated on them too.",
 )  # fmt: skip
-@click.option("--engines", type=click.Path(path_type=Path), metavar="DIR", default=Path("engines/authors"),
+@click.option("--engines", type=click.Path(path_type=Path), metavar="DIR", default=Path("bundles/authors"),
               show_default=True, help="Folder of bundles BACKBONE-PRECISION; missing ones are built.")  # fmt: skip
 @click.option("--backbone", "backbones", multiple=True, metavar="NAME", help="May be repeated.  [default: the three]")
 @click.option(
@@ -238,10 +239,10 @@ def authors(
     From image files to probabilities, on the same cores, in turns, one process per contender. Both sides have the
     same weights (untrained: they cost the same) and look at the same windows.
     """
-    from glass_bench.authors import compare_with_authors
-    from glass_bench.authors_engines import BACKBONES, PRECISIONS, engines_in
-    from glass_bench.authors_report import write_report
-    from glass_bench.images import find_bench_images, thin
+    from glass_bench.authors.comparison import compare_with_authors
+    from glass_bench.authors.engines import BACKBONES, PRECISIONS, engines_in
+    from glass_bench.authors.report import write_report
+    from glass_bench.measure.images import find_bench_images, thin
 
     stage = silent if quiet else reporter()
     found, _refused = find_bench_images(images)
@@ -250,18 +251,6 @@ def authors(
     comparison = compare_with_authors(chosen, images_taken, repeats, shown_command(sys.argv), stage)
     click.echo(write_report(comparison, output))
     return 0
-
-
-def shown_command(argv: list[str]) -> str:
-    """The command line for a record: paths are cut to their last part, which says enough and betrays nothing."""
-    return " ".join(["glass-rt", *(_last_part(word) for word in argv[1:])])
-
-
-def _last_part(word: str) -> str:
-    option, equals, value = word.partition("=")
-    if equals and option.startswith("--"):
-        return f"{option}={_last_part(value)}"
-    return Path(word).name if "/" in word else word
 
 
 def _names(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from glass_rt.bundle import find_bundle
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, json_option, quiet_option
 from glass_rt.progress import reporter, silent
 
@@ -57,15 +57,15 @@ def evaluate(
 
     Exit code 1: images could not be judged; the others are evaluated.
     """
-    from glass_bench.command import shown_command
-    from glass_bench.evaluation import EvalOptions, evaluate_engines
-    from glass_bench.labels import labelled_images
-    from glass_bench.quality_report import quality_markdown, quality_table, write_quality_plots
+    from glass_bench.measure.record import shown_command
+    from glass_bench.quality.evaluation import EvalOptions, evaluate_engines
+    from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
+    from glass_rt.labelled.labels import labelled_images
 
     options = EvalOptions(crops, sampling == "tiles", threshold, batch, fpr, bootstrap, seed)
     images, unlabelled = labelled_images(folder, labels)
     record = evaluate_engines(
-        engines or (find_bundle(None),),
+        engines or (chosen_bundle(None),),
         folder,
         images,
         unlabelled,

@@ -10,19 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from glass_engines.calibration import CalibrationSet, calibration_set
-from glass_engines.compilers import Compiler, choose_backend, find_compiler
-from glass_engines.quantise import accuracy_report, quantised_from_onnx
-from glass_engines.trt_cache import carry_timings
-from glass_engines.trt_settings import TrtSettings
-from glass_rt.aggregator import Head
+from glass_engines.compilers.base import Compiler
+from glass_engines.int8.calibration import CalibrationSet, calibration_set
+from glass_engines.int8.quantise import accuracy_report, quantised_from_onnx
+from glass_engines.registry import choose_backend, find_compiler
+from glass_engines.trt.cache import carry_timings
+from glass_engines.trt.settings import TrtSettings
 from glass_rt.backends import Backend, open_backend
-from glass_rt.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, PortableModel, load_tensors
+from glass_rt.bundle.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, PortableModel, load_tensors
+from glass_rt.bundle.folder import MANIFEST, link_or_copy, staged, write_manifest
+from glass_rt.bundle.manifest import PRECISIONS, BundleManifest, Engine, Model, Parity
+from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.errors import BuildError, MissingDependency, UsageError
-from glass_rt.folder import MANIFEST, link_or_copy, staged, write_manifest
-from glass_rt.manifest import PRECISIONS, BundleManifest, Engine, Model, Parity
-from glass_rt.parity import TOLERANCES, Tolerance, check_parity
-from glass_rt.precision_report import PrecisionReport
+from glass_rt.inference.head import Head
+from glass_rt.inference.parity import TOLERANCES, Tolerance, check_parity
 from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
 

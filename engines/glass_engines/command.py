@@ -16,17 +16,17 @@ from glass_engines.build import (
     build_bundle,
     prepare_export,
 )
-from glass_engines.compilers import choose_backend, choose_precision, find_compiler
-from glass_engines.trt_options import trt_options
-from glass_engines.trt_settings import TrtSettings
-from glass_rt.bundle import DEFAULT_FOLDER, PortableModel
+from glass_engines.registry import choose_backend, choose_precision, find_compiler
+from glass_engines.trt.options import trt_options
+from glass_engines.trt.settings import TrtSettings
+from glass_rt.bundle.bundle import DEFAULT_FOLDER, PortableModel
+from glass_rt.bundle.folder import check_target
+from glass_rt.bundle.manifest import PRECISIONS, BundleManifest, to_json
 from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.errors import UsageError
-from glass_rt.folder import check_target
-from glass_rt.manifest import PRECISIONS, BundleManifest, to_json
 from glass_rt.progress import reporter, silent
-from glass_rt.verdict import UNTRAINED
+from glass_rt.results.verdict import UNTRAINED
 
 
 @click.command(short_help="A checkpoint or a portable model to an engine bundle.")
@@ -64,7 +64,7 @@ from glass_rt.verdict import UNTRAINED
 @trt_options
 @click.option("--slim", is_flag=True, help="Leave the portable model out: smaller, but bound to this build.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: engines/<model>]"
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: bundles/<model>]"
 )
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @json_option

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from glass_export.backbones import BACKBONES, find_backbone
 from glass_export.model import build_model, checkpoint_module
+from glass_rt.bundle.manifest import ARCHITECTURES
 from glass_rt.errors import CheckpointError, first_line
-from glass_rt.manifest import ARCHITECTURES
 
 _NESTED = ("state_dict", "model", "model_state_dict")
 _LISTED = 8  # names spelled out per kind of mismatch

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from glass_rt.bundle.manifest import to_json
 from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.errors import MissingDependency
-from glass_rt.manifest import to_json
 from glass_rt.progress import reporter, silent
 
 

@@ -18,17 +18,17 @@ from torch import nn
 from glass_export.backbones import Backbone, find_backbone
 from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
 from glass_export.graphs import FusedGlass, PixelsToEmbedding
-from glass_export.half_model import half_model
+from glass_export.half.half_model import half_model
+from glass_export.half.precision import HALF_DTYPES
 from glass_export.model import CROP_SIZE, IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
 from glass_export.onnx_file import BFLOAT16_OPSET, OPSET, onnx_from_torch
-from glass_export.precision import HALF_DTYPES
 from glass_export.reference import reference_values
 from glass_export.untrained import fill_untrained
-from glass_rt.bundle import HEAD, REFERENCE, PortableModel, save_tensors
+from glass_rt.bundle.bundle import HEAD, REFERENCE, PortableModel, save_tensors
+from glass_rt.bundle.folder import check_target, staged, write_manifest
+from glass_rt.bundle.manifest import ARCHITECTURES, FAKE, REAL, Model, PortableManifest, Weights
+from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.errors import CheckpointError, UsageError
-from glass_rt.folder import check_target, staged, write_manifest
-from glass_rt.manifest import ARCHITECTURES, FAKE, REAL, Model, PortableManifest, Weights
-from glass_rt.precision_report import PrecisionReport
 from glass_rt.progress import Stage, silent
 
 IMAGENET = "imagenet"

@@ -28,7 +28,7 @@ def open_backend(
 
         return OpenVinoBackend(engine, precision=precision, device=device or "cpu", threads=threads)
     if name in ("tensorrt", "tensorrt_rtx"):
-        from glass_rt.backends.trt import open_trt
+        from glass_rt.backends.trt.backend import open_trt
 
         return open_trt(name, engine, device=device)
     raise UsageError(f"backend: got {name!r}; this glass-rt has {', '.join(BACKENDS)}")

@@ -66,3 +66,6 @@ def check_feeds(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]) -> N
             raise BackendError(f"{spec.name}: got {array.shape} {array.dtype}; this engine takes {spec}")
     if extra := set(feeds) - {spec.name for spec in inputs}:
         raise BackendError(f"{', '.join(sorted(extra))}: not an input; the engine takes {', '.join(map(str, inputs))}")
+
+
+Floats: TypeAlias = NDArray[np.float32]

@@ -11,8 +11,8 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
-from glass_rt.environment import usable_cores
 from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+from glass_rt.machine.environment import usable_cores
 
 # The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}

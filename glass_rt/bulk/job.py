@@ -26,9 +26,9 @@ from glass_rt.bulk.plan import (
 )
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
-from glass_rt.bundle import Bundle
-from glass_rt.detector import batch_for
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import GlassError, UsageError
+from glass_rt.inference.engines import batch_for
 from glass_rt.options import DetectOptions, RunOptions
 
 

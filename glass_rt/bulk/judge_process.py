@@ -14,13 +14,14 @@ from typing import NoReturn
 
 import numpy as np
 
-from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable
-from glass_rt.detector import Detector, batch_for
+from glass_rt.bulk.messages import Answer, Opening, Ready, Refused, Task, Unreadable
+from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ImageNotReadable, first_line
-from glass_rt.malloc import give_back_large_arrays
+from glass_rt.inference.engines import batch_for
+from glass_rt.inference.pipeline import Pipeline, images_per_pack
+from glass_rt.machine.malloc import give_back_large_arrays
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import Pipeline, images_per_pack
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.verdict import Failure, Verdict
 
 UNEXPECTED = "unexpected"  # kind of an error that glass-rt did not raise on purpose
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.messages import error_of
 from glass_rt.bulk.parts import PartSettings, PartWorker
-from glass_rt.bulk.wire import error_of
-from glass_rt.environment import usable_cores
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
-from glass_rt.file_names import text_from_name
+from glass_rt.machine.environment import usable_cores
+from glass_rt.results.file_names import text_from_name
 
 _CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
 # Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glass_rt.bulk.arrow import pa
-from glass_rt.verdict_rows import Row, engine_columns, row_from_json, row_schema
+from glass_rt.results.rows import Row, engine_columns, row_from_json, row_schema
 from glass_rt.version import __version__
 
 SCHEMA = row_schema(of_job=True)

@@ -13,9 +13,9 @@ from typing import Any
 from glass_rt.bulk.arrow import pa, pc, pq
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
-from glass_rt.file_names import text_from_name
-from glass_rt.sources import IMAGE_SUFFIXES, find_images
-from glass_rt.verdict import Failure
+from glass_rt.inference.find_images import IMAGE_SUFFIXES, find_images
+from glass_rt.results.file_names import text_from_name
+from glass_rt.results.verdict import Failure
 
 LIST_SUFFIXES = (".txt", ".lst")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -35,7 +35,7 @@ class RowGroup:
 def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = None) -> Iterator[str | RowGroup]:
     """Names of images, absolute or URIs, and places in Parquet files that hold images themselves.
 
-    Names of files that are no UTF-8 are as `glass_rt.file_names` writes them, here and in lists and Parquet.
+    Names of files that are no UTF-8 are as `glass_rt.results.file_names` writes them, here and in lists and Parquet.
 
     An argument is a folder (its images at any depth, in the order of their names, as `infer` takes them), a pattern, an
     image, a list (`.txt`, `.lst`, `-` for standard input: a path or URI per line) or Parquet (`.parquet`, `.pq`): a

@@ -28,9 +28,9 @@ from multiprocessing import Pipe
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from glass_rt.bulk.wire import Answer, Opening, Ready, Refused, Task, Unreadable, error_of
+from glass_rt.bulk.messages import Answer, Opening, Ready, Refused, Task, Unreadable, error_of
 from glass_rt.errors import BackendError, ImageLethal
-from glass_rt.verdict import Failure
+from glass_rt.results.verdict import Failure
 
 STALL_S = 600.0  # without any answer, after which a child counts as hung
 _OPENING_S = 1800.0  # likewise, while it opens the detector; a first opening may include a parity gate
@@ -38,7 +38,7 @@ _NOT_OF_THE_IMAGE = ("backend", "unexpected")  # kinds of failure that a fresh c
 _KEPT_ANSWERS = 8  # windows; answers that wait for the one before them
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
-    "from glass_rt.bulk.child import main; main(int(sys.argv[1]))"
+    "from glass_rt.bulk.judge_process import main; main(int(sys.argv[1]))"
 )
 Result: TypeAlias = dict[str, Any]
 Source: TypeAlias = str | bytes | Unreadable

@@ -9,14 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from glass_rt.bulk.arrow import pa
-from glass_rt.bulk.guard import STALL_S, Guard, Request, Source
+from glass_rt.bulk.messages import Opening, Unreadable
 from glass_rt.bulk.rows import SCHEMA, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
-from glass_rt.bulk.wire import Opening, Unreadable
+from glass_rt.bulk.supervisor import STALL_S, Guard, Request, Source
 from glass_rt.errors import ImageNotReadable, UsageError, first_line
-from glass_rt.file_names import name_from_text
 from glass_rt.options import DetectOptions, RunOptions
-from glass_rt.verdict_rows import Row
+from glass_rt.results.file_names import name_from_text
+from glass_rt.results.rows import Row
 
 FETCHERS = 16  # threads that wait for an object store
 BATCH_ROWS = 64  # of a batch that is given out
@@ -26,11 +26,11 @@ class BulkWorker:
     """A detector for Arrow data; open one per device and process. What it is given comes back as rows of `SCHEMA`.
 
     An image that cannot be judged gives a row with `error_kind` and `error`; one that kills its process, too (see
-    `glass_rt.bulk.guard`). A row does not depend on the other rows. For one thread at a time.
+    `glass_rt.bulk.supervisor`). A row does not depend on the other rows. For one thread at a time.
 
     `engine` and the further arguments are those of `Detector.open`, `roots` those of `glass_rt.bulk.stores.Stores`.
 
-    >>> with BulkWorker("engines/vit_b16") as worker:  # doctest: +SKIP
+    >>> with BulkWorker("bundles/vit_b16") as worker:  # doctest: +SKIP
     ...     table = worker.judge_table(pa.table({"path": ["a.jpg", "s3://bucket/b.png"]}))
     """
 
@@ -55,8 +55,8 @@ class BulkWorker:
     def rows(self, images: Iterable[tuple[str, bytes | None]]) -> Iterator[Row]:
         """One row per image, in order, taken a little ahead. An image is its name and its bytes.
 
-        Where the bytes are None the name is a path on this machine (see `glass_rt.file_names`) or a URI, and is read.
-        Raises GlassError where the detector cannot be opened.
+        Where the bytes are None the name is a path on this machine (see `glass_rt.results.file_names`) or a URI, and
+        is read. Raises GlassError where the detector cannot be opened.
         """
         names: deque[str] = deque()  # of the images under way
 

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from glass_rt.bundle.folder import MANIFEST, check_files, foreign_files, read_manifest, sha256_of
+from glass_rt.bundle.manifest import BundleManifest, Model, PortableManifest, bundle_from_json, portable_from_json
 from glass_rt.errors import BundleInvalid, BundleNotFound, UsageError
-from glass_rt.folder import MANIFEST, check_files, foreign_files, read_manifest, sha256_of
-from glass_rt.manifest import BundleManifest, Model, PortableManifest, bundle_from_json, portable_from_json
 
 HEAD = "head.safetensors"
 REFERENCE = "reference.safetensors"
 PORTABLE_FOLDER = "model"  # inside a bundle
 ENGINE_VARIABLE = "GLASS_RT_ENGINE"
-DEFAULT_FOLDER = Path("engines")
+DEFAULT_FOLDER = Path("bundles")  # where `glass-rt build` writes
+FORMER_FOLDER = Path("engines")  # where it wrote at first: now the source of a stage, and nothing else
 
 
 @dataclass(frozen=True)
@@ -119,25 +120,32 @@ def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
-def find_bundle(explicit: str | os.PathLike[str] | None, *, under: Path = DEFAULT_FOLDER) -> Path:
-    """The bundle to use: the one named, else $GLASS_RT_ENGINE, else the only GLASS bundle under `./engines`.
+def find_bundle(
+    explicit: str | os.PathLike[str] | None, *, under: Path = DEFAULT_FOLDER, before: Path = FORMER_FOLDER
+) -> Path:
+    """The bundle to use: the one named, else $GLASS_RT_ENGINE, else the only GLASS bundle in the folder `under`.
 
-    Raises BundleNotFound where there is none and UsageError, listing them, where there are several.
+    Where `under` holds none, bundles in the folder `before` count. Raises BundleNotFound where there is none and
+    UsageError, listing them, where there are several.
     """
     if explicit is not None:
         return Path(explicit)
     if named := os.environ.get(ENGINE_VARIABLE):
         return Path(named)
-    found = sorted(path for path in under.glob("*") if (path / MANIFEST).is_file() and _is_glass(path))
+    found = _glass_bundles(under) or _glass_bundles(before)
     if not found:
         raise BundleNotFound(
-            f"no engine found under ./{under}: build one with `glass-rt build --backbone vit_b16`, "
+            f"no bundle found under ./{under}: build one with `glass-rt build --backbone vit_b16`, "
             f"or name one with --engine DIR or ${ENGINE_VARIABLE}"
         )
     if len(found) > 1:
         names = ", ".join(str(path) for path in found)
-        raise UsageError(f"several engines found ({names}): choose one with --engine DIR or ${ENGINE_VARIABLE}")
+        raise UsageError(f"several bundles found ({names}): choose one with --engine DIR or ${ENGINE_VARIABLE}")
     return found[0]
+
+
+def _glass_bundles(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if (path / MANIFEST).is_file() and _is_glass(path))
 
 
 def _is_glass(folder: Path) -> bool:

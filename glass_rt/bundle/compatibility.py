@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from glass_rt.bundle import Bundle
-from glass_rt.environment import Gpu, gpus, installed
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import Engine
+from glass_rt.bundle.requirements import Requirements
 from glass_rt.errors import BundleUnfit
-from glass_rt.gpu_advice import GPU_COMMANDS, rebuild_command
-from glass_rt.manifest import Engine
-from glass_rt.requirements import Requirements
+from glass_rt.machine.environment import Gpu, gpus, installed
+from glass_rt.machine.gpu_advice import GPU_COMMANDS, rebuild_command
 
 
 def check_machine(bundle: Bundle, device: str | None = None) -> None:

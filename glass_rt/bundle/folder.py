@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from glass_rt.bundle.manifest import BundleManifest, FileEntry, PortableManifest, to_json
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
-from glass_rt.kept import BESIDE
-from glass_rt.manifest import BundleManifest, FileEntry, PortableManifest, to_json
+from glass_rt.machine.cache_files import BESIDE
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20

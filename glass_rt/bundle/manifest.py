@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
+from glass_rt.bundle.from_json import record_from_json
+from glass_rt.bundle.precision_report import PrecisionReport
+from glass_rt.bundle.requirements import Profile, Requirements
 from glass_rt.errors import BundleInvalid, UsageError
-from glass_rt.precision_report import PrecisionReport
-from glass_rt.records import record_from_json
-from glass_rt.requirements import Profile, Requirements
 
 SCHEMA = 1
 ARCHITECTURES = ("glass", "resize")

@@ -13,8 +13,8 @@ from types import FrameType
 import click
 
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.file_names import text_from_name
-from glass_rt.malloc import give_back_large_arrays
+from glass_rt.machine.malloc import give_back_large_arrays
+from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -58,7 +58,7 @@ def _load(point: EntryPoint) -> click.Command:
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from glass_rt.environment import backend_versions
+    from glass_rt.machine.environment import backend_versions
 
     click.echo(f"glass-rt {__version__}")
     for name, version in backend_versions().items():

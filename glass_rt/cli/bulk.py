@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from glass_rt.bundle import find_bundle
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.options import DetectOptions, RunOptions
@@ -60,7 +60,7 @@ def bulk(
     job = BulkJob(
         sources,
         output,
-        find_bundle(engine),
+        chosen_bundle(engine),
         options,
         run,
         column=column,

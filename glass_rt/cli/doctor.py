@@ -11,8 +11,8 @@ from dataclasses import asdict
 import click
 
 from glass_rt.cli.options import json_option
-from glass_rt.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
-from glass_rt.gpu_advice import GPU_COMMANDS
+from glass_rt.machine.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
+from glass_rt.machine.gpu_advice import GPU_COMMANDS
 from glass_rt.version import __version__
 
 _PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")

@@ -12,20 +12,20 @@ from threading import Event
 
 import click
 
-from glass_rt.bundle import find_bundle
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
-from glass_rt.cli.journal import Output, open_output
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options, workers_option
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
-from glass_rt.file_names import text_from_name
 from glass_rt.image.decode import ImageSource, load
+from glass_rt.inference.find_images import find_images, is_pattern
 from glass_rt.options import DetectOptions, RunOptions
-from glass_rt.overlay import draw_overlay, write_overlay
-from glass_rt.sources import find_images, is_pattern
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.file_names import text_from_name
+from glass_rt.results.output import Output, open_output
+from glass_rt.results.overlay import draw_overlay, write_overlay
+from glass_rt.results.verdict import Failure, Verdict
 
 
 @click.command(short_help="Images to verdicts.")
@@ -83,7 +83,7 @@ def infer(
     single = len(images) == 1 and not os.path.isdir(images[0]) and not is_pattern(images[0])
     results = CountedResults(sys.stderr) if output else writer_for(form, sys.stdout, single=single)
     with ExitStack() as stack:
-        detector = stack.enter_context(Detector.open(find_bundle(engine), **vars(run)))
+        detector = stack.enter_context(Detector.open(chosen_bundle(engine), **vars(run)))
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from glass_rt.bundle import Bundle, find_bundle
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import to_json
+from glass_rt.bundle.precision_report import PrecisionReport
+from glass_rt.bundle.requirements import Shapes
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import json_option
-from glass_rt.manifest import to_json
-from glass_rt.precision_report import PrecisionReport
-from glass_rt.requirements import Shapes
-from glass_rt.settlement import settled_parity
-from glass_rt.verdict import UNTRAINED
+from glass_rt.inference.pending_parity import settled_parity
+from glass_rt.results.verdict import UNTRAINED
 
 
 @click.command(short_help="What a bundle is.")
@@ -24,7 +25,7 @@ def inspect(bundle: Path | None, as_json: bool) -> int:
 
     DIR defaults to the bundle that infer would use. The files that inference reads are checked, nothing is run.
     """
-    opened = Bundle.open(find_bundle(bundle))
+    opened = Bundle.open(chosen_bundle(bundle))
     if as_json:
         click.echo(json.dumps({**to_json(opened.manifest), "bundle_sha256": opened.sha256}, indent=2))
         return 0

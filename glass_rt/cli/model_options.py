@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from glass_rt.cli.gathered import gathered
-from glass_rt.manifest import ARCHITECTURES
+from glass_rt.bundle.manifest import ARCHITECTURES
+from glass_rt.cli.option_group import gathered
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from glass_rt.cli.gathered import gathered
+from glass_rt.cli.option_group import gathered
 from glass_rt.image.decode import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
 from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions
@@ -17,7 +17,7 @@ engine_option = click.option(
     "--engine",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./engines]",
+    help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./bundles]",
 )
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]")
 batch_option = click.option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from glass_rt.bundle import find_bundle
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import engine_option, quiet_option, run_options
 from glass_rt.cli.server_options import server_options
 from glass_rt.detector import Detector
@@ -54,19 +54,19 @@ def serve(
     are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped with nothing left undone.
     """
     from glass_rt.serve import server
+    from glass_rt.serve.app import create_app
     from glass_rt.serve.json_log import log_json
     from glass_rt.serve.metrics import Metrics
     from glass_rt.serve.service import Service
-    from glass_rt.serve.surface import whole_app
 
-    open_detector = partial(Detector.open, find_bundle(engine), **vars(run))
+    open_detector = partial(Detector.open, chosen_bundle(engine), **vars(run))
     listener = server.bind(host, port)
     log = log_json(sys.stderr, logging.WARNING if quiet else logging.INFO)
 
     async def main() -> bool:
         service = Service(open_detector, settings, Metrics())
         grpc = [] if grpc_port is None else [_grpc_server(service, host, grpc_port)]
-        return await server.serve(service, whole_app(service), listener, grpc)
+        return await server.serve(service, create_app(service), listener, grpc)
 
     try:
         done = server.run(main())
@@ -78,6 +78,6 @@ def serve(
 
 
 def _grpc_server(service: Service, host: str, port: int) -> AbstractAsyncContextManager[int]:
-    from glass_rt.serve.v2.grpc_server import grpc_server
+    from glass_rt.serve.oip.grpc_server import grpc_server
 
     return grpc_server(service, host, port)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glass_rt.cli.gathered import Decorator, gathered
+from glass_rt.cli.option_group import Decorator, gathered
 from glass_rt.cli.options import max_pixels_option, workers_option
 from glass_rt.serve.settings import Settings
 

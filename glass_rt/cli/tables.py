@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
 from glass_rt.errors import GlassError
-from glass_rt.file_names import text_from_name
-from glass_rt.verdict import UNTRAINED, Failure, Verdict
+from glass_rt.results.file_names import text_from_name
+from glass_rt.results.lines import CSV_HEADER, csv_line, json_line
+from glass_rt.results.verdict import UNTRAINED, Failure, Verdict
 
 FORMATS = ("json", "jsonl", "csv", "table")
-CSV_COLUMNS = (
-    "path", "sha256", "label", "probability_fake", "threshold", "trained", "width", "height", "format",
-    "crops", "stratified", "grid", "seed", "notices", "error_kind", "error",
-)  # fmt: skip
-CSV_HEADER = ",".join(CSV_COLUMNS) + "\n"
 
 
 class Results:
@@ -134,25 +128,6 @@ class CountedResults(Results):
         if isinstance(result, Failure) and not result.lasting:
             path, reason = (text_from_name(text) for text in (result.path or "-", str(result.error)))
             self._out.write(f"not in the output, --resume tries again: {path}: {reason}\n")
-
-
-def json_line(result: Verdict | Failure) -> str:
-    """One result of JSON lines."""
-    return json.dumps(result.to_json(), allow_nan=False) + "\n"
-
-
-def csv_line(result: Verdict | Failure) -> str:
-    """One result of CSV, by CSV_COLUMNS."""
-    line = io.StringIO()
-    csv.DictWriter(line, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n").writerow(_csv_row(result))
-    return line.getvalue()
-
-
-def _csv_row(result: Verdict | Failure) -> dict[str, object]:
-    values = result.to_json()
-    if isinstance(result, Failure):
-        return {"path": values["path"], "error_kind": result.error.kind, "error": values["error"]["message"]}
-    return {**values, "crops": len(result.crops), "notices": "; ".join(result.notices)}
 
 
 def writer_for(form: str, out: TextIO, *, single: bool) -> Results:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from glass_rt.bundle import Bundle, find_bundle
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import engine_option, expect_bundle_option, quiet_option
-from glass_rt.protocol import model_name
-from glass_rt.triton_server.config import DEVICES, ServingOptions
-from glass_rt.triton_server.repository import write_model
+from glass_rt.serve.oip.protocol import model_name
+from glass_rt.serve.triton.config import DEVICES, ServingOptions
+from glass_rt.serve.triton.repository import write_model
 
 
 @click.command(short_help="A bundle to a Triton model repository.")
@@ -73,7 +74,7 @@ def triton(
     Writes REPO/MODEL with the bundle, a model for Triton's Python backend, a README with the start command, and
     canary.py, which tells whether the model is alive.
     """
-    bundle = Bundle.open(find_bundle(engine), expect_sha256=expect_bundle, every_file=True)
+    bundle = Bundle.open(chosen_bundle(engine), expect_sha256=expect_bundle, every_file=True)
     folder = write_model(bundle, output, ServingOptions(device, instances, max_batch, queue, environment), force=force)
     click.echo(folder)
     if not quiet:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from glass_rt.bundle import Bundle, find_bundle
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import device_option, expect_bundle_option, json_option
-from glass_rt.detector import open_engines
-from glass_rt.parity import verify_parity
+from glass_rt.inference.engines import open_engines
+from glass_rt.inference.parity import verify_parity
 
 
 @click.command(short_help="Check a bundle: every file, and parity with PyTorch.")
@@ -23,7 +24,7 @@ def verify(bundle: Path | None, device: str | None, expect_bundle: str | None, a
 
     DIR defaults to the bundle that infer would use.
     """
-    opened = Bundle.open(find_bundle(bundle), expect_sha256=expect_bundle, every_file=True)
+    opened = Bundle.open(chosen_bundle(bundle), expect_sha256=expect_bundle, every_file=True)
     engines = open_engines(opened, device=device)
     try:
         parity = verify_parity(opened, engines)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glass_rt.errors import ImageNotReadable
 from glass_rt.image.header import looks_like_image
-from glass_rt.verdict import Failure
+from glass_rt.results.verdict import Failure
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif")

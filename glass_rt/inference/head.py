@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from glass_rt.backends.base import Floats
+from glass_rt.bundle.manifest import Model
 from glass_rt.errors import BundleInvalid
-from glass_rt.manifest import Model
 
-Floats: TypeAlias = NDArray[np.float32]
 LAYER_NORM_EPSILON = np.float32(1e-5)
 
 

@@ -9,50 +9,19 @@ embeddings are kept, so that no crop is computed twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glass_rt.aggregator import Floats, Head, HeadOutput, mean_of_draws
 from glass_rt.backends import Backend
-from glass_rt.backends.base import Submits
-from glass_rt.errors import BackendError
-from glass_rt.pack import Pack, Slot
+from glass_rt.backends.base import Floats
+from glass_rt.backends.embedding import embed, start_embedding
+from glass_rt.inference.head import Head, mean_of_draws
+from glass_rt.inference.judgement import Judgement
+from glass_rt.inference.pack import Pack, Slot
 
-INPUT, OUTPUT = "pixels", "embedding"
 ROUNDS = 3  # in which `crops auto` adds crops
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """When `crops auto` has seen enough: |P(fake) - threshold| > margin x standard error."""
-
-    fake_index: int
-    threshold: float
-    margin: float
-
-    def enough(self, output: HeadOutput) -> bool:
-        """Whether more crops could hardly change the label."""
-        distance = abs(float(output.probabilities[self.fake_index]) - self.threshold)
-        return distance > self.margin * jackknife_error(output.without[:, self.fake_index])
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """The head's output for one image, over its first `used` crops, and its share of the time.
-
-    `engine_ms` is the batch's time divided by views, `aggregate_ms` was measured. `draws` holds the probability of
-    each independent sampling, float32 (R, 2).
-    """
-
-    output: HeadOutput
-    draws: Floats
-    used: int
-    engine_ms: float
-    aggregate_ms: float
 
 
 class Judge:
@@ -132,40 +101,6 @@ class Judge:
         with self._engines_in_use:
             for engine in self._engines.values():
                 engine.close()
-
-
-def start_embedding(
-    engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int
-) -> Callable[[], Floats]:
-    """Begins what `embed` does; the function returned waits for it. Engines that cannot be left run here and now."""
-    if not isinstance(engine, Submits):
-        embeddings = embed(engine, pixels, batch)
-        return lambda: embeddings
-    wait = engine.submit({INPUT: pixels})
-    return lambda: wait()[OUTPUT]
-
-
-def embed(engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int) -> Floats:
-    """Embeddings float32 (N, D) of views (N, size, size, 3), in runs of at most `batch`."""
-    chunks = []
-    for start in range(0, len(pixels), batch):
-        chunk = pixels[start : start + batch]
-        embedding = engine.run({INPUT: chunk})[OUTPUT]
-        if embedding.ndim != 2 or len(embedding) != len(chunk):
-            raise BackendError(
-                f"the engine gave {embedding.shape} for a batch of {len(chunk)}: its batch size is fixed"
-            )
-        chunks.append(embedding)
-    return np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
-
-
-def jackknife_error(without: Floats) -> float:
-    """Standard error of a probability over K crops, from its K leave-one-out values (Efron, 1982, chapter 3)."""
-    count = len(without)
-    if count < 2:
-        return float("inf")
-    spread = np.square(without - without.mean()).sum()
-    return float(np.sqrt((count - 1) / count * spread))
 
 
 def _up_to(slot: Slot, round_number: int, known: int) -> range:

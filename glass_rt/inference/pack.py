@@ -14,7 +14,7 @@ from glass_rt.image.decode import Pixels
 from glass_rt.image.views import HostViews, Views
 
 if TYPE_CHECKING:
-    from glass_rt.judge import Judgement, Stopping
+    from glass_rt.inference.judgement import Judgement, Stopping
 
 
 class Slot:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.aggregator import Floats, Head
 from glass_rt.backends import Backend
-from glass_rt.bundle import Bundle
+from glass_rt.backends.base import Floats
+from glass_rt.backends.embedding import embed
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import Model, Parity
 from glass_rt.errors import BackendError, ParityError
-from glass_rt.judge import embed
-from glass_rt.manifest import Model, Parity
+from glass_rt.inference.head import Head
 
 
 @dataclass(frozen=True)

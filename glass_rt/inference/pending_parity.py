@@ -14,13 +14,13 @@ from dataclasses import asdict
 from typing import Any
 
 from glass_rt.backends import Backend
-from glass_rt.bundle import Bundle
-from glass_rt.environment import gpus, installed
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
-from glass_rt.gpu_advice import rebuild_command
-from glass_rt.kept import BESIDE
-from glass_rt.manifest import Parity
-from glass_rt.parity import verify_parity
+from glass_rt.inference.parity import verify_parity
+from glass_rt.machine.cache_files import BESIDE
+from glass_rt.machine.environment import gpus, installed
+from glass_rt.machine.gpu_advice import rebuild_command
 
 RECORD = f"{BESIDE}/parity.json"
 

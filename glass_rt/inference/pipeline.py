@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +14,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.blas import single_threaded_blas
-from glass_rt.budget import ByteBudget
-from glass_rt.bundle import Bundle
-from glass_rt.environment import usable_cores
-from glass_rt.errors import GlassError
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import Model
+from glass_rt.errors import BackendError, GlassError, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import (
     BYTES_PER_PIXEL,
@@ -28,12 +27,15 @@ from glass_rt.image.decode import (
     read,
 )
 from glass_rt.image.views import Views
-from glass_rt.judge import Judge, Judgement
-from glass_rt.manifest import Model
+from glass_rt.inference.judge import Judge
+from glass_rt.inference.judgement import Judgement
+from glass_rt.inference.pack import Packer
+from glass_rt.inference.prepared_image import Subject, path_of, place, verdict_of
+from glass_rt.machine.blas import single_threaded_blas
+from glass_rt.machine.byte_budget import ByteBudget
+from glass_rt.machine.environment import usable_cores
 from glass_rt.options import DetectOptions
-from glass_rt.pack import Packer
-from glass_rt.subject import Subject, path_of, place, verdict_of
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.verdict import Failure, Verdict
 
 RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
 MAX_WORKERS = 8
@@ -250,3 +252,17 @@ def _result(path: str | None, future: Future[Verdict]) -> Verdict | Failure:
         return future.result()
     except GlassError as error:
         return Failure(path, error)
+
+
+log = logging.getLogger("glass_rt")
+
+
+def result_of(judged: Future[Verdict]) -> Verdict | Failure:
+    """Waits for an image's verdict; what was raised instead is its failure, whoever raised it."""
+    try:
+        return judged.result()
+    except GlassError as error:
+        return Failure(None, error)
+    except Exception as error:  # a library's, from under the engine
+        log.exception("unexpected error while judging")
+        return Failure(None, BackendError(first_line(error)))

@@ -7,16 +7,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from time import perf_counter
 
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import BundleManifest, Model
 from glass_rt.errors import ImageTooLarge
 from glass_rt.image.decode import Image, ImageInfo
 from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
 from glass_rt.image.views import baseline_view
-from glass_rt.judge import Judgement, Stopping
-from glass_rt.manifest import BundleManifest, Model
+from glass_rt.inference.judgement import Judgement, Stopping
+from glass_rt.inference.pack import Packer
 from glass_rt.options import DetectOptions
-from glass_rt.pack import Packer
-from glass_rt.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
+from glass_rt.results.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
 
 
 @dataclass(frozen=True, eq=False)

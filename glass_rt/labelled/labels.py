@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from glass_bench.errors import BenchError
-from glass_rt.manifest import FAKE, REAL
-from glass_rt.sources import find_images
-from glass_rt.verdict import Failure
+from glass_rt.bundle.manifest import FAKE, REAL
+from glass_rt.errors import LabelsInvalid
+from glass_rt.inference.find_images import find_images
+from glass_rt.results.verdict import Failure
 
 CSV_COLUMNS = ("path", "label")
 FOLDER = "folder"
@@ -29,19 +29,21 @@ def labelled_images(folder: Path, labels: str) -> tuple[list[LabelledImage], int
     """The images of `folder` in the order of their names, and how many have no label (they are left out).
 
     `labels` is `folder` (sub-folders `fake` and `real`), or a CSV with the columns `path` (below the folder) and
-    `label`. Raises BenchError where there is nothing to evaluate.
+    `label`. Raises LabelsInvalid where there is nothing to evaluate.
     """
     found = list(_by_folder(folder) if labels == FOLDER else _by_csv(folder, Path(labels)))
     images = sorted((image for image in found if image is not None), key=lambda image: image.name)
     if not images:
-        raise BenchError(f"{folder} holds no labelled images; expected sub-folders `fake` and `real`, or --labels CSV")
+        raise LabelsInvalid(
+            f"{folder} holds no labelled images; expected sub-folders `fake` and `real`, or --labels CSV"
+        )
     return images, len(found) - len(images)
 
 
 def _by_folder(folder: Path) -> Iterator[LabelledImage | None]:
     for source in find_images([str(folder)]):
         if isinstance(source, Failure):
-            raise BenchError(f"{folder}: {source.error}")
+            raise LabelsInvalid(f"{folder}: {source.error}")
         name = Path(source).relative_to(folder)
         top = name.parts[0].lower()
         yield LabelledImage(source, name.as_posix(), top == FAKE) if top in (FAKE, REAL) else None
@@ -52,15 +54,15 @@ def _by_csv(folder: Path, table: Path) -> Iterator[LabelledImage | None]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BenchError(f"{table} cannot be read as a CSV of labels: {error}") from None
+        raise LabelsInvalid(f"{table} cannot be read as a CSV of labels: {error}") from None
     for number, row in enumerate(rows, start=2):
         name, label = row.get("path"), (row.get("label") or "").strip().lower()
         if not name or label not in (FAKE, REAL):
-            raise BenchError(
+            raise LabelsInvalid(
                 f"{table}, line {number}: expected the columns {' and '.join(CSV_COLUMNS)}, the label fake or real; "
                 f"got {row!r:.100}"
             )
         path = folder / name
         if not path.is_file():
-            raise BenchError(f"{table}, line {number}: no such file below {folder}: {name}")
+            raise LabelsInvalid(f"{table}, line {number}: no such file below {folder}: {name}")
         yield LabelledImage(str(path), name, label == FAKE)

@@ -13,50 +13,15 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from glass_rt.cli.tables import CSV_COLUMNS, CSV_HEADER, csv_line, json_line
+from glass_rt.bundle.folder import sha256_of
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.file_names import name_from_text
-from glass_rt.folder import sha256_of
-from glass_rt.verdict import SCHEMA, Failure, Verdict
+from glass_rt.results.file_names import name_from_text
+from glass_rt.results.lines import CSV_COLUMNS, CSV_HEADER, csv_line, json_line
+from glass_rt.results.verdict import SCHEMA, Failure, Verdict
 
-SUFFIXES = (".jsonl", ".csv", ".parquet")
 _JSON_START = f'{{"schema": {SCHEMA}, "path": '.encode()
-
-
-class Output(Protocol):
-    """The file of `--output`, whatever its format."""
-
-    @property
-    def failed(self) -> int:
-        """How many images the file said could not be judged when it was opened."""
-
-    def holds(self, path: str) -> bool:
-        """Whether the file has a result for this path, or for one that is gone and had the same content."""
-
-    def holds_piped(self, data: bytes) -> bool:
-        """Whether the file has the verdict of this content, which came from standard input."""
-
-    def add(self, result: Verdict | Failure) -> None:
-        """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
-
-    def __enter__(self) -> Output: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def open_output(path: Path, *, resume: bool) -> Output:
-    """The file of `--output` by its suffix. Raises UsageError where it exists already and is not resumed."""
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"output: got {path.name}; its suffix must be one of {', '.join(SUFFIXES)}")
-    if path.suffix != ".parquet":
-        return Journal(path, resume=resume)
-    from glass_rt.cli.parquet import ParquetJournal  # imports pyarrow
-
-    return ParquetJournal(path, resume=resume)
 
 
 class Journal:

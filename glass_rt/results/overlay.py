@@ -12,7 +12,7 @@ import numpy as np
 
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import Pixels
-from glass_rt.verdict import UNTRAINED, CropEvidence, Verdict
+from glass_rt.results.verdict import UNTRAINED, CropEvidence, Verdict
 
 Colour: TypeAlias = tuple[int, int, int]
 

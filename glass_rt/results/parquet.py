@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from glass_rt.cli.journal import Journal
 from glass_rt.errors import GlassError, MissingDependency, UsageError, first_line
-from glass_rt.verdict import Failure, Verdict
-from glass_rt.verdict_rows import Row, row_from_json, row_schema
+from glass_rt.results.journal import Journal
+from glass_rt.results.rows import Row, row_from_json, row_schema
+from glass_rt.results.verdict import Failure, Verdict
 
 try:
     import pyarrow as pa

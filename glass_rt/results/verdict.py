@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from glass_rt.errors import GlassError, ImageError, ImageNotReadable
-from glass_rt.file_names import text_from_name
+from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
 SCHEMA = 1

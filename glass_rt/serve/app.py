@@ -1,8 +1,6 @@
-"""The HTTP side of a server: routes, the middleware around all of them, and errors as answers."""
+"""The HTTP application of a server: routes, the middleware around all of them, and errors as responses."""
 
 from __future__ import annotations
-
-from collections.abc import Collection, Sequence
 
 from glass_rt.errors import MissingDependency
 
@@ -15,42 +13,46 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from glass_rt.errors import GlassError
-from glass_rt.serve.answers import INFERENCE_PROTOCOL, error_response, json_response
-from glass_rt.serve.gate import Gate
-from glass_rt.serve.probes import healthz, metrics, readyz
+from glass_rt.results.verdict import SCHEMA
+from glass_rt.serve.http.limits import Gate
+from glass_rt.serve.http.openapi import openapi_route
+from glass_rt.serve.http.page import page_route
+from glass_rt.serve.http.probes import healthz, metrics, readyz
+from glass_rt.serve.http.responses import INFERENCE_PROTOCOL, error_response, json_response
+from glass_rt.serve.http.trace import Trace
+from glass_rt.serve.http.verdict_route import post_verdict
+from glass_rt.serve.oip import rest
 from glass_rt.serve.service import Service
-from glass_rt.serve.trace import Trace
-from glass_rt.serve.verdicts import post_verdict
-from glass_rt.verdict import SCHEMA
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # no API key is asked for: whoever probes has none
+# No API key is asked for: health checks have none, and the descriptions tell a person without one what to do.
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/", "/openapi.json"}) | rest.OPEN_PATHS
 
 
-def create_app(
-    service: Service, *, routes: Sequence[BaseRoute] = (), open_paths: Collection[str] = frozenset()
-) -> Starlette:
-    """An ASGI application around a service that somebody else starts and stops.
+def create_app(service: Service) -> Starlette:
+    """The server's ASGI application, with every route that it has; the caller starts and stops the service.
 
-    `routes` come beside our own and stand behind the same middleware; they find the service in `app.state.service`.
-    `open_paths`: those of them that need no API key.
+    Handlers find the service in `app.state.service`.
     """
-    own = [
-        Route("/v1/verdict", post_verdict, methods=["POST"]),
-        Route("/healthz", healthz, methods=["GET"]),
-        Route("/readyz", readyz, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
-    ]
     app = Starlette(
-        routes=[*own, *routes],
+        routes=[
+            Route("/v1/verdict", post_verdict, methods=["POST"]),
+            Route("/healthz", healthz, methods=["GET"]),
+            Route("/readyz", readyz, methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
+            page_route(),
+            openapi_route(),
+            *rest.v2_routes(),
+        ],
         middleware=[
             Middleware(Trace, metrics=service.metrics),
-            Middleware(Gate, service=service, open_paths=OPEN_PATHS | set(open_paths)),
+            Middleware(Gate, service=service, open_paths=OPEN_PATHS),
         ],
         exception_handlers={GlassError: _answer_error, HTTPException: _answer_http_error},  # type: ignore[dict-item]
     )
+    app.router.redirect_slashes = False  # a redirect would send clients to the address in their own Host header
     app.state.service = service
     return app
 

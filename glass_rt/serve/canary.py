@@ -9,7 +9,7 @@ import numpy as np
 
 from glass_rt.errors import BackendError
 from glass_rt.options import DetectOptions
-from glass_rt.verdict import Verdict
+from glass_rt.results.verdict import Verdict
 
 OPTIONS = DetectOptions(crops=1, seed=0)
 

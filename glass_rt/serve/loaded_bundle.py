@@ -10,13 +10,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
+from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError
-from glass_rt.manifest import BundleManifest
+from glass_rt.inference.pipeline import PackObserver, Pipeline
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import PackObserver, Pipeline
+from glass_rt.results.verdict import Verdict
 from glass_rt.serve.canary import OPTIONS, canary_image, check_canary
-from glass_rt.verdict import Verdict
 
 CLOSING_S = 5.0  # for the pack at work and the images being decoded; what takes longer is left behind
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import MissingDependency
-from glass_rt.manifest import BundleManifest
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.version import __version__
 
 try:

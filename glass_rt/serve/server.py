@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanag
 from typing import Any
 
 from glass_rt.errors import GlassError, MissingDependency
-from glass_rt.serve.connection import connection_class
+from glass_rt.serve.http.connection import connection_class
 from glass_rt.serve.service import Service
 
 try:

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic, perf_counter
 
+from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError, UsageError, first_line
-from glass_rt.manifest import BundleManifest
+from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
-from glass_rt.protocol import result_of
+from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
-from glass_rt.serve.generation import Generation, open_generation
+from glass_rt.serve.loaded_bundle import Generation, open_generation
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
 from glass_rt.serve.settings import Settings
-from glass_rt.verdict import Failure, Verdict
 
 FAILURES_IN_A_ROW = 3  # of the engine, after which it counts as broken
 CANARY_PAUSE_S = 1.0  # between tries of an engine that is broken

@@ -19,8 +19,8 @@ import pytest
 
 from glass_rt import DetectOptions
 from glass_rt.bulk.rows import SCHEMA
-from glass_rt.bundle import Bundle
-from glass_rt.file_names import text_from_name
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.results.file_names import text_from_name
 from tests.glass_rt.bulk.conftest import assert_same, inferred
 from tests.glass_rt.bulk.planted import DECODER, plant
 from tests.glass_rt.bulk.running import (

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glass_rt import fitness, settlement
-from glass_rt.bundle import HEAD, REFERENCE, Bundle
-from glass_rt.environment import Gpu
+from glass_rt.bundle import compatibility
+from glass_rt.bundle.bundle import HEAD, REFERENCE, Bundle
+from glass_rt.bundle.compatibility import misfit
+from glass_rt.bundle.folder import write_manifest
+from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weights
+from glass_rt.bundle.requirements import Profile, Requirements, Shapes
 from glass_rt.errors import BundleUnfit, ParityError
-from glass_rt.fitness import misfit
-from glass_rt.folder import write_manifest
-from glass_rt.manifest import BundleManifest, Engine, Model, Parity, Weights
-from glass_rt.requirements import Profile, Requirements, Shapes
+from glass_rt.inference import pending_parity
+from glass_rt.machine.environment import Gpu
 
 ADA = Gpu("NVIDIA L4", "580.65", "23034 MiB", "8.9")
 NEEDS = Requirements("tensorrt_rtx", "1.7.1.116", "8.9", ("8.9",), False, "580")
@@ -101,7 +102,7 @@ class Answers:
 
 
 def on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, version: str | None = "1.7.1.116") -> None:
-    for module in (fitness, settlement):
+    for module in (compatibility, pending_parity):
         monkeypatch.setattr(module, "gpus", lambda: (gpu,) if gpu else ())
         monkeypatch.setattr(module, "installed", lambda name: version)
 
@@ -110,12 +111,12 @@ def test_another_gpu_is_refused_with_the_command_that_fixes_it(bundle: Bundle, m
     on(monkeypatch, replace(ADA, compute_capability="8.6"))
     command = f"glass-rt build --from {bundle.folder} --backend tensorrt_rtx --precision fp16"
     with pytest.raises(BundleUnfit, match=r"SM 8\.6") as caught:
-        fitness.check_machine(bundle)
+        compatibility.check_machine(bundle)
     assert command in str(caught.value)
     on(monkeypatch, ADA)
-    fitness.check_machine(bundle)
+    compatibility.check_machine(bundle)
     with pytest.raises(BundleUnfit, match="none with that number"):
-        fitness.check_machine(bundle, "cuda:1")
+        compatibility.check_machine(bundle, "cuda:1")
 
 
 def test_a_library_of_another_version_never_sees_the_engine() -> None:
@@ -130,13 +131,13 @@ def test_a_library_of_another_version_never_sees_the_engine() -> None:
 def test_pending_parity_is_settled_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, ADA)
     engine = Answers(bundle, error=1e-3)
-    parity = settlement.settle_parity(bundle, {"global": engine})
+    parity = pending_parity.settle_parity(bundle, {"global": engine})
     assert parity.status == "passed"
     assert parity.embedding == pytest.approx(1e-3, rel=1e-2)
     runs = engine.runs
-    assert settlement.settle_parity(bundle, {"global": engine}) == parity
+    assert pending_parity.settle_parity(bundle, {"global": engine}) == parity
     assert engine.runs == runs, "what is known is not measured again"
-    assert settlement.settled_parity(bundle) == parity
+    assert pending_parity.settled_parity(bundle) == parity
     assert Bundle.open(bundle.folder, every_file=True).sha256 == bundle.sha256
 
 
@@ -146,10 +147,10 @@ def test_on_another_machine_it_is_measured_again(
 ) -> None:
     on(monkeypatch, ADA)
     engine = Answers(bundle)
-    settlement.settle_parity(bundle, {"global": engine})
+    pending_parity.settle_parity(bundle, {"global": engine})
     runs = engine.runs
     on(monkeypatch, replace(ADA, **change))
-    settlement.settle_parity(bundle, {"global": engine})
+    pending_parity.settle_parity(bundle, {"global": engine})
     assert engine.runs > runs
 
 
@@ -159,19 +160,19 @@ def test_engines_that_fail_the_gate_are_refused_every_time_and_it_is_noted(
     on(monkeypatch, ADA)
     for _ in range(2):
         with pytest.raises(ParityError, match=r"(?s)does not compute what PyTorch computes on this GPU.*--from"):
-            settlement.settle_parity(bundle, {"global": Answers(bundle, error=3e-3)})
-    record = json.loads((bundle.folder / settlement.RECORD).read_text())
+            pending_parity.settle_parity(bundle, {"global": Answers(bundle, error=3e-3)})
+    record = json.loads((bundle.folder / pending_parity.RECORD).read_text())
     assert record["status"] == "failed"
-    assert settlement.settled_parity(bundle).status == "pending"
+    assert pending_parity.settled_parity(bundle).status == "pending"
 
 
 def test_a_forged_or_damaged_record_is_no_pass(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, ADA)
     (bundle.folder / "cache").mkdir()
     for text in ("{", '{"status": "passed"}', json.dumps({"status": "passed", "bundle_sha256": "0" * 64})):
-        (bundle.folder / settlement.RECORD).write_text(text)
+        (bundle.folder / pending_parity.RECORD).write_text(text)
         with pytest.raises(ParityError):
-            settlement.settle_parity(bundle, {"global": Answers(bundle, error=1.0)})
+            pending_parity.settle_parity(bundle, {"global": Answers(bundle, error=1.0)})
 
 
 def test_a_full_disk_leaves_no_half_a_record(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,5 +182,5 @@ def test_a_full_disk_leaves_no_half_a_record(bundle: Bundle, monkeypatch: pytest
 
     on(monkeypatch, ADA)
     monkeypatch.setattr(Path, "write_text", full)
-    assert settlement.settle_parity(bundle, {"global": Answers(bundle)}).status == "passed"
+    assert pending_parity.settle_parity(bundle, {"global": Answers(bundle)}).status == "passed"
     assert list((bundle.folder / "cache").iterdir()) == []

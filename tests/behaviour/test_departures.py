@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector, Verdict
-from glass_rt.budget import ByteBudget
 from glass_rt.image.decode import ImageSource
-from glass_rt.judge import jackknife_error
+from glass_rt.inference.judgement import jackknife_error
+from glass_rt.machine.byte_budget import ByteBudget
 from tests.support import Bundles
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from glass_rt.cli.journal import open_output
-from glass_rt.cli.tables import CSV_HEADER
 from glass_rt.errors import BackendError, ImageCorrupt, UsageError
-from glass_rt.verdict import Failure
+from glass_rt.results.lines import CSV_HEADER
+from glass_rt.results.output import open_output
+from glass_rt.results.verdict import Failure
 from tests.support import Bundles, Cli
 
 
@@ -167,7 +167,7 @@ FAIL_ONCE = """
 import sys
 from glass_rt.cli import main
 from glass_rt.errors import BackendError
-from glass_rt.judge import Judge
+from glass_rt.inference.judge import Judge
 
 def fail(self, pack):
     raise BackendError("the engine is out of order")
@@ -246,9 +246,9 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
     code = (
         "import resource\n"
         "from pathlib import Path\n"
-        "from glass_rt.cli.journal import open_output\n"
+        "from glass_rt.results.journal import open_output\n"
         "from glass_rt.errors import ImageCorrupt\n"
-        "from glass_rt.verdict import Failure\n"
+        "from glass_rt.results.verdict import Failure\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with open_output(Path('r.jsonl'), resume=False) as out:\n"
         "    for number in range(100):\n"

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from glass_rt import DetectOptions, Detector
-from glass_rt.cli.journal import open_output
-from glass_rt.cli.parquet import SCHEMA, ParquetJournal
 from glass_rt.errors import GlassError, ImageCorrupt, UsageError
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.output import open_output
+from glass_rt.results.parquet import SCHEMA, ParquetJournal
+from glass_rt.results.verdict import Failure, Verdict
 from tests.support import Bundles, Cli
 
 
@@ -213,7 +213,7 @@ def test_a_name_that_is_no_utf8_is_written_with_escapes_and_known_again(
 def test_many_rows_are_converted_in_pieces(
     verdicts: tuple[Verdict, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glass_rt.cli.parquet.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("glass_rt.results.parquet.ROWS_AT_ONCE", 2)
     path = tmp_path / "r.parquet"
     results = [replace(verdicts[0], path=str(number)) for number in range(5)]
     write(path, *results[:3])
@@ -226,7 +226,7 @@ def test_without_pyarrow_the_error_says_how_to_get_it(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from pathlib import Path\n"
-        "from glass_rt.cli.journal import open_output\n"
+        "from glass_rt.results.journal import open_output\n"
         "open_output(Path('r.parquet'), resume=False)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from click.testing import CliRunner
 
-from glass_rt.backends.cuda.fake_gpu import FakeGpu
+from glass_rt.backends.embedding import start_embedding
 from glass_rt.cli.doctor import doctor
-from glass_rt.judge import start_embedding
+from tests.fake_gpu import FakeGpu
 
 
 def test_the_local_engine_is_started_while_the_global_one_works(bench: Any) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from glass_bench.systems import Description
+from glass_bench.measure.systems import Description
 
 from tests.bench_zoo import write_bundle, write_labelled_pictures
 

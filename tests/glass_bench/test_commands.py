@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from glass_bench.command import shown_command
+from glass_bench.measure.record import shown_command
 
 from tests.support import Cli
 

@@ -11,9 +11,9 @@ import pytest
 from glass_engines.build import BuildOptions, build_bundle
 from onnx import numpy_helper
 
-from glass_rt.bundle import Bundle, PortableModel
+from glass_rt.bundle.bundle import Bundle, PortableModel
+from glass_rt.bundle.folder import write_manifest
 from glass_rt.errors import BundleExists, BundleInvalid, ParityError, UsageError
-from glass_rt.folder import write_manifest
 from tests.support import Bundles, Portables
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -121,7 +121,7 @@ def test_the_gate_passes_the_same_file_undamaged(
 
 
 def test_a_wrong_head_is_caught_by_the_logits(portables: Portables, tmp_path: Path) -> None:
-    from glass_rt.bundle import HEAD, load_tensors, save_tensors
+    from glass_rt.bundle.bundle import HEAD, load_tensors, save_tensors
 
     folder = Path(shutil.copytree(portables("resnet18").folder, tmp_path / "damaged"))
     head = load_tensors(folder / HEAD)

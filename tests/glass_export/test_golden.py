@@ -14,10 +14,10 @@ from glass_export.model import build_model, checkpoint_module
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from glass_rt.aggregator import Head
-from glass_rt.bundle import Bundle
-from glass_rt.detector import open_engines
-from glass_rt.judge import embed
+from glass_rt.backends.embedding import embed
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.inference.engines import open_engines
+from glass_rt.inference.head import Head
 from tests.golden.golden_tensor import golden_tensor
 from tests.support import GOLDEN, Bundles
 

@@ -13,7 +13,7 @@ from glass_export.model import Glass, build_model, checkpoint_module, normalise
 from glass_export.portable import ExportOptions, export_portable, prepare_export
 from glass_export.untrained import fill_untrained, untrained_tensor
 
-from glass_rt.bundle import PortableModel
+from glass_rt.bundle.bundle import PortableModel
 from glass_rt.errors import BundleExists, CheckpointError, UsageError
 from tests.golden.golden_tensor import golden_tensor
 from tests.support import Portables

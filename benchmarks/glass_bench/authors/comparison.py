@@ -15,15 +15,15 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from glass_bench.contenders import Contender
 from glass_bench.errors import BenchError
-from glass_bench.images import BenchImage
-from glass_bench.load_watch import LoadWatch
-from glass_bench.machine import Machine, this_machine
-from glass_bench.process import ContenderProcess
-from glass_bench.record import Load
-from glass_rt.folder import read_manifest
-from glass_rt.manifest import BundleManifest, bundle_from_json
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.images import BenchImage
+from glass_bench.measure.load_watch import LoadWatch
+from glass_bench.measure.machine import Machine, this_machine
+from glass_bench.measure.process import ContenderProcess
+from glass_bench.measure.record import Load
+from glass_rt.bundle.folder import read_manifest
+from glass_rt.bundle.manifest import BundleManifest, bundle_from_json
 from glass_rt.progress import Stage
 
 THEIRS, NO_ENGINE = "authors", "no-op"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glass_engines.build import BuildOptions, build_bundle, prepare_export
-from glass_engines.compilers import choose_backend
+from glass_engines.registry import choose_backend
 
-from glass_rt.bundle import PortableModel
-from glass_rt.folder import MANIFEST
+from glass_rt.bundle.bundle import PortableModel
+from glass_rt.bundle.folder import MANIFEST
 from glass_rt.progress import Stage, silent
 
 BACKBONES = ("vit_b16", "resnet50", "convnext_tiny")

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
 
-from glass_bench.authors import SIZE_CLASSES, THEIRS, Comparison, Side, SizeClass
-from glass_bench.record import six_digits
-from glass_bench.statistics import distribution, ratio, repeated
-from glass_bench.systems.base import STAGES
-from glass_bench.text import figure, rounded, table, times
+from glass_bench.authors.comparison import SIZE_CLASSES, THEIRS, Comparison, Side, SizeClass
+from glass_bench.measure.record import six_digits
+from glass_bench.measure.systems.base import STAGES
+from glass_bench.report.statistics import distribution, ratio, repeated
+from glass_bench.report.text import figure, rounded, table, times
 
 RECORD, REPORT = "authors.json", "authors.md"
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_bench.experiment.scenes import SceneSpec, render
-from glass_rt.environment import usable_cores
 from glass_rt.image.decode import Pixels, decode
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
+from glass_rt.machine.environment import usable_cores
 
 CROP_SIZE = 224
 FAKE, REAL = 0, 1  # alphabetical, as in the authors' folders

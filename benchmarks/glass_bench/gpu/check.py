@@ -1,6 +1,6 @@
 """The GPU kit: builds the FP16 engines, checks what they compute, soaks and times them, and writes one report.
 
-    python -m glass_bench.gpu_check --output gpu-check
+    python -m glass_bench.gpu.check --output gpu-check
 
 For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is tried whatever became of the ones before
 it, and the report says what failed. It has not run on a GPU yet.
@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from glass_bench.gpu_verdicts import ragged_verdicts
-from glass_rt.aggregator import Head
+from glass_bench.gpu.verdicts import ragged_verdicts
 from glass_rt.backends import Backend
-from glass_rt.bundle import Bundle
-from glass_rt.detector import open_engines
-from glass_rt.environment import backend_versions, cpu_name, gpus
-from glass_rt.judge import INPUT, OUTPUT
-from glass_rt.parity import verify_parity
+from glass_rt.backends.embedding import INPUT, OUTPUT
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.inference.engines import open_engines
+from glass_rt.inference.head import Head
+from glass_rt.inference.parity import verify_parity
+from glass_rt.machine.environment import backend_versions, cpu_name, gpus
 from glass_rt.version import __version__
 
 BACKBONES = ("resnet50", "convnext_tiny", "vit_b16")

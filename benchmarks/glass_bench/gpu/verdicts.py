@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from glass_bench.contenders import Contender
+from glass_bench.measure.contenders import Contender
 from glass_rt.detector import Detector
+from glass_rt.inference.parity import TOLERANCES
 from glass_rt.options import DetectOptions
-from glass_rt.parity import TOLERANCES
 
 # Height, width and crops: one crop, more crops than cells, a window smaller than a crop, more crops than 16.
 IMAGES = ((900, 1200, 1), (700, 1000, 10), (2000, 1100, 2), (180, 300, 3), (2000, 2000, 20), (460, 460, 7))
@@ -27,7 +27,7 @@ def ragged_verdicts(path: Path, *, views: str = "host") -> dict[str, Any]:
     most a quarter of the change of the logits' difference, which is at most twice that of a logit. `views`: see
     `Detector.open`.
     """
-    from glass_bench.systems.torch_pipeline import TorchSystem
+    from glass_bench.measure.systems.torch_pipeline import TorchSystem
 
     reference = TorchSystem(Contender("pytorch", "pytorch", str(path)))
     distances = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from glass_bench.stand import Stand
+from glass_bench.measure.session import Stand
 
 # Largest difference of a probability that a precision explains, from views to head; a wrong engine is far beyond it.
 TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.1}

@@ -9,17 +9,17 @@ from datetime import datetime, timezone
 from time import perf_counter
 from typing import Any
 
-from glass_bench.agreement import disagreement
 from glass_bench.errors import ContenderFailed
-from glass_bench.images import BenchImage, find_bench_images, sized_copies, thin
-from glass_bench.lineup import Place, line_up
-from glass_bench.load_watch import LoadWatch
-from glass_bench.machine import this_machine
-from glass_bench.options import BenchOptions
-from glass_bench.plan import images_that_fit, rotated, rounds
-from glass_bench.record import ImageEntry, ProbeEntry, Record, ServerEntry, SweepPoint
-from glass_bench.search import Probe, find_rate
-from glass_bench.stand import Stand
+from glass_bench.measure.agreement import disagreement
+from glass_bench.measure.images import BenchImage, find_bench_images, sized_copies, thin
+from glass_bench.measure.lineup import Place, line_up
+from glass_bench.measure.load_watch import LoadWatch
+from glass_bench.measure.machine import this_machine
+from glass_bench.measure.options import BenchOptions
+from glass_bench.measure.plan import images_that_fit, rotated, rounds
+from glass_bench.measure.rate_search import Probe, find_rate
+from glass_bench.measure.record import ImageEntry, ProbeEntry, Record, ServerEntry, SweepPoint
+from glass_bench.measure.session import Stand
 from glass_rt.image.sampling import tiles
 from glass_rt.progress import Stage, silent
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from glass_bench.contenders import AUTOCASTS, Contender
-from glass_bench.options import BenchOptions
+from glass_bench.measure.contenders import AUTOCASTS, Contender
+from glass_bench.measure.options import BenchOptions
+from glass_rt.bundle.folder import read_manifest
+from glass_rt.bundle.manifest import BundleManifest, Model, bundle_from_json
 from glass_rt.errors import GlassError
-from glass_rt.folder import read_manifest
-from glass_rt.manifest import BundleManifest, Model, bundle_from_json
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from glass_bench.machine import cpu_busy_ticks, load_average, own_cpu_s
-from glass_bench.record import Load
+from glass_bench.measure.machine import cpu_busy_ticks, load_average, own_cpu_s
+from glass_bench.measure.record import Load
 
 
 class LoadWatch:

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from glass_bench.errors import BenchError
-from glass_bench.systems import Answer, System
+from glass_bench.measure.systems import Answer, System
 from glass_rt.errors import MissingDependency
 
 _NAMES = {

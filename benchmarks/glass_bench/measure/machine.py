@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from glass_rt.environment import cpu_name, gpus, installed, usable_cores
+from glass_rt.machine.environment import cpu_name, gpus, installed, usable_cores
 from glass_rt.version import __version__
 
 _PACKAGES = (

@@ -9,9 +9,9 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
-from glass_bench.contenders import Contender
 from glass_bench.errors import ContenderFailed
-from glass_bench.systems import Description
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.systems import Description
 
 
 class ContenderProcess:
@@ -24,7 +24,7 @@ class ContenderProcess:
         self.contender = contender
         self._stderr = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in close
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "glass_bench.worker"],
+            [sys.executable, "-m", "glass_bench.measure.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from glass_bench.errors import BenchError
-from glass_bench.machine import Machine
-from glass_bench.systems import Description
-from glass_rt.records import record_from_json
+from glass_bench.measure.machine import Machine
+from glass_bench.measure.systems import Description
+from glass_rt.bundle.from_json import record_from_json
 
 SCHEMA = 1
 
@@ -171,3 +171,15 @@ def six_digits(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [six_digits(item) for item in value]
     return value
+
+
+def shown_command(argv: list[str]) -> str:
+    """The command line for a record: paths are cut to their last part, which says enough and betrays nothing."""
+    return " ".join(["glass-rt", *(_last_part(word) for word in argv[1:])])
+
+
+def _last_part(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return f"{option}={_last_part(value)}"
+    return Path(word).name if "/" in word else word

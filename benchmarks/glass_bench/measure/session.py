@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from glass_bench.errors import ContenderFailed
-from glass_bench.lineup import Place
-from glass_bench.process import ContenderProcess
-from glass_bench.record import ContenderEntry, RunEntry, ServerEntry, SweepPoint
+from glass_bench.measure.lineup import Place
+from glass_bench.measure.process import ContenderProcess
+from glass_bench.measure.record import ContenderEntry, RunEntry, ServerEntry, SweepPoint
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """One contender's process: takes orders as JSON lines on standard input, answers each with one on standard output.
 
-python -m glass_bench.worker; started by `glass_bench.process`, not by hand. Whatever libraries print goes to stderr.
+python -m glass_bench.measure.worker; started by `glass_bench.measure.process`, not by hand. What libraries print goes
+to stderr.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any, TextIO
 
-from glass_bench import loadgen, memory
-from glass_bench.contenders import Contender
 from glass_bench.errors import BenchError
-from glass_bench.systems import Answer, System, open_system
-from glass_bench.systems.engine import EngineSystem
-from glass_rt.environment import usable_cores
+from glass_bench.measure import loadgen, memory
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.systems import Answer, System, open_system
+from glass_bench.measure.systems.engine import EngineSystem
 from glass_rt.errors import GlassError
+from glass_rt.machine.environment import usable_cores
 
 Order = dict[str, Any]
 Reply = dict[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glass_bench.statistics import Distribution, distribution
+from glass_bench.report.statistics import Distribution, distribution
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from glass_bench.drift import Drift, drift
 from glass_bench.errors import BenchError
-from glass_bench.labels import LabelledImage
-from glass_bench.leakage import Guess, guess_by_group, size_class
-from glass_bench.lineup import unique_names
-from glass_bench.machine import Machine, this_machine
-from glass_bench.metrics import Quality, quality
+from glass_bench.measure.lineup import unique_names
+from glass_bench.measure.machine import Machine, this_machine
+from glass_bench.quality.drift import Drift, drift
+from glass_bench.quality.metrics import Quality, quality
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.image.decode import load
+from glass_rt.labelled.labels import LabelledImage
+from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
 from glass_rt.options import DetectOptions
 from glass_rt.progress import Stage, silent
-from glass_rt.verdict import UNTRAINED, Failure, Verdict
+from glass_rt.results.verdict import UNTRAINED, Failure, Verdict
 
 SCHEMA = 1
 SMALL_GROUP = 5  # fewer images say nothing about a group

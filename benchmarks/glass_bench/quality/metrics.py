@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_bench.statistics import Interval, bootstrap
+from glass_bench.report.statistics import Interval, bootstrap
 from glass_rt.errors import MissingDependency
 
 try:

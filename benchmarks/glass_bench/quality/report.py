@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from glass_bench.evaluation import EngineResult, EvalRecord
-from glass_bench.plots import COLOURS, load_pyplot
-from glass_bench.statistics import Interval
-from glass_bench.text import rounded, table
+from glass_bench.quality.evaluation import EngineResult, EvalRecord
+from glass_bench.report.plots import COLOURS, load_pyplot
+from glass_bench.report.statistics import Interval
+from glass_bench.report.text import rounded, table
 
 _MOST_FLIPS = 20
 

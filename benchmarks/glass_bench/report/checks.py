@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from glass_bench.conditions import Condition
-from glass_bench.figures import FIGURES
-from glass_bench.record import ContenderEntry, Record
+from glass_bench.measure.record import ContenderEntry, Record
+from glass_bench.report.conditions import Condition
+from glass_bench.report.figures import FIGURES
 from glass_rt.errors import UsageError
 
 

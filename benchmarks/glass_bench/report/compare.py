@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glass_bench.figures import failures, latency, mean_latency, throughput
-from glass_bench.record import ContenderEntry, Record
-from glass_bench.statistics import Ratio, Repeated, ratio
+from glass_bench.measure.record import ContenderEntry, Record
+from glass_bench.report.figures import failures, latency, mean_latency, throughput
+from glass_bench.report.statistics import Ratio, Repeated, ratio
 
 _FIGURES: dict[str, Callable[[ContenderEntry], Repeated | None]] = {
     "mean_ms": mean_latency,

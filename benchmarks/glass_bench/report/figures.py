@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glass_bench.record import ContenderEntry, Record, RunEntry
-from glass_bench.statistics import Distribution, Line, Ratio, Repeated, distribution, fit_line, ratio, repeated
-from glass_bench.systems import STAGES
+from glass_bench.measure.record import ContenderEntry, Record, RunEntry
+from glass_bench.measure.systems import STAGES
+from glass_bench.report.statistics import Distribution, Line, Ratio, Repeated, distribution, fit_line, ratio, repeated
 
 REFERENCE_ENGINE_MS = 50.0  # the harness's overhead is given as a share of an engine this fast
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glass_bench.compare import BUSY_SHARE
-from glass_bench.figures import baseline_of, crop_fit, stage_times, valid_runs
-from glass_bench.record import ContenderEntry, Record
-from glass_bench.systems import STAGES
+from glass_bench.measure.record import ContenderEntry, Record
+from glass_bench.measure.systems import STAGES
+from glass_bench.report.compare import BUSY_SHARE
+from glass_bench.report.figures import baseline_of, crop_fit, stage_times, valid_runs
 from glass_rt.errors import MissingDependency
 
 if TYPE_CHECKING:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from glass_bench.compare import BUSY_SHARE
-from glass_bench.figures import (
+from glass_bench.measure.record import ContenderEntry, Record
+from glass_bench.measure.systems import STAGES
+from glass_bench.report.compare import BUSY_SHARE
+from glass_bench.report.figures import (
     REFERENCE_ENGINE_MS,
     baseline_of,
     cost_ratio,
@@ -17,10 +19,8 @@ from glass_bench.figures import (
     stage_times,
     throughput,
 )
-from glass_bench.record import ContenderEntry, Record
-from glass_bench.statistics import WIDE_SPREAD, Repeated, repeated
-from glass_bench.systems import STAGES
-from glass_bench.text import figure, rounded, table, times
+from glass_bench.report.statistics import WIDE_SPREAD, Repeated, repeated
+from glass_bench.report.text import figure, rounded, table, times
 
 COST_ONLY = (
     "Cost only: this table says what each contender takes, not which is right more often. "

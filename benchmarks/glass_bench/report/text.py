@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from glass_bench.statistics import Ratio, Repeated
+from glass_bench.report.statistics import Ratio, Repeated
 
 
 def figure(value: Repeated | None, unit: str = "") -> str:

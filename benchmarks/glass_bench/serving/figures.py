@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from glass_bench.report.statistics import distribution
 from glass_bench.serving.load import LOST, Exchange
 from glass_bench.serving.no_op import TAIL
-from glass_bench.statistics import distribution
 
 TOLERANCE = 1e-5  # of fp32, between batches of different sizes
 REFUSED = 429

@@ -18,8 +18,9 @@ import click
 
 from glass_rt.detector import Detector
 from glass_rt.image.decode import ImageSource
+from glass_rt.inference.pipeline import PackObserver, Pipeline
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import PackObserver, Pipeline
+from glass_rt.results.verdict import Verdict
 from glass_rt.serve.app import create_app
 from glass_rt.serve.canary import OPTIONS, canary_image
 from glass_rt.serve.json_log import log_json
@@ -27,7 +28,6 @@ from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.server import bind, run, serve
 from glass_rt.serve.service import Service
 from glass_rt.serve.settings import Settings
-from glass_rt.verdict import Verdict
 
 TAIL = 8  # bytes of an image that its answer repeats
 

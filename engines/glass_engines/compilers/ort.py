@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from glass_engines.compilers import Compiler
+from glass_engines.compilers.base import Compiler
 from glass_rt.backends.ort import load_onnxruntime
 from glass_rt.errors import BuildError, first_line
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_engines.compilers import Compiler
+from glass_engines.compilers.base import Compiler
 from glass_rt.backends.ov import check_precision, load_openvino
 from glass_rt.errors import BuildError, first_line
 

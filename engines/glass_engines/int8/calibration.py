@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_rt.bundle.manifest import Model
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.image.decode import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
-from glass_rt.manifest import Model
-from glass_rt.sources import find_images
-from glass_rt.verdict import Failure
+from glass_rt.inference.find_images import find_images
+from glass_rt.results.verdict import Failure
 
 MOST_IMAGES = 120
 KEPT_OUT = 4  # every fourth image judges, the others calibrate

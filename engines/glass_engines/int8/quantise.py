@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_engines.calibration import Views
-from glass_rt.aggregator import Floats, Head
+from glass_engines.int8.calibration import Views
 from glass_rt.backends import Backend
+from glass_rt.backends.base import Floats
+from glass_rt.backends.embedding import embed
+from glass_rt.bundle.manifest import Model
+from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.errors import BuildError, MissingDependency, ParityError, first_line
-from glass_rt.judge import embed
-from glass_rt.manifest import Model
-from glass_rt.parity import Tolerance
-from glass_rt.precision_report import PrecisionReport
+from glass_rt.inference.head import Head
+from glass_rt.inference.parity import Tolerance
 
 # Attention and LayerNorm want NNCF's transformer scheme: it keeps what they cannot bear out of INT8.
 _TRANSFORMER_LIKE = ("vit", "convnext")

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from glass_rt.folder import MANIFEST, link_or_copy, read_manifest, sha256_of
-from glass_rt.kept import BESIDE
-from glass_rt.manifest import portable_from_json
+from glass_rt.bundle.folder import MANIFEST, link_or_copy, read_manifest, sha256_of
+from glass_rt.bundle.manifest import portable_from_json
+from glass_rt.machine.cache_files import BESIDE
 
 TIMINGS = ".timings"
 

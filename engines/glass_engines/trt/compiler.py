@@ -7,20 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from glass_engines.compilers import Compiler
-from glass_engines.onnx_weights import GraphAndWeights, weights_apart
-from glass_engines.profiles_file import ProfileFile, find_profile, with_max_batch
-from glass_engines.trt_cache import build_key, keep, take, timings
-from glass_engines.trt_progress import Cancellation, progress_monitor
-from glass_engines.trt_settings import TrtSettings
-from glass_engines.trt_stream import stream_writer
-from glass_rt.backends.trt_library import Library, load_library
-from glass_rt.environment import Gpu, gpus
+from glass_engines.compilers.base import Compiler
+from glass_engines.trt.cache import build_key, keep, take, timings
+from glass_engines.trt.onnx_weights import GraphAndWeights, weights_apart
+from glass_engines.trt.profiles_file import ProfileFile, find_profile, with_max_batch
+from glass_engines.trt.progress import Cancellation, progress_monitor
+from glass_engines.trt.settings import TrtSettings
+from glass_engines.trt.stream import stream_writer
+from glass_rt.backends.embedding import INPUT, OUTPUT
+from glass_rt.backends.trt.library import Library, load_library
+from glass_rt.bundle.requirements import Requirements, Shapes
 from glass_rt.errors import BuildError
-from glass_rt.judge import INPUT, OUTPUT
-from glass_rt.kept import keep as keep_file
-from glass_rt.kept import kept
-from glass_rt.requirements import Requirements, Shapes
+from glass_rt.machine.cache_files import keep as keep_file
+from glass_rt.machine.cache_files import kept
+from glass_rt.machine.environment import Gpu, gpus
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 SUFFIX = ".plan"

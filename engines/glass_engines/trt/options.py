@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from glass_engines.trt_settings import TrtSettings
-from glass_rt.cli.gathered import gathered
-from glass_rt.kept import user_cache
+from glass_engines.trt.settings import TrtSettings
+from glass_rt.cli.option_group import gathered
+from glass_rt.machine.cache_files import user_cache
 
 _OPTIONS = (
     click.option("--profile", metavar="NAME", help="Batch sizes: a100, l4, orin, rtx or a file.  [default: by GPU]"),

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from glass_rt.bundle.from_json import record_from_json
+from glass_rt.bundle.requirements import Profile, Shapes
 from glass_rt.errors import BundleInvalid, UsageError
-from glass_rt.records import record_from_json
-from glass_rt.requirements import Profile, Shapes
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
 
-from glass_engines.trt_stream import return_freed_memory
+from glass_engines.trt.stream import return_freed_memory
 
 
 class Cancellation:

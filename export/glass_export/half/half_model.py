@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glass_export.graphs import PixelsToEmbedding
-from glass_export.precision import HALF_DTYPES, measurable, narrowed, prepared
-from glass_export.probe_views import seeded_views, views_of_images
-from glass_export.range_probe import probe_ranges
-from glass_rt.aggregator import Head
+from glass_export.half.precision import HALF_DTYPES, measurable, narrowed, prepared
+from glass_export.half.probe_views import seeded_views, views_of_images
+from glass_export.half.range_probe import probe_ranges
 from glass_rt.backends import TensorSpec
 from glass_rt.backends.base import Array
+from glass_rt.backends.embedding import INPUT, OUTPUT
+from glass_rt.bundle.manifest import Model
+from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.errors import ExportError, ParityError
-from glass_rt.judge import INPUT, OUTPUT
-from glass_rt.manifest import Model
-from glass_rt.parity import TOLERANCES, check_parity
-from glass_rt.precision_report import PrecisionReport
+from glass_rt.inference.head import Head
+from glass_rt.inference.parity import TOLERANCES, check_parity
 from glass_rt.progress import Stage
 
 _BATCH = 4  # views computed at once: more only cost memory on a CPU

@@ -20,8 +20,8 @@ from torchvision.models.mobilenetv3 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vision_transformer import EncoderBlock
 
-from glass_export.folding import fold_batch_norms
 from glass_export.graphs import AttentionWeights, FusableAttention, GlobalAverage, PixelsToEmbedding
+from glass_export.half.folding import fold_batch_norms
 from glass_export.model import copy_sharing_weights
 
 HALF_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}

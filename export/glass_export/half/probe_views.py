@@ -15,8 +15,8 @@ from glass_rt.errors import GlassError, UsageError
 from glass_rt.image.decode import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import cut_crops, global_view
-from glass_rt.sources import find_images
-from glass_rt.verdict import Failure
+from glass_rt.inference.find_images import find_images
+from glass_rt.results.verdict import Failure
 
 MOST_IMAGES = 16
 CROPS = 2

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from glass_export.graphs import PixelsToEmbedding
-from glass_export.precision import HALF_DTYPES, ISLANDS, STREAMED, lone_parameters, units
+from glass_export.half.precision import HALF_DTYPES, ISLANDS, STREAMED, lone_parameters, units
+from glass_rt.bundle.precision_report import RangeReport
 from glass_rt.errors import ExportError
-from glass_rt.precision_report import RangeReport
 
 HEADROOM = 4  # images of the field go past those of the probe: a value may reach a quarter of the type's largest
 ROUNDING = 1e-3  # relative L2 change of a tensor by rounding; half's own is under 4.9e-4, more means lost subnormals

@@ -21,12 +21,12 @@ import numpy as np
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import Gpu, open_gpu
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
-from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
-from glass_rt.backends.trt_lane import Flight, Lane, StageTimes, Streams
-from glass_rt.backends.trt_library import Library, load_library
-from glass_rt.backends.trt_plan import Plan
+from glass_rt.backends.trt.buckets import Bucket, buckets_of, plan_runs
+from glass_rt.backends.trt.lane import Flight, Lane, StageTimes, Streams
+from glass_rt.backends.trt.library import Library, load_library
+from glass_rt.backends.trt.plan import Plan
 from glass_rt.errors import BackendError, UsageError
-from glass_rt.kept import BESIDE, keep, kept, user_cache
+from glass_rt.machine.cache_files import BESIDE, keep, kept, user_cache
 
 LANES = 2
 
@@ -67,7 +67,7 @@ class TrtBackend:
     """One engine, for one worker. See `Backend` for the contract; it takes packs of any size.
 
     `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
-    engine, or in the user's cache folder where that cannot be written (see `glass_rt.kept`).
+    engine, or in the user's cache folder where that cannot be written (see `glass_rt.machine.cache_files`).
     """
 
     def __init__(self, engine: Path, library: Library, gpu: Gpu) -> None:

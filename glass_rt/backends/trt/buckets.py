@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from glass_rt.requirements import Shapes
+from glass_rt.bundle.requirements import Shapes
 
 MOST_PADDING = 0.25  # of a run; beyond, a smaller full run is made first
 

@@ -14,10 +14,10 @@ from functools import cache
 from importlib.metadata import distributions
 from typing import Any
 
-from glass_rt.environment import installed
+from glass_rt.bundle.requirements import Requirements
 from glass_rt.errors import GlassError, MissingDependency, UsageError
-from glass_rt.gpu_advice import GPU_COMMANDS
-from glass_rt.requirements import Requirements
+from glass_rt.machine.environment import installed
+from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}

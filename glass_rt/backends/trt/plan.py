@@ -8,10 +8,10 @@ import numpy as np
 
 from glass_rt.backends.base import TensorSpec
 from glass_rt.backends.cuda.gpu import DeviceBuffer
-from glass_rt.backends.trt_buckets import Bucket
-from glass_rt.backends.trt_library import Library
+from glass_rt.backends.trt.buckets import Bucket
+from glass_rt.backends.trt.library import Library
+from glass_rt.bundle.requirements import Shapes
 from glass_rt.errors import BackendError
-from glass_rt.requirements import Shapes
 
 
 class Plan:

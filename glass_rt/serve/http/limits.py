@@ -8,8 +8,8 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glass_rt.errors import GlassError
-from glass_rt.serve.answers import error_response
 from glass_rt.serve.api_keys import api_key_of, check_api_key
+from glass_rt.serve.http.responses import error_response
 from glass_rt.serve.refusals import BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
 from glass_rt.serve.service import RequestHold, Service
 from glass_rt.serve.settings import Settings

@@ -7,8 +7,8 @@ import base64
 from concurrent.futures import ThreadPoolExecutor
 
 from glass_rt.image.decode import load
-from glass_rt.overlay import draw_overlay, jpeg_bytes
-from glass_rt.verdict import Verdict
+from glass_rt.results.overlay import draw_overlay, jpeg_bytes
+from glass_rt.results.verdict import Verdict
 
 _DRAWING = ThreadPoolExecutor(1, thread_name_prefix="glass-rt evidence")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glass_rt.serve.answers import json_response
+from glass_rt.serve.http.responses import json_response
 from glass_rt.serve.metrics import CONTENT_TYPE
 from glass_rt.serve.service import Service
 

@@ -8,8 +8,8 @@ from typing import Any
 from starlette.responses import Response
 
 from glass_rt.errors import GlassError
-from glass_rt.serve.statuses import headers_of, status_of
-from glass_rt.verdict import Failure
+from glass_rt.results.verdict import Failure
+from glass_rt.serve.http.status import headers_of, status_of
 
 INFERENCE_PROTOCOL = "/v2"  # below this path errors are those of the Open Inference Protocol
 

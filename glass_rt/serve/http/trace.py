@@ -9,10 +9,10 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glass_rt.errors import BackendError, first_line
-from glass_rt.serve.answers import error_response
+from glass_rt.serve.http.responses import error_response
+from glass_rt.serve.http.status import CLIENT_GONE
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.request_id import request_id_of
-from glass_rt.serve.statuses import CLIENT_GONE
 
 LONGEST_PATH = 200  # characters, in the log
 

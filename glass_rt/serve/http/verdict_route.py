@@ -10,14 +10,14 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from glass_rt.serve.answers import json_bytes
-from glass_rt.serve.evidence import evidence_jpeg
-from glass_rt.serve.presence import unless_gone
+from glass_rt.results.verdict import Failure, Verdict
+from glass_rt.serve.http.disconnect import unless_gone
+from glass_rt.serve.http.overlay_jpeg import evidence_jpeg
+from glass_rt.serve.http.responses import json_bytes
+from glass_rt.serve.http.status import CLIENT_GONE, headers_of, status_of
+from glass_rt.serve.http.uploads import Uploads, read_uploads
+from glass_rt.serve.http.verdict_query import VerdictQuery, parse_query
 from glass_rt.serve.service import Service
-from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
-from glass_rt.serve.uploads import Uploads, read_uploads
-from glass_rt.serve.verdict_query import VerdictQuery, parse_query
-from glass_rt.verdict import Failure, Verdict
 
 CROPS_AT_ONCE = 256  # answers about more crops are encoded off the event loop: about 2 ms of work
 

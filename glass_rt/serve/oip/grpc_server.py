@@ -17,17 +17,17 @@ from time import perf_counter
 from typing import Any
 
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
-from glass_rt.protocol import VERSION, describe, model_name
 from glass_rt.serve.api_keys import api_key_of, check_api_key
+from glass_rt.serve.http.status import CLIENT_GONE, headers_of, status_of
+from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
+from glass_rt.serve.oip.protobuf_limits import check_message
+from glass_rt.serve.oip.protocol import VERSION, describe, model_name
+from glass_rt.serve.oip.request import check_model, infer
+from glass_rt.serve.oip.rest import EXTENSIONS, SERVER
 from glass_rt.serve.refusals import BodyTooSlow, Overloaded, UnknownModel
 from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.server import NotListening
 from glass_rt.serve.service import Service
-from glass_rt.serve.statuses import CLIENT_GONE, headers_of, status_of
-from glass_rt.serve.v2.grpc_message import message_from_tensors, request_from_message
-from glass_rt.serve.v2.protobuf_limits import check_message
-from glass_rt.serve.v2.request import check_model, infer
-from glass_rt.serve.v2.rest import EXTENSIONS, SERVER
 from glass_rt.version import __version__
 
 try:

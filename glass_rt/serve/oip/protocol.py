@@ -23,21 +23,19 @@ Source: github.com/open-inference/open-inference-protocol and Triton's page on i
 from __future__ import annotations
 
 import json
-import logging
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.errors import BackendError, GlassError, UsageError, first_line
-from glass_rt.manifest import BundleManifest
+from glass_rt.bundle.manifest import BundleManifest
+from glass_rt.errors import UsageError
 from glass_rt.options import Crops, DetectOptions
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.verdict import Failure, Verdict
 
 VERSION = "1"
 PLATFORM = "glass_rt"
@@ -45,7 +43,6 @@ IMAGE, IMAGE_UINT8 = "image", "image_uint8"
 MAX_CROPS = 256  # a request may not ask for more work per image; the model is trained with 10
 shown = reprlib.repr  # of a stranger's value in an error: cut short before it is written out
 
-log = logging.getLogger("glass_rt")
 
 # Request parameters that belong to the protocol's extensions and to the servers in between, not to the model.
 TRANSPORT_PARAMETERS = frozenset(
@@ -196,17 +193,6 @@ def outputs_of(verdicts: Sequence[Verdict]) -> dict[str, NDArray[Any]]:
         "attention": attention,
         "verdict": _column(json.dumps(verdict.to_json()) for verdict in verdicts),
     }
-
-
-def result_of(judged: Future[Verdict]) -> Verdict | Failure:
-    """Waits for an image's verdict; what was raised instead is its failure, whoever raised it."""
-    try:
-        return judged.result()
-    except GlassError as error:
-        return Failure(None, error)
-    except Exception as error:  # a library's, from under the engine
-        log.exception("unexpected error while judging")
-        return Failure(None, BackendError(first_line(error)))
 
 
 def refusal_of(results: Sequence[Verdict | Failure]) -> str | None:

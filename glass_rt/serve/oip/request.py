@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
-from glass_rt.manifest import BundleManifest
 from glass_rt.options import DetectOptions
-from glass_rt.protocol import OUTPUTS, VERSION, images_of, model_name, options_of, outputs_of, refusal_of, shown
+from glass_rt.results.verdict import Failure, Verdict
+from glass_rt.serve.oip.protocol import (
+    OUTPUTS,
+    VERSION,
+    images_of,
+    model_name,
+    options_of,
+    outputs_of,
+    refusal_of,
+    shown,
+)
 from glass_rt.serve.refusals import ImageRefused, UnknownModel
-from glass_rt.verdict import Failure, Verdict
 
 if TYPE_CHECKING:
     from glass_rt.serve.service import Service

@@ -13,13 +13,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from glass_rt.protocol import VERSION, describe, model_name
-from glass_rt.serve.answers import json_response
-from glass_rt.serve.presence import unless_gone
+from glass_rt.serve.http.disconnect import unless_gone
+from glass_rt.serve.http.responses import json_response
+from glass_rt.serve.http.status import CLIENT_GONE
+from glass_rt.serve.oip.protocol import VERSION, describe, model_name
+from glass_rt.serve.oip.request import check_model, infer
+from glass_rt.serve.oip.rest_message import encode_answer, parse_request
 from glass_rt.serve.service import Service
-from glass_rt.serve.statuses import CLIENT_GONE
-from glass_rt.serve.v2.request import check_model, infer
-from glass_rt.serve.v2.rest_message import encode_answer, parse_request
 from glass_rt.version import __version__
 
 HEADER_LENGTH = "Inference-Header-Content-Length"

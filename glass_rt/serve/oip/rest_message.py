@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
-from glass_rt.protocol import shown
-from glass_rt.serve.v2.request import InferRequest, RequestedOutput, checked_id, requested
-from glass_rt.serve.v2.tensors import (
+from glass_rt.serve.oip.protocol import shown
+from glass_rt.serve.oip.request import InferRequest, RequestedOutput, checked_id, requested
+from glass_rt.serve.oip.tensors import (
     DATATYPES,
     TensorHead,
     binary_from_tensor,

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
-from glass_rt.protocol import shown
+from glass_rt.serve.oip.protocol import shown
 
 MAX_DIMENSIONS = 4
 MAX_SIZE = 1 << 31

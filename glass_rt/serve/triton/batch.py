@@ -10,15 +10,15 @@ from typing import Any, Literal, TypeAlias
 from numpy.typing import NDArray
 
 from glass_rt.errors import BackendError, UsageError
+from glass_rt.inference.pipeline import Pipeline, result_of
 from glass_rt.options import DetectOptions
-from glass_rt.pipeline import Pipeline
-from glass_rt.protocol import images_of, options_of, outputs_of, refusal_of, result_of
-from glass_rt.verdict import Failure, Verdict
+from glass_rt.results.verdict import Failure, Verdict
+from glass_rt.serve.oip.protocol import images_of, options_of, outputs_of, refusal_of
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """The input tensors and the parameters of one request, see `glass_rt.protocol`."""
+    """The input tensors and the parameters of one request, see `glass_rt.serve.oip.protocol`."""
 
     tensors: Mapping[str, NDArray[Any]]
     parameters: Mapping[str, Any]

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import UsageError
-from glass_rt.protocol import INPUTS, OUTPUTS, TensorMetadata, model_name
+from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS, TensorMetadata, model_name
 
 DATATYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32", "INT32": "TYPE_INT32"}
 DEVICES = ("cpu", "cuda")

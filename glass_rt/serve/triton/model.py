@@ -1,7 +1,7 @@
 """GLASS as a model of Triton's Python backend; `glass-rt triton` puts this file into model repositories.
 
 Triton imports it in a process of its own per instance, with `glass_rt` installed there. What the model takes and gives
-is in `glass_rt.protocol`; the bundle lies beside this file. Source: Triton's page on the Python backend.
+is in `glass_rt.serve.oip.protocol`; the bundle lies beside this file. Source: Triton's page on the Python backend.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from glass_rt.detector import Detector
-from glass_rt.environment import usable_cores
-from glass_rt.triton_server.answers import Refusal, Request, Response, answer
+from glass_rt.machine.environment import usable_cores
+from glass_rt.serve.triton.batch import Refusal, Request, Response, answer
 
 
 class TritonPythonModel:

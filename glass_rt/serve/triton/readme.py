@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from glass_rt.bundle import Bundle
-from glass_rt.protocol import model_name
-from glass_rt.triton_server.config import ServingOptions
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.serve.oip.protocol import model_name
+from glass_rt.serve.triton.config import ServingOptions
 from glass_rt.version import __version__
 
 # The extra of glass-rt that brings what a bundle's backend needs.
@@ -52,8 +52,8 @@ Triton goes on calling the model ready while every request fails.
     answer = client.infer("{name}", [image], parameters={{"seed": 606}})
     print(answer.as_numpy("label"), answer.as_numpy("probability_fake"), answer.as_numpy("verdict"))
 
-Tensors and parameters are described in `glass_rt/protocol.py`. One request takes up to {max_batch} images; one that
-cannot be judged fails its request, with the reason. More than {queue} waiting requests are refused.
+Tensors and parameters are described in `glass_rt/serve/oip/protocol.py`. One request takes up to {max_batch} images;
+an image that cannot be judged fails its request, with the reason. More than {queue} waiting requests are refused.
 """
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from glass_rt.bundle import Bundle
-from glass_rt.folder import MANIFEST, link_or_copy, staged
-from glass_rt.protocol import VERSION, model_name
-from glass_rt.triton_server.config import ServingOptions, config_pbtxt
-from glass_rt.triton_server.readme import readme
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.folder import MANIFEST, link_or_copy, staged
+from glass_rt.serve.oip.protocol import VERSION, model_name
+from glass_rt.serve.triton.config import ServingOptions, config_pbtxt
+from glass_rt.serve.triton.readme import readme
 
 CONFIG = "config.pbtxt"
 _HERE = Path(__file__).parent

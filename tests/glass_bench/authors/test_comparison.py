@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_bench import authors
-from glass_bench.authors import SIZE_CLASSES, THEIRS, Comparison, compare_with_authors, whole_passes
-from glass_bench.authors_report import RECORD, ratios, report, shared_bound, write_report
-from glass_bench.images import find_bench_images
-from glass_bench.systems.base import STAGES
+from glass_bench.authors import comparison as of_authors
+from glass_bench.authors.comparison import SIZE_CLASSES, THEIRS, Comparison, compare_with_authors, whole_passes
+from glass_bench.authors.report import RECORD, ratios, report, shared_bound, write_report
+from glass_bench.measure.images import find_bench_images
+from glass_bench.measure.systems.base import STAGES
 
 from glass_rt.progress import silent
 from tests.support import Bundles, write_picture
@@ -24,8 +24,8 @@ def comparison(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Co
         write_picture(folder / name, random.integers(0, 256, (height, width, 3), dtype=np.uint8))
     images, _ = find_bench_images(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(authors, "STREAM", 3)
-        patch.setattr(authors, "ENGINE_ALONE_S", 0.05)
+        patch.setattr(of_authors, "STREAM", 3)
+        patch.setattr(of_authors, "ENGINE_ALONE_S", 0.05)
         return compare_with_authors([bundles("resnet18").folder], images, 2, "glass-rt bench authors", silent)
 
 

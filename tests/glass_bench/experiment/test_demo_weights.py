@@ -5,7 +5,7 @@ from pathlib import Path
 from glass_export.checkpoint import read_checkpoint
 from safetensors import safe_open
 
-WEIGHTS = Path(__file__).parents[2] / "benchmarks" / "demo_weights" / "artefact.safetensors"
+WEIGHTS = Path(__file__).parents[3] / "benchmarks" / "demo_weights" / "artefact.safetensors"
 
 
 def test_it_is_a_glass_checkpoint_of_under_ten_megabytes() -> None:

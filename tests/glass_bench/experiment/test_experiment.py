@@ -8,20 +8,20 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from glass_bench.contenders import Contender
 from glass_bench.errors import BenchError
 from glass_bench.experiment.claim import ClaimOptions, run_claim, verdict
 from glass_bench.experiment.scenes import SceneSpec, render, scene_specs, uneven_gain
-from glass_bench.statistics import Interval
-from glass_bench.systems import open_system
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.systems import open_system
+from glass_bench.report.statistics import Interval
 from safetensors.numpy import load_file, save_file
 
-from glass_rt.aggregator import Head
-from glass_rt.bundle import HEAD, REFERENCE, Bundle
-from glass_rt.folder import read_manifest, write_manifest
+from glass_rt.bundle.bundle import HEAD, REFERENCE, Bundle
+from glass_rt.bundle.folder import read_manifest, write_manifest
+from glass_rt.bundle.manifest import bundle_from_json
 from glass_rt.image.decode import decode
 from glass_rt.image.views import baseline_view, global_view
-from glass_rt.manifest import bundle_from_json
+from glass_rt.inference.head import Head
 from tests.support import Cli
 
 SPEC = SceneSpec(seed=7, width=1280, height=960, unevenness=0.04)

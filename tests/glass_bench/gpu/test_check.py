@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench import gpu_check, gpu_verdicts
-from glass_bench.gpu_check import main, markdown, stage_medians
-from glass_bench.gpu_verdicts import IMAGES, ragged_verdicts
+from glass_bench.gpu import check, verdicts
+from glass_bench.gpu.check import main, markdown, stage_medians
+from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
 
-from glass_rt.aggregator import Head
-from glass_rt.backends.trt_lane import StageTimes
+from glass_rt.backends.trt.lane import StageTimes
 from glass_rt.errors import UsageError
+from glass_rt.inference.head import Head
 from tests.support import Bundles
 
 
@@ -26,7 +26,7 @@ def test_verdicts_of_a_ragged_pack_are_pytorchs(bundles: Bundles) -> None:
 def test_a_verdict_that_is_not_pytorchs_fails_the_step(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Head.judge
     monkeypatch.setattr(Head, "judge", lambda head, whole, crops: right(head, whole, crops[::-1] * 1.05))
-    monkeypatch.setattr(gpu_verdicts, "IMAGES", IMAGES[:2])
+    monkeypatch.setattr(verdicts, "IMAGES", IMAGES[:2])
     with pytest.raises(AssertionError, match=r"verdicts are not PyTorch's: P\(fake\) differs by"):
         ragged_verdicts(bundles("resnet18").folder)
 
@@ -61,7 +61,7 @@ def test_the_report_is_there_after_every_step_and_pytorch_comes_last(
         names.append(name)
         report["steps"][name] = {"result": {}, "seconds": 0.0}
 
-    monkeypatch.setattr(gpu_check, "_step", step)
+    monkeypatch.setattr(check, "_step", step)
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--output", str(tmp_path), "--backbones", "resnet50,vit_b16"])
     assert main() == 0
     assert names[-2:] == ["resnet50: torch", "vit_b16: torch"]

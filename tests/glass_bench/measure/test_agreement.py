@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from glass_bench.agreement import disagreement
-from glass_bench.contenders import Contender
-from glass_bench.lineup import Place
-from glass_bench.stand import Stand
-from glass_bench.systems import Description
+from glass_bench.measure.agreement import disagreement
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.lineup import Place
+from glass_bench.measure.session import Stand
+from glass_bench.measure.systems import Description
 
 
 class Opened:

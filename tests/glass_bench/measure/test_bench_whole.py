@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench.figures import crop_fit, overhead_percent
-from glass_bench.record import Record, read_record
+from glass_bench.measure.record import Record, read_record
+from glass_bench.report.figures import crop_fit, overhead_percent
 
 from tests.support import Cli
 

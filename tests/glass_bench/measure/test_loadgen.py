@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
-from glass_bench import loadgen
 from glass_bench.errors import BenchError
-from glass_bench.systems import Answer, Description
+from glass_bench.measure import loadgen
+from glass_bench.measure.systems import Answer, Description
 
 SUMMARY = """
 Scenario : Server

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from glass_bench.contenders import Contender
-from glass_bench.images import find_bench_images, sized_copies, thin
-from glass_bench.lineup import line_up, unique_names
-from glass_bench.load_watch import foreign_share
-from glass_bench.options import BenchOptions, quick
-from glass_bench.plan import images_that_fit, rotated, rounds
-from glass_bench.search import Probe, find_rate
-from glass_bench.statistics import Repeated, ratio, repeated
-from glass_bench.text import figure, rounded, table, times
-from glass_bench.worker import threads_each
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.images import find_bench_images, sized_copies, thin
+from glass_bench.measure.lineup import line_up, unique_names
+from glass_bench.measure.load_watch import foreign_share
+from glass_bench.measure.options import BenchOptions, quick
+from glass_bench.measure.plan import images_that_fit, rotated, rounds
+from glass_bench.measure.rate_search import Probe, find_rate
+from glass_bench.measure.worker import threads_each
+from glass_bench.report.statistics import Repeated, ratio, repeated
+from glass_bench.report.text import figure, rounded, table, times
 
 from glass_rt.errors import UsageError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench.figures import cost_ratio
-from glass_bench.record import read_record
+from glass_bench.measure.record import read_record
+from glass_bench.report.figures import cost_ratio
 
 from tests.bench_zoo import write_picture
 from tests.support import Cli

@@ -6,23 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench.checks import conditions_met
-from glass_bench.compare import compare
-from glass_bench.conditions import parse_condition
 from glass_bench.errors import BenchError
-from glass_bench.figures import (
-    FIGURES,
-    cost_ratio,
-    crop_fit,
-    failures,
-    harness_overhead_ms,
-    mean_latency,
-    overhead_percent,
-    pooled_latency,
-    stage_times,
-)
-from glass_bench.machine import Machine
-from glass_bench.record import (
+from glass_bench.measure.machine import Machine
+from glass_bench.measure.record import (
     ContenderEntry,
     ImageEntry,
     Load,
@@ -33,8 +19,22 @@ from glass_bench.record import (
     SweepPoint,
     read_record,
 )
-from glass_bench.report import markdown
-from glass_bench.systems import Description
+from glass_bench.measure.systems import Description
+from glass_bench.report.checks import conditions_met
+from glass_bench.report.compare import compare
+from glass_bench.report.conditions import parse_condition
+from glass_bench.report.figures import (
+    FIGURES,
+    cost_ratio,
+    crop_fit,
+    failures,
+    harness_overhead_ms,
+    mean_latency,
+    overhead_percent,
+    pooled_latency,
+    stage_times,
+)
+from glass_bench.report.report import markdown
 
 from glass_rt.errors import UsageError
 

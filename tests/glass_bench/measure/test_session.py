@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench import benchmark
-from glass_bench.benchmark import _Benchmark
-from glass_bench.contenders import Contender
-from glass_bench.images import find_bench_images
-from glass_bench.lineup import Place
-from glass_bench.options import BenchOptions
-from glass_bench.process import ContenderProcess
-from glass_bench.record import SweepPoint
-from glass_bench.stand import Stand
+from glass_bench.measure import benchmark
+from glass_bench.measure.benchmark import _Benchmark
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.images import find_bench_images
+from glass_bench.measure.lineup import Place
+from glass_bench.measure.options import BenchOptions
+from glass_bench.measure.process import ContenderProcess
+from glass_bench.measure.record import SweepPoint
+from glass_bench.measure.session import Stand
 
 from glass_rt.progress import silent
 from tests.bench_zoo import write_picture

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from glass_bench.leakage import guess_by_group, size_class
-from glass_bench.metrics import auc, calibration_error, operating_point, quality, weighted_scores
+from glass_bench.quality.metrics import auc, calibration_error, operating_point, quality, weighted_scores
 from sklearn import metrics
+
+from glass_rt.labelled.leakage import guess_by_group, size_class
 
 FAKE = np.array([True, True, True, False, False])
 PROBABILITY = np.array([0.9, 0.8, 0.3, 0.6, 0.1])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from glass_bench.errors import BenchError
-from glass_bench.statistics import bootstrap, distribution, fit_line, ratio, repeated
+from glass_bench.report.statistics import bootstrap, distribution, fit_line, ratio, repeated
 from scipy import stats
 
 

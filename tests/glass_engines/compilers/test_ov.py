@@ -14,7 +14,7 @@ from glass_rt.errors import UsageError
 
 pytest.importorskip("openvino")
 
-from glass_engines.openvino_compiler import bf16_bits, ir_from_onnx
+from glass_engines.compilers.ov import bf16_bits, ir_from_onnx
 
 
 def graph_with_transposes(path: Path, count: int) -> Path:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from glass_export.backbones import find_backbone
 from glass_export.graphs import PixelsToEmbedding
+from glass_export.half.precision import narrowed, prepared
 from glass_export.model import CROP_SIZE, ResizeOnly, build_model
 from glass_export.onnx_file import onnx_from_torch
 from glass_export.portable import ExportOptions, export_portable
-from glass_export.precision import narrowed, prepared
 
-from glass_rt.bundle import PortableModel
+from glass_rt.bundle.bundle import PortableModel
 
 GraphOf = Callable[[str, str], Path]
 

@@ -11,13 +11,13 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from glass_engines.profiles_file import find_profile
-from glass_engines.trt_compiler import TrtBuild, compiler_for, plan_from_onnx
-from glass_engines.trt_settings import TrtSettings
+from glass_engines.trt.compiler import TrtBuild, compiler_for, plan_from_onnx
+from glass_engines.trt.profiles_file import find_profile
+from glass_engines.trt.settings import TrtSettings
 
-from glass_rt.backends.trt_library import load_library
+from glass_rt.backends.trt.library import load_library
+from glass_rt.bundle.requirements import Shapes
 from glass_rt.errors import BuildError, UsageError
-from glass_rt.requirements import Shapes
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'glass-rt[tensorrt-rtx]'")
 
@@ -114,8 +114,8 @@ def test_the_parsed_network_keeps_norms_and_softmax_in_float32(graph_of: GraphOf
 MEASURED = """
 import sys, threading, time
 from pathlib import Path
-from glass_engines.trt_compiler import compiler_for
-from glass_engines.trt_settings import TrtSettings
+from glass_engines.trt.compiler import compiler_for
+from glass_engines.trt.settings import TrtSettings
 own = lambda: int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) << 10
 compiler = compiler_for("tensorrt_rtx", TrtSettings(profile="rtx"))
 import tensorrt_rtx as trt

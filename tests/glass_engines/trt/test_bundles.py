@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
-from glass_engines.profiles_file import find_profile
-from glass_engines.trt_cache import build_key
-from glass_engines.trt_compiler import TrtBuild, _load_timings, _save_timings
-from glass_engines.trt_settings import TrtSettings
+from glass_engines.trt.cache import build_key
+from glass_engines.trt.compiler import TrtBuild, _load_timings, _save_timings
+from glass_engines.trt.profiles_file import find_profile
+from glass_engines.trt.settings import TrtSettings
 
-from glass_rt.backends.trt_library import Library, load_library
-from glass_rt.bundle import Bundle, PortableModel
+from glass_rt.backends.trt.library import Library, load_library
+from glass_rt.bundle.bundle import Bundle, PortableModel
+from glass_rt.bundle.folder import sha256_of
+from glass_rt.bundle.requirements import Requirements
 from glass_rt.detector import Detector
-from glass_rt.environment import installed
 from glass_rt.errors import BundleUnfit
-from glass_rt.folder import sha256_of
-from glass_rt.kept import keep, kept
-from glass_rt.requirements import Requirements
+from glass_rt.machine.cache_files import keep, kept
+from glass_rt.machine.environment import installed
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'glass-rt[tensorrt-rtx]'")
 

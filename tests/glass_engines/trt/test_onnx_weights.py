@@ -9,14 +9,14 @@ from typing import Any
 
 import onnx
 import pytest
-from glass_engines.onnx_weights import weights_apart
-from glass_engines.profiles_file import find_profile
-from glass_engines.trt_compiler import TrtBuild, plan_from_onnx
-from glass_engines.trt_settings import TrtSettings
-from glass_engines.trt_stream import stream_writer
+from glass_engines.trt.compiler import TrtBuild, plan_from_onnx
+from glass_engines.trt.onnx_weights import weights_apart
+from glass_engines.trt.profiles_file import find_profile
+from glass_engines.trt.settings import TrtSettings
+from glass_engines.trt.stream import stream_writer
 
-from glass_rt.backends.trt_library import load_library
-from glass_rt.requirements import Shapes
+from glass_rt.backends.trt.library import load_library
+from glass_rt.bundle.requirements import Shapes
 
 GraphOf = Callable[[str, str], Path]
 BACKBONE = "mobilenet_v3_small"
@@ -53,7 +53,7 @@ def test_the_plan_is_the_same_as_of_the_whole_file(
     build = TrtBuild(library, TrtSettings(), find_profile("rtx"), library.requirements("default", None), "")
     graph = graph_of("resnet50", "local")  # of MobileNetV3 no two builds are alike: kernels are numbered anew
     plan_from_onnx(build, graph, tmp_path / "apart.plan", (Shapes(1, 4, 16),))
-    monkeypatch.setattr("glass_engines.trt_compiler.weights_apart", lambda *_: None)
+    monkeypatch.setattr("glass_engines.trt.compiler.weights_apart", lambda *_: None)
     plan_from_onnx(build, graph, tmp_path / "whole.plan", (Shapes(1, 4, 16),))
     assert (tmp_path / "apart.plan").read_bytes() == (tmp_path / "whole.plan").read_bytes()
 

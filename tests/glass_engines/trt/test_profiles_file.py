@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from glass_engines.profiles_file import find_profile, profile_from_toml, shipped_profiles, with_max_batch
-from glass_engines.trt_settings import TrtSettings
+from glass_engines.trt.profiles_file import find_profile, profile_from_toml, shipped_profiles, with_max_batch
+from glass_engines.trt.settings import TrtSettings
 
-from glass_rt.backends.trt_library import rtx_capabilities
+from glass_rt.backends.trt.library import rtx_capabilities
+from glass_rt.bundle.requirements import Shapes
 from glass_rt.errors import UsageError
-from glass_rt.requirements import Shapes
 
 GOOD = "[[global]]\nlow = 1\nbest = 1\nhigh = 4\n[[local]]\nlow = 1\nbest = 10\nhigh = 16\n"
 

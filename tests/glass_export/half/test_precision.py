@@ -10,13 +10,22 @@ import onnx
 import pytest
 import torch
 from glass_export.backbones import find_backbone
-from glass_export.folding import fold_batch_norms
 from glass_export.graphs import FusableLayerNorm2d, PixelsToEmbedding
+from glass_export.half.folding import fold_batch_norms
+from glass_export.half.precision import (
+    HALF_DTYPES,
+    Island,
+    Unit,
+    lone_parameters,
+    measurable,
+    narrowed,
+    prepared,
+    units,
+)
+from glass_export.half.probe_views import seeded_views
+from glass_export.half.range_probe import probe_ranges
 from glass_export.model import build_model, checkpoint_module
 from glass_export.onnx_file import onnx_from_torch
-from glass_export.precision import HALF_DTYPES, Island, Unit, lone_parameters, measurable, narrowed, prepared, units
-from glass_export.probe_views import seeded_views
-from glass_export.range_probe import probe_ranges
 from glass_export.untrained import fill_untrained
 from torch import nn
 

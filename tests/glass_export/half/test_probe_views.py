@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from glass_export.half.probe_views import MOST_IMAGES, views_of_images
 from glass_export.portable import ExportOptions
-from glass_export.probe_views import MOST_IMAGES, views_of_images
 
 from glass_rt.errors import UsageError
 

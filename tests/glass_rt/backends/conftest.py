@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 import glass_rt.backends.cuda
-from glass_rt.backends.cuda.fake_gpu import FakeGpu
-from glass_rt.backends.trt import TrtBackend
-from glass_rt.backends.trt_library import Library
+from glass_rt.backends.trt.backend import TrtBackend
+from glass_rt.backends.trt.library import Library
+from tests.fake_gpu import FakeGpu
 
 NAMES: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("vendor_names.json").read_text())
 SIZE, DIM = 8, 6  # small views and embeddings: the scheduling is the same

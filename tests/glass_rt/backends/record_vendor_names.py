@@ -1,6 +1,6 @@
 """Records the names of NVIDIA's Python bindings, version by version, into vendor_names.json.
 
-    python tests/glass_rt/gpu/record_vendor_names.py
+    python tests/glass_rt/backends/record_vendor_names.py
 
 The bindings of TensorRT are wheels of a few megabytes without the library itself. They load against empty stand-ins
 for its shared objects, which is enough to list their names; nothing can be called. TensorRT for RTX is recorded from

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
-from glass_engines.compilers import choose_backend
+from glass_engines.registry import choose_backend
 
 from glass_rt import Detector
 from glass_rt.backends import Backend, open_backend
-from glass_rt.bundle import Bundle, PortableModel
-from glass_rt.detector import open_engines
-from glass_rt.environment import installed
+from glass_rt.bundle.bundle import Bundle, PortableModel
 from glass_rt.errors import BackendError, ParityError, UsageError
-from glass_rt.parity import TOLERANCES
+from glass_rt.inference.engines import open_engines
+from glass_rt.inference.parity import TOLERANCES
+from glass_rt.machine.environment import installed
 from tests.support import Bundles, Portables
 
 CASES = (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glass_rt import DetectOptions, Detector
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from tests.conftest import IMAGES_VARIABLE
 from tests.glass_rt.bulk.planted import POISON
 from tests.support import Bundles

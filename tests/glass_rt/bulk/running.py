@@ -91,7 +91,7 @@ def workers_of(job: subprocess.Popen[str]) -> list[int]:
 
 def detectors_of(job: subprocess.Popen[str]) -> list[int]:
     """The processes that hold the workers' detectors."""
-    return [pid for pid, command in descendants(job.pid).items() if "glass_rt.bulk.child" in command]
+    return [pid for pid, command in descendants(job.pid).items() if "glass_rt.bulk.judge_process" in command]
 
 
 def alive(pids: list[int]) -> list[int]:

@@ -11,7 +11,7 @@ from glass_rt.bulk.job import BulkJob, Progress, run_job
 from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.bulk.plan import FOLDER, SUCCESS, Settings, make_plan, write_plan
 from glass_rt.bulk.stores import Stores, locate
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import UsageError
 from glass_rt.options import RunOptions
 from tests.glass_rt.bulk.running import parts_of, run_bulk

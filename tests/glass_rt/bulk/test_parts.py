@@ -12,7 +12,7 @@ from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.bulk.plan import Settings, make_plan, part_name
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Stores, locate
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.options import RunOptions
 from tests.glass_rt.bulk.running import parts_of
 

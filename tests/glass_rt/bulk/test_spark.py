@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from glass_rt.bulk.rows import SCHEMA
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from tests.glass_rt.bulk.conftest import assert_same, inferred
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "spark_bulk.py"

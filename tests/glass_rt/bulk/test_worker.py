@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from glass_rt import DetectOptions, GlassError
 from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bulk.worker import BulkWorker
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BackendError, UsageError
 from tests.glass_rt.bulk.conftest import assert_same, inferred
 from tests.glass_rt.bulk.planted import DEAD_ON_ARRIVAL, DECODER, HANG, ill_engine, plant

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from glass_rt.bundle import Bundle, PortableModel, find_bundle
+from glass_rt.bundle.bundle import Bundle, PortableModel, find_bundle
+from glass_rt.bundle.folder import MANIFEST, staged
+from glass_rt.bundle.from_json import record_from_json
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound, GlassError, UsageError
-from glass_rt.folder import MANIFEST, staged
-from glass_rt.records import record_from_json
 from tests.support import Bundles
 
 

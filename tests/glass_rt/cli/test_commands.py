@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from tests.support import Bundles, Cli
 
 COMMANDS = ("build", "export", "infer", "inspect", "verify", "doctor")
@@ -82,7 +82,7 @@ def test_a_portable_model_becomes_a_bundle(cli: Cli, tmp_path: Path) -> None:
     assert exported.returncode == 0, exported.stderr
     built = cli("build", "--from", "model", "--slim", "--max-batch", 4, cwd=tmp_path)
     assert built.returncode == 0, built.stderr
-    bundle = Bundle.open(tmp_path / "engines" / "resnet18_resize", every_file=True)
+    bundle = Bundle.open(tmp_path / "bundles" / "resnet18_resize", every_file=True)
     assert bundle.manifest.engine.max_batch == 4
     clash = cli("build", "--from", "model", "--backbone", "resnet18", cwd=tmp_path)
     assert clash.returncode == 2

@@ -2,8 +2,8 @@
 
 import pytest
 
-from glass_rt import environment
 from glass_rt.cli import doctor
+from glass_rt.machine import environment
 
 HERE = {"numpy": "2.2", "opencv-python-headless": "5.0", "onnxruntime": "1.31"}
 

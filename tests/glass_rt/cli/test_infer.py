@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from glass_rt import DetectOptions, Detector
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.cli.infer import infer
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.errors import GlassError
-from glass_rt.verdict import Verdict
+from glass_rt.results.verdict import Verdict
 from tests.support import Bundles, Cli
 
 

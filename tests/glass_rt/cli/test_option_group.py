@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from glass_rt import DetectOptions
-from glass_rt.cli.gathered import gathered
+from glass_rt.cli.option_group import gathered
 from glass_rt.cli.options import detect_options, run_options
 from glass_rt.errors import UsageError
 from glass_rt.options import RunOptions

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from glass_rt.image.decode import load
-from glass_rt.malloc import give_back_large_arrays
+from glass_rt.machine.malloc import give_back_large_arrays
 
 def status_kb(name):
     return next(int(l.split()[1]) for l in Path("/proc/self/status").open() if l.startswith(name))

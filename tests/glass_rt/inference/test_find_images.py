@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.sources import find_images
-from glass_rt.verdict import Failure
+from glass_rt.inference.find_images import find_images
+from glass_rt.results.verdict import Failure
 
 
 def found(*arguments: object) -> list[str]:

@@ -6,9 +6,9 @@ import torch
 from glass_export.untrained import untrained_tensor
 from numpy.typing import NDArray
 
-from glass_rt.aggregator import Head, head_shapes
+from glass_rt.bundle.manifest import Model, Weights
 from glass_rt.errors import BundleInvalid
-from glass_rt.manifest import Model, Weights
+from glass_rt.inference.head import Head, head_shapes
 
 DIM = 48
 

@@ -13,8 +13,8 @@ import pytest
 
 from glass_rt import DetectOptions, Detector, Verdict
 from glass_rt.errors import ImageCorrupt
-from glass_rt.judge import Judgement
-from glass_rt.pack import Pack, Packer
+from glass_rt.inference.judgement import Judgement
+from glass_rt.inference.pack import Pack, Packer
 from tests.support import Bundles
 
 OPTIONS = DetectOptions(seed=5)

@@ -5,7 +5,7 @@ import threading
 import numpy as np  # noqa: F401 - loads the library that is counted
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from glass_rt.blas import single_threaded_blas
+from glass_rt.machine.blas import single_threaded_blas
 
 
 def threads() -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.kept import CACHE_VARIABLE, keep, kept, user_cache
+from glass_rt.machine.cache_files import CACHE_VARIABLE, keep, kept, user_cache
 
 
 def test_what_is_kept_is_read_back(tmp_path: Path) -> None:

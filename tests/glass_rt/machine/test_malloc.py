@@ -38,7 +38,7 @@ def kept_mb(first: str, **environment: str) -> float:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_large_arrays_are_given_back_unless_the_user_set_malloc_up() -> None:
-    set_up = "from glass_rt.malloc import give_back_large_arrays\ngive_back_large_arrays()\n"
+    set_up = "from glass_rt.machine.malloc import give_back_large_arrays\ngive_back_large_arrays()\n"
     assert kept_mb("") > 18
     assert kept_mb(set_up) < 2
     assert kept_mb(set_up, MALLOC_MMAP_THRESHOLD_=str(64 << 20)) > 18

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from glass_rt.file_names import name_from_text, text_from_name
+from glass_rt.results.file_names import name_from_text, text_from_name
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from glass_rt.verdict_rows import row_from_json, row_schema
+from glass_rt.results.rows import row_from_json, row_schema
 
 
 def test_rows_of_a_job_have_the_same_columns_without_times() -> None:

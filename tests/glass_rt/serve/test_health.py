@@ -9,12 +9,12 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError, BundleNotFound
-from glass_rt.pipeline import decode_and_place
+from glass_rt.inference.pipeline import decode_and_place
+from glass_rt.inference.prepared_image import Subject
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import FAILURES_IN_A_ROW, Service
 from glass_rt.serve.settings import Settings
-from glass_rt.subject import Subject
 from tests.serving import Plant, form, same_verdict, serving, wait_until
 
 OUT_OF_MEMORY = BackendError("the device is out of memory")
@@ -95,7 +95,7 @@ def test_an_engine_is_not_hung_where_an_image_decodes_slowly(
         return decode_and_place(*arguments)
 
     with serving(plant, Settings(deadline_s=0.5)) as here:
-        monkeypatch.setattr("glass_rt.pipeline.decode_and_place", slow)
+        monkeypatch.setattr("glass_rt.inference.pipeline.decode_and_place", slow)
         for _ in range(2):
             assert here.post(picture).status == 504
             assert here.get("/readyz").status == 200
@@ -103,7 +103,7 @@ def test_an_engine_is_not_hung_where_an_image_decodes_slowly(
 
 
 def test_an_engine_that_hangs_is_left_behind(plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glass_rt.serve.generation.CLOSING_S", 0.2)
+    monkeypatch.setattr("glass_rt.serve.loaded_bundle.CLOSING_S", 0.2)
 
     async def hang() -> None:
         service = Service(plant, Settings(deadline_s=0.5), Metrics())
@@ -121,7 +121,7 @@ def test_an_engine_that_hangs_is_left_behind(plant: Plant, picture: bytes, monke
 
 
 def test_a_server_whose_canary_hangs_does_not_start(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glass_rt.serve.generation.CLOSING_S", 0.2)
+    monkeypatch.setattr("glass_rt.serve.loaded_bundle.CLOSING_S", 0.2)
 
     def hanging() -> Detector:
         detector = plant()

@@ -166,7 +166,7 @@ def test_ctrl_c_drains_too_and_the_second_one_does_not_wait(bundles: Bundles, tm
 HANGS = """
 import threading
 from glass_rt.cli import main
-from glass_rt.judge import Judge
+from glass_rt.inference.judge import Judge
 judge = Judge.judge
 def judge_once(self, pack):
     Judge.judge = lambda self, pack: threading.Event().wait()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from glass_bench.contenders import Contender
-from glass_bench.systems.base import STAGES, Answer, Description, System
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.systems.base import STAGES, Answer, Description, System
 
 
 def open_system(contender: Contender) -> System:
     """Opens a contender here. Raises GlassError; PyTorch is imported only for its own contenders."""
     if contender.kind == "pytorch":
-        from glass_bench.systems.torch_pipeline import TorchSystem
+        from glass_bench.measure.systems.torch_pipeline import TorchSystem
 
         return TorchSystem(contender)
-    from glass_bench.systems.engine import EngineSystem
+    from glass_bench.measure.systems.engine import EngineSystem
 
     return EngineSystem(contender)
 

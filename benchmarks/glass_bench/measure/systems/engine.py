@@ -8,23 +8,25 @@ from time import perf_counter
 
 import numpy as np
 
-from glass_bench.contenders import Contender
-from glass_bench.systems.base import Answer, Description
-from glass_rt.aggregator import Head
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.systems.base import Answer, Description
 from glass_rt.backends import Backend, TensorSpec
 from glass_rt.backends.base import Array
-from glass_rt.blas import single_threaded_blas
-from glass_rt.bundle import Bundle
-from glass_rt.detector import Detector, batch_for, open_engines
+from glass_rt.backends.embedding import INPUT, OUTPUT
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import Model
+from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ParityError
 from glass_rt.image.decode import read
-from glass_rt.judge import INPUT, OUTPUT, Judge
-from glass_rt.malloc import give_back_large_arrays
-from glass_rt.manifest import Model
+from glass_rt.inference.engines import batch_for, open_engines
+from glass_rt.inference.head import Head
+from glass_rt.inference.judge import Judge
+from glass_rt.inference.parity import verify_parity
+from glass_rt.inference.pipeline import decode_and_place, packer_for
+from glass_rt.machine.blas import single_threaded_blas
+from glass_rt.machine.malloc import give_back_large_arrays
 from glass_rt.options import DetectOptions
-from glass_rt.parity import verify_parity
-from glass_rt.pipeline import decode_and_place, packer_for
-from glass_rt.verdict import Failure, Timings
+from glass_rt.results.verdict import Failure, Timings
 
 
 class TimedBackend:

@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from glass_bench.contenders import Contender
 from glass_bench.errors import BenchError
-from glass_bench.systems.base import Answer, Description
-from glass_rt.bundle import Bundle
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.systems.base import Answer, Description
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import Model
 from glass_rt.image.sampling import default_seed
-from glass_rt.manifest import Model
 
 MAX_GRID = 8
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from glass_rt.serve.answers import json_response
+from glass_rt.serve.http.responses import json_response
 from glass_rt.version import __version__
 
 

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glass_rt.aggregator import Head
 from glass_rt.backends.cuda.device_views import DeviceViews
-from glass_rt.backends.cuda.fake_gpu import FakeGpu
 from glass_rt.backends.cuda.gpu import GpuOutOfMemory
-from glass_rt.detector import Detector, check_views
+from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import HostViews, Views
-from glass_rt.judge import Judge
+from glass_rt.inference.engines import check_views
+from glass_rt.inference.head import Head
+from glass_rt.inference.judge import Judge
 from glass_rt.options import DetectOptions
-from glass_rt.verdict import Verdict
+from glass_rt.results.verdict import Verdict
+from tests.fake_gpu import FakeGpu
 from tests.support import Bundles
 
 GpuWithKernels = Callable[..., FakeGpu]

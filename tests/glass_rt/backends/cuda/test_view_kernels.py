@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import glass_rt.backends.cuda
-from glass_rt.backends.cuda.fake_gpu import FakeGpu
 from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
 from glass_rt.image.resize import resize_antialiased
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import cut_crops
+from tests.fake_gpu import FakeGpu
 
 KERNELS = Path(str(glass_rt.backends.cuda.__file__)).parent / "kernels"
 FLAGS = [

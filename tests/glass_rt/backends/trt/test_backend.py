@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from glass_rt.backends.base import Submits
-from glass_rt.backends.cuda.fake_gpu import FakeGpu
-from glass_rt.backends.trt import TrtBackend
+from glass_rt.backends.trt.backend import TrtBackend
 from glass_rt.errors import BackendError
-from glass_rt.kept import CACHE_VARIABLE, kept
+from glass_rt.machine.cache_files import CACHE_VARIABLE, kept
+from tests.fake_gpu import FakeGpu
 
 MOST = 64
 VERSIONS = ["tensorrt 10.3.0", "tensorrt 10.16.1", "tensorrt 11.4.0", "tensorrt_rtx 1.7.1"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from glass_rt.backends.trt_buckets import MOST_PADDING, buckets_of, plan_runs
-from glass_rt.requirements import Shapes
+from glass_rt.backends.trt.buckets import MOST_PADDING, buckets_of, plan_runs
+from glass_rt.bundle.requirements import Shapes
 
 PROFILES = (Shapes(1, 10, 16), Shapes(1, 64, 64))
 

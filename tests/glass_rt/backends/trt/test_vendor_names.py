@@ -7,18 +7,18 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import glass_engines.trt_compiler
-import glass_engines.trt_progress
-import glass_engines.trt_stream
+import glass_engines.trt.compiler
+import glass_engines.trt.progress
+import glass_engines.trt.stream
 import pytest
 
-import glass_rt.backends.trt
-import glass_rt.backends.trt_library
-import glass_rt.backends.trt_plan
+import glass_rt.backends.trt.backend
+import glass_rt.backends.trt.library
+import glass_rt.backends.trt.plan
 
 MODULES = (
-    glass_rt.backends.trt, glass_rt.backends.trt_library, glass_rt.backends.trt_plan,
-    glass_engines.trt_compiler, glass_engines.trt_progress, glass_engines.trt_stream,
+    glass_rt.backends.trt.backend, glass_rt.backends.trt.library, glass_rt.backends.trt.plan,
+    glass_engines.trt.compiler, glass_engines.trt.progress, glass_engines.trt.stream,
 )  # fmt: skip
 VERSIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1", "tensorrt 11.4.0", "tensorrt_rtx 1.7.1")
 # Behind `is_rtx` or `hasattr` in trt_library.py, and only there.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from glass_rt.serve.connection import MAX_UNPRODUCTIVE
+from glass_rt.serve.http.connection import MAX_UNPRODUCTIVE
 from tests.serving import VERDICT, Plant, Process, form, serving, wait_until
 
 HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
@@ -149,7 +149,7 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it_and_one_that_takes
         slow, idle = here.connect(), here.connect()
         for connection in (slow, idle):
             connection.request("POST", f"{VERDICT}?overlay=1&crops=1", body, headers)
-        monkeypatch.setattr("glass_rt.serve.connection.WRITE_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("glass_rt.serve.http.connection.WRITE_TIMEOUT_S", 0.5)
         response, left = slow.getresponse(), idle.getresponse()
         answer = b""
         while piece := response.read(1 << 18):
@@ -168,7 +168,7 @@ def test_afterwards_nothing_is_left_open(server: Process) -> None:
 
 
 def test_a_client_that_never_takes_its_answers_is_given_up(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glass_rt.serve.connection.WRITE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("glass_rt.serve.http.connection.WRITE_TIMEOUT_S", 0.5)
     get = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     with serving(plant) as here, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -149,7 +149,7 @@ def test_evidence_pictures_are_drawn_within_the_queue_and_the_deadline(
         assert go_on.wait(60)
         return ""
 
-    monkeypatch.setattr("glass_rt.serve.evidence._draw", slow)
+    monkeypatch.setattr("glass_rt.serve.http.overlay_jpeg._draw", slow)
     body, headers = form(*[("a.jpg", picture)] * 2)
     with serving(plant, Settings(queue_images=2, deadline_s=2.0)) as here, ThreadPoolExecutor(1) as client:
         asking = client.submit(here.post, body, "?overlay=1", headers)

@@ -14,15 +14,14 @@ from starlette.routing import Route
 
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError
-from glass_rt.protocol import INPUTS, OUTPUTS
-from glass_rt.serve import app, surface
+from glass_rt.serve import app
+from glass_rt.serve.http.openapi import openapi_document
+from glass_rt.serve.http.status import STATUSES
 from glass_rt.serve.metrics import Metrics
-from glass_rt.serve.openapi import openapi_document
+from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS
 from glass_rt.serve.refusals import UnknownModel
 from glass_rt.serve.service import Service
 from glass_rt.serve.settings import Settings
-from glass_rt.serve.statuses import STATUSES
-from glass_rt.serve.v2 import rest
 from glass_rt.version import __version__
 from tests.serving import Answer, Process
 
@@ -60,7 +59,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     def no_detector() -> Detector:
         raise BackendError("nothing is judged here")
 
-    whole = surface.whole_app(Service(no_detector, Settings(), Metrics()))
+    whole = app.create_app(Service(no_detector, Settings(), Metrics()))
     routes = {
         (method.lower(), route.path)
         for route in whole.routes
@@ -88,7 +87,7 @@ def test_it_says_which_paths_need_a_key() -> None:
     described = {
         path for path, methods in DOCUMENT["paths"].items() if not all(o["security"] for o in methods.values())
     }
-    assert described == app.OPEN_PATHS | rest.OPEN_PATHS | surface.DESCRIPTIONS
+    assert described == app.OPEN_PATHS
 
 
 @pytest.mark.parametrize(

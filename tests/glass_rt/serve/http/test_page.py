@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from glass_rt import Detector
-from glass_rt.serve.page import content_security_policy, page_html
+from glass_rt.serve.http.page import content_security_policy, page_html
 from tests.serving import Process
 from tests.support import write_picture
 

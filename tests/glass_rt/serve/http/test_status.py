@@ -13,8 +13,8 @@ from glass_rt.errors import (
     UsageError,
 )
 from glass_rt.serve import refusals
-from glass_rt.serve.answers import error_response
-from glass_rt.serve.statuses import headers_of, status_of
+from glass_rt.serve.http.responses import error_response
+from glass_rt.serve.http.status import headers_of, status_of
 
 
 def test_every_refusal_has_a_status_of_its_own_choice() -> None:

@@ -13,7 +13,7 @@ import pytest
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import ImageError
 from glass_rt.image.decode import decode
-from glass_rt.overlay import draw_overlay
+from glass_rt.results.overlay import draw_overlay
 from tests.serving import VERDICT, Address, form, same_verdict
 from tests.support import Cli, write_picture
 

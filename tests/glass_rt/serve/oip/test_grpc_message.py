@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from glass_rt.errors import UsageError
-from glass_rt.protocol import OUTPUTS
-from glass_rt.serve.v2.grpc_message import message_from_tensors, request_from_message
-from glass_rt.serve.v2.request import InferRequest, RequestedOutput
+from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
+from glass_rt.serve.oip.protocol import OUTPUTS
+from glass_rt.serve.oip.request import InferRequest, RequestedOutput
 
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 

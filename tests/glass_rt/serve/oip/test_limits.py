@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from glass_rt.serve.statuses import STATUSES
+from glass_rt.serve.http.status import STATUSES
 from tests.serving import Process, serve_process, wait_until
 from tests.support import Bundles, Cli
 
@@ -187,6 +187,6 @@ def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(
 
 
 def test_every_error_of_the_table_has_its_grpc_code() -> None:
-    from glass_rt.serve.v2.grpc_server import CODES
+    from glass_rt.serve.oip.grpc_server import CODES
 
     assert {int(status) for status in STATUSES.values()} - {500} <= set(CODES)

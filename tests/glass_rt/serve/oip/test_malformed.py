@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from glass_rt import Detector
-from tests.glass_rt.serve.v2.test_rest_message import MALFORMED
+from tests.glass_rt.serve.oip.test_rest_message import MALFORMED
 from tests.serving import Process, wait_until
 
 grpc = pytest.importorskip("grpc")

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from glass_rt.errors import UsageError
-from glass_rt.serve.v2.protobuf_limits import MAX_FIELDS, MAX_NUMBERS, check_message
+from glass_rt.serve.oip.protobuf_limits import MAX_FIELDS, MAX_NUMBERS, check_message
 
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 DESCRIPTOR = pb.ModelInferRequest.DESCRIPTOR if pb else None

@@ -10,7 +10,7 @@ import pytest
 
 from glass_rt import DetectOptions, Detector, Failure
 from glass_rt.errors import ImageCorrupt, UsageError
-from glass_rt.protocol import OUTPUTS, describe, images_of, model_name, options_of, outputs_of, refusal_of
+from glass_rt.serve.oip.protocol import OUTPUTS, describe, images_of, model_name, options_of, outputs_of, refusal_of
 from tests.support import Bundles
 
 NUMPY_TYPES = {"FP32": np.float32, "INT32": np.int32, "BYTES": np.object_}

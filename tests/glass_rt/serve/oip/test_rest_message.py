@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from glass_rt.errors import UsageError
-from glass_rt.protocol import OUTPUTS
-from glass_rt.serve.v2.request import InferRequest, RequestedOutput
-from glass_rt.serve.v2.rest_message import (
+from glass_rt.serve.oip.protocol import OUTPUTS
+from glass_rt.serve.oip.request import InferRequest, RequestedOutput
+from glass_rt.serve.oip.rest_message import (
     MAX_JSON_KEYS,
     MAX_JSON_VALUES,
     encode_answer,

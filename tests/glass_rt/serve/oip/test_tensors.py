@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glass_rt.errors import UsageError
-from glass_rt.serve.v2.tensors import (
+from glass_rt.serve.oip.tensors import (
     MAX_IMAGES,
     TensorHead,
     binary_from_tensor,

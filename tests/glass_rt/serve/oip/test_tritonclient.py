@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector, Verdict
-from glass_rt.protocol import OUTPUTS, describe
+from glass_rt.serve.oip.protocol import OUTPUTS, describe
 from tests.serving import Process
 
 http_module = pytest.importorskip("tritonclient.http")

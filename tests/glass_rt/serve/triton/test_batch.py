@@ -10,8 +10,8 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError
-from glass_rt.pipeline import Pipeline
-from glass_rt.triton_server.answers import Refusal, Request, answer
+from glass_rt.inference.pipeline import Pipeline
+from glass_rt.serve.triton.batch import Refusal, Request, answer
 from tests.support import Bundles
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from glass_rt import Detector, Verdict
 from glass_rt.image.decode import decode
-from glass_rt.protocol import OUTPUTS, outputs_of
-from glass_rt.triton_server import canary
+from glass_rt.serve.oip.protocol import OUTPUTS, outputs_of
+from glass_rt.serve.triton import canary
 from tests.support import Bundles
 from tests.tritonserver import free_port
 

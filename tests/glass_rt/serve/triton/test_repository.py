@@ -11,11 +11,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from glass_rt import Detector
-from glass_rt.bundle import Bundle
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BundleExists, UsageError
-from glass_rt.protocol import INPUTS, OUTPUTS
-from glass_rt.triton_server.config import DATATYPES, ServingOptions, config_pbtxt
-from glass_rt.triton_server.repository import write_model
+from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS
+from glass_rt.serve.triton.config import DATATYPES, ServingOptions, config_pbtxt
+from glass_rt.serve.triton.repository import write_model
 from tests.support import Bundles, Cli
 
 

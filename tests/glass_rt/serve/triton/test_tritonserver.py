@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from glass_rt import DetectOptions, Detector, Verdict
-from glass_rt.protocol import OUTPUTS, describe
-from glass_rt.triton_server.config import ServingOptions
-from glass_rt.triton_server.repository import write_model
+from glass_rt.serve.oip.protocol import OUTPUTS, describe
+from glass_rt.serve.triton.config import ServingOptions
+from glass_rt.serve.triton.repository import write_model
 from tests.support import Bundles
 from tests.tritonserver import VARIABLE, TritonServer
 

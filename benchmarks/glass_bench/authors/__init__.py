@@ -1,0 +1,1 @@
+"""The authors' way against ours, end to end."""

@@ -1,0 +1,1 @@
+"""The GPU kit: what is checked and measured on a machine with an NVIDIA GPU."""

@@ -1,0 +1,1 @@
+"""Measuring: contenders in processes of their own, driven in turn, recorded raw."""

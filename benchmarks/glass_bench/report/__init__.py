@@ -1,0 +1,1 @@
+"""What a record says: figures, conditions, comparisons, Markdown and plots."""

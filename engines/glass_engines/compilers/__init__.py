@@ -1,0 +1,1 @@
+"""One compiler per backend of the CPU, and the table of all of them."""

@@ -1,0 +1,1 @@
+"""INT8 on the CPU: calibration images and quantisation."""

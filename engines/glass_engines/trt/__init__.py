@@ -1,0 +1,1 @@
+"""Building TensorRT engines: profiles, settings, the timing cache and the stream of weights."""

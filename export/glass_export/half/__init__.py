@@ -1,0 +1,1 @@
+"""Half precision: which parts of a graph are narrowed, and the probe that decides it."""

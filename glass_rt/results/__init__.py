@@ -1,0 +1,1 @@
+"""Results as people and programs read them: verdicts, rows, lines, journals and evidence pictures."""

@@ -1,0 +1,1 @@
+"""The HTTP side of a server: connections, request limits, routes and responses."""
