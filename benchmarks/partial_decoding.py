@@ -32,7 +32,8 @@ from glass_bench.measure.images import BenchImage, find_bench_images, sized_copi
 from glass_bench.report.text import table
 
 from glass_rt.errors import GlassError
-from glass_rt.image.decode import Pixels, decode
+from glass_rt.image.decode import Pixels
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import Box, default_seed, stratified
 from glass_rt.image.views import cut_crops, global_view
 
@@ -52,7 +53,7 @@ class Jpeg:
         """None unless it is a JPEG that libjpeg reads without a remark, in RGB, with a crop's size at least."""
         data = Path(image.path).read_bytes()
         try:
-            info = decode(data).info
+            info = load(data).info
         except GlassError:
             return None
         damaged = any("damaged" in notice or "CMYK" in notice for notice in info.notices)

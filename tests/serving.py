@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -23,9 +23,8 @@ from glass_rt import Detector
 from glass_rt.backends import Backend
 from glass_rt.backends.base import Array, TensorSpec
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.inference.engines import batch_for, open_engines
-from glass_rt.inference.head import Head
-from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
+from glass_rt.options import RunOptions
 from glass_rt.results.verdict import Verdict
 from glass_rt.serve.app import create_app
 from glass_rt.serve.metrics import Metrics
@@ -258,11 +257,9 @@ class Plant:
         return self.engines[-1]
 
     def __call__(self) -> Detector:
-        engines = open_engines(self._bundle, threads=1)
-        self.engines.append(PlantedEngine(engines["global"]))
-        head = Head.for_model(self._bundle.manifest.model, self._bundle.head())
-        batch = batch_for(self._bundle.manifest, None)
-        return Detector(self._bundle, Judge({**engines, "global": self.engine}, head, batch), batch)
+        opened = OpenedBundle.open(self._bundle, RunOptions(threads=1))
+        self.engines.append(PlantedEngine(opened.engines["global"]))
+        return Detector(replace(opened, engines={**opened.engines, "global": self.engine}))
 
 
 def evidence(verdict: Verdict | dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,7 @@ import numpy as np
 from glass_rt.bulk.messages import Answer, Opening, Ready, Refused, Task, Unreadable
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ImageNotReadable, first_line
-from glass_rt.inference.engines import batch_for
-from glass_rt.inference.pipeline import Pipeline, images_per_pack
+from glass_rt.inference.pipeline import Pipeline
 from glass_rt.machine.malloc import give_back_large_arrays
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
@@ -46,15 +45,15 @@ def _serve(connection: Connection[object, object]) -> None:
     opening = connection.recv()
     assert isinstance(opening, Opening)
     try:
-        detector = Detector.open(opening.engine, **vars(opening.run))
+        detector = Detector.open(opening.engine, opening.run)
         size = detector.manifest.model.crop_size
         # An engine that fails is no image's fault: so it has to judge a picture that is known to be harmless.
         canary = detector.detect(np.zeros((size, size, 3), np.uint8), opening.options)
     except GlassError as error:
         connection.send(Refused(str(error), error.kind))
         return
-    pipeline = detector.pipeline(opening.options.workers)
-    connection.send(Ready(_window(detector, pipeline, opening.run.batch), asdict(canary.engine)))
+    pipeline = detector.pipeline()
+    connection.send(Ready(pipeline.images_ahead, asdict(canary.engine)))
     _answer_tasks(connection, pipeline, opening.options)
 
 
@@ -87,10 +86,3 @@ def _outcome(verdict: Future[Verdict]) -> dict[str, object]:
     if not isinstance(error, GlassError):
         error = _Unexpected(f"{type(error).__name__}: {first_line(error)}")
     return Failure(None, error).to_json()
-
-
-def _window(detector: Detector, pipeline: Pipeline, batch: int | None) -> int:
-    """Images that keep every thread of the pipeline busy: as many as `detect_many` takes ahead of its results."""
-    model = detector.manifest.model
-    per_pack = images_per_pack(model, batch_for(detector.manifest, batch))
-    return 2 * pipeline.workers + 2 * per_pack

@@ -49,8 +49,7 @@ class Settings:
     @classmethod
     def of(cls, bundle_sha256: str, options: DetectOptions, sources: Iterable[str], column: str | None) -> Settings:
         """`sources`: without options of stores, and so without credentials."""
-        relevant = {name: value for name, value in asdict(options).items() if name != "workers"}
-        return cls(bundle_sha256, relevant, list(sources), column)
+        return cls(bundle_sha256, asdict(options), list(sources), column)
 
 
 @dataclass(frozen=True)

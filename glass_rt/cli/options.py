@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from glass_rt.cli.option_group import gathered
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
 from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions
 
@@ -97,6 +97,9 @@ _JUDGING = (
 )
 
 # How an engine is run: the command gets `run`, a RunOptions.
-run_options = gathered("run", RunOptions, (device_option, batch_option, threads_option, expect_bundle_option))
-# How images are judged: the command gets `options`, a DetectOptions of all but `workers`.
+_RUNNING = (device_option, batch_option, threads_option, expect_bundle_option)
+run_options = gathered("run", RunOptions, (*_RUNNING, workers_option))
+# The same for `bulk`, whose `--workers` are processes.
+worker_run_options = gathered("run", RunOptions, _RUNNING)
+# How images are judged: the command gets `options`, a DetectOptions.
 detect_options = gathered("options", DetectOptions, _JUDGING)

@@ -59,7 +59,7 @@ def serve(
     from glass_rt.serve.metrics import Metrics
     from glass_rt.serve.service import Service
 
-    open_detector = partial(Detector.open, chosen_bundle(engine), **vars(run))
+    open_detector = partial(Detector.open, chosen_bundle(engine), run)
     listener = server.bind(host, port)
     log = log_json(sys.stderr, logging.WARNING if quiet else logging.INFO)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from glass_rt.cli.option_group import Decorator, gathered
-from glass_rt.cli.options import max_pixels_option, workers_option
+from glass_rt.cli.options import max_pixels_option
 from glass_rt.serve.settings import Settings
 
 DEFAULTS = Settings()
@@ -61,7 +61,6 @@ _OPTIONS = (
     _seconds("--body-timeout", "body_timeout_s", "For a request's body to arrive."),
     _seconds("--header-timeout", "header_timeout_s", "For a request's headers to arrive."),
     _seconds("--drain-timeout", "drain_timeout_s", "For requests under way to finish after SIGTERM."),
-    workers_option,
 )
 
 

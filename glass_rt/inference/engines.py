@@ -10,23 +10,29 @@ from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, Views
 from glass_rt.inference.pending_parity import settle_parity
 from glass_rt.machine.environment import usable_cores
+from glass_rt.options import RunOptions
 
 
-def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> dict[str, Backend]:
+def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Backend]:
     """The bundle's engines by role, opened.
 
     Before a vendor's library reads them this machine is compared with what they require, and where parity is pending
     they pass the gate first. Raises BundleUnfit, ParityError, BackendError, MissingDependency, UsageError.
     """
-    check_machine(bundle, device)
+    run = run or RunOptions()
+    check_machine(bundle, run.device)
     engine = bundle.manifest.engine
     engines: dict[str, Backend] = {}
     try:
         for role in bundle.manifest.model.roles:
             engines[role] = open_backend(
-                engine.backend, bundle.engine_file(role), precision=engine.precision, device=device, threads=threads
+                engine.backend,
+                bundle.engine_file(role),
+                precision=engine.precision,
+                device=run.device,
+                threads=run.threads,
             )
-        settle_parity(bundle, engines, device)
+        settle_parity(bundle, engines, run.device)
     except BaseException:
         for opened in engines.values():
             opened.close()

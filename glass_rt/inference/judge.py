@@ -9,28 +9,26 @@ embeddings are kept, so that no crop is computed twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from time import perf_counter
 
 import numpy as np
 
-from glass_rt.backends import Backend
 from glass_rt.backends.base import Floats
 from glass_rt.backends.embedding import embed, start_embedding
-from glass_rt.inference.head import Head, mean_of_draws
+from glass_rt.inference.head import mean_of_draws
 from glass_rt.inference.judgement import Judgement
+from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pack import Pack, Slot
 
 ROUNDS = 3  # in which `crops auto` adds crops
 
 
 class Judge:
-    """Opened engines by role (`global`, and `local` for the GLASS architecture) and the head behind them."""
+    """Runs the engines and the head of an opened bundle, which it closes with itself."""
 
-    def __init__(self, engines: Mapping[str, Backend], head: Head, batch: int) -> None:
-        self._engines = engines
-        self._head = head
-        self._batch = batch
+    def __init__(self, opened: OpenedBundle) -> None:
+        self.opened = opened
+        self._engines, self._head, self._batch = opened.engines, opened.head, opened.batch
         self._engines_in_use = threading.Lock()
 
     def judge(self, pack: Pack) -> list[Judgement]:
@@ -97,10 +95,9 @@ class Judge:
         return Judgement(mean_of_draws(outputs), draws, len(local_embeddings), engine_ms, aggregate_ms)
 
     def close(self) -> None:
-        """Closes the engines, after the pack at work."""
+        """Closes the opened bundle, after the pack at work."""
         with self._engines_in_use:
-            for engine in self._engines.values():
-                engine.close()
+            self.opened.close()
 
 
 def _up_to(slot: Slot, round_number: int, known: int) -> range:

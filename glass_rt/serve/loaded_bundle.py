@@ -94,11 +94,11 @@ class Generation:
 
 
 async def open_generation(
-    open_detector: Callable[[], Detector], workers: int | None, observe: PackObserver, canary_timeout_s: float
+    open_detector: Callable[[], Detector], observe: PackObserver, canary_timeout_s: float
 ) -> Generation:
     """Opens a detector on a thread and tries it. Raises what opening raises, and BackendError."""
     detector = await _in_thread(open_detector)
-    generation = Generation(detector, detector.pipeline(workers, observe))
+    generation = Generation(detector, detector.pipeline(observe=observe))
     try:
         await generation.try_canary(canary_timeout_s)
     except BaseException:

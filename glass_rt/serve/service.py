@@ -237,9 +237,7 @@ class Service:
         return self._generation
 
     async def _open(self) -> Generation:
-        return await open_generation(
-            self._open_detector, self.settings.workers, self.metrics.pack_judged, self.settings.deadline_s
-        )
+        return await open_generation(self._open_detector, self.metrics.pack_judged, self.settings.deadline_s)
 
     async def _no_reload(self) -> None:
         async with self._reloading:

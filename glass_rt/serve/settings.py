@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glass_rt.errors import UsageError
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 
 MIB = 1 << 20
 
@@ -19,8 +19,7 @@ class Settings:
     once, also those still being received; past either, requests are refused until there is room. `deadline_s`: an
     image that is not judged by then is given up. `header_timeout_s`, `body_timeout_s`: for a request's headers and for
     its body to arrive. `drain_timeout_s`: how long requests in flight may take to finish once the server was told to
-    stop. `workers`: threads that decode (None: one per core, at most 8). `api_keys`: any of them opens the server;
-    none: it is open to all who reach it.
+    stop. `api_keys`: any of them opens the server; none: it is open to all who reach it.
     """
 
     max_body: int = 64 * MIB
@@ -32,7 +31,6 @@ class Settings:
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 60.0
-    workers: int | None = None
     api_keys: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:

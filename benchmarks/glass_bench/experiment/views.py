@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_bench.experiment.scenes import SceneSpec, render
-from glass_rt.image.decode import Pixels, decode
+from glass_rt.image.decode import Pixels
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
 from glass_rt.machine.environment import usable_cores
@@ -53,7 +54,7 @@ def view_set(specs: Sequence[SceneSpec], crops_kept: int) -> ViewSet:
 
 
 def _keep(views: ViewSet, row: int, encoded: bytes, crops_kept: int) -> None:
-    image = decode(encoded)
+    image = load(encoded)
     sampling = stratified(image.info.height, image.info.width, crops_kept, default_seed(image.info.sha256), CROP_SIZE)
     views.global_views[row] = global_view(image.pixels, CROP_SIZE)
     views.baseline_views[row] = baseline_view(image.pixels, CROP_SIZE)

@@ -20,7 +20,7 @@ from glass_bench.quality.drift import Drift, drift
 from glass_bench.quality.metrics import Quality, quality
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
 from glass_rt.options import DetectOptions

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from glass_rt.detector import Detector
-from glass_rt.image.decode import ImageSource
+from glass_rt.image.encoded import ImageSource
 from glass_rt.inference.pipeline import PackObserver, Pipeline
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glass_rt.bundle.manifest import Model
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
 from glass_rt.inference.find_images import find_images

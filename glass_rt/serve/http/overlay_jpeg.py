@@ -6,7 +6,7 @@ import asyncio
 import base64
 from concurrent.futures import ThreadPoolExecutor
 
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.results.overlay import draw_overlay, jpeg_bytes
 from glass_rt.results.verdict import Verdict
 

@@ -24,7 +24,7 @@ from glass_rt.bulk.sources import RowGroup
 from glass_rt.bulk.stores import Location, Stores
 from glass_rt.errors import UsageError
 
-SETTINGS = Settings.of("ab" * 32, DetectOptions(seed=1, workers=3), ["photos"], None)
+SETTINGS = Settings.of("ab" * 32, DetectOptions(seed=1), ["photos"], None)
 
 
 def plan_of(images: int, per_part: int | None = None) -> Plan:
@@ -99,7 +99,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_job_is_gone_on_with_as_it_was_begun(other: Settings, named: str) -> None:
-    check_same(plan_of(1), Settings.of("ab" * 32, DetectOptions(seed=1, workers=9), ["photos"], None))
+    check_same(plan_of(1), Settings.of("ab" * 32, DetectOptions(seed=1), ["photos"], None))
     with pytest.raises(UsageError, match=f"begun with {named}"):
         check_same(plan_of(1), other)
 

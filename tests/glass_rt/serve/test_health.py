@@ -9,8 +9,7 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError, BundleNotFound
-from glass_rt.inference.pipeline import decode_and_place
-from glass_rt.inference.prepared_image import Subject
+from glass_rt.inference.prepared_image import PreparedImage, prepare_image
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import FAILURES_IN_A_ROW, Service
@@ -90,12 +89,12 @@ def test_an_engine_is_not_hung_where_an_image_decodes_slowly(
 ) -> None:
     go_on = threading.Event()
 
-    def slow(*arguments: Any) -> Subject:
+    def slow(*arguments: Any) -> PreparedImage:
         assert go_on.wait(60)
-        return decode_and_place(*arguments)
+        return prepare_image(*arguments)
 
     with serving(plant, Settings(deadline_s=0.5)) as here:
-        monkeypatch.setattr("glass_rt.inference.pipeline.decode_and_place", slow)
+        monkeypatch.setattr("glass_rt.inference.pipeline.prepare_image", slow)
         for _ in range(2):
             assert here.post(picture).status == 504
             assert here.get("/readyz").status == 200

@@ -17,15 +17,16 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import Model
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ParityError
-from glass_rt.image.decode import read
+from glass_rt.image.encoded import read_image
 from glass_rt.inference.engines import batch_for, open_engines
 from glass_rt.inference.head import Head
 from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.parity import verify_parity
-from glass_rt.inference.pipeline import decode_and_place, packer_for
+from glass_rt.inference.prepared_image import prepare_image
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.malloc import give_back_large_arrays
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.verdict import Failure, Timings
 
 
@@ -86,13 +87,12 @@ class EngineSystem:
         engines: Mapping[str, Backend] = (
             {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
             if noop
-            else open_engines(bundle, threads=contender.threads)
+            else open_engines(bundle, RunOptions(threads=contender.threads))
         )
+        self._plain = OpenedBundle(bundle, engines, Head.for_model(manifest.model, bundle.head()), batch)
         self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
-        self._plain_engines, head = engines, Head.for_model(manifest.model, bundle.head())
-        self._detector = Detector(bundle, Judge(self._engines, head, batch), batch)
-        self._plain_judge = Judge(engines, head, batch)
-        self._plain = Detector(bundle, self._plain_judge, batch)
+        self._detector = Detector(replace(self._plain, engines=self._engines))
+        self._plain_detector = Detector(self._plain)
         self._options = DetectOptions(crops=contender.crops, sampling=contender.sampling)
         self._noop = noop
         self.description = Description(
@@ -121,7 +121,7 @@ class EngineSystem:
 
     def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
         """Images in order, their crops sharing batches."""
-        for result in self._plain.detect_many(paths, self._options):
+        for result in self._plain_detector.detect_many(paths, self._options):
             if isinstance(result, Failure):
                 yield Answer(None, error=f"{result.error.kind}: {result.error}")
             else:
@@ -132,18 +132,17 @@ class EngineSystem:
 
         The packs are as full as the pipeline makes them at best.
         """
-        bundle = self._plain.bundle
         packs = []
-        packer = packer_for(bundle.manifest.model, self.description.batch)
+        packer = self._plain.new_packer()
         for path in paths:
-            decode_and_place(path, read(path), 0.0, bundle, self._options, packer)
+            prepare_image(read_image(path), self._plain.manifest, self._options, packer)
         placed = 0
         while placed < len(paths):
             pack = packer.take()
             assert pack is not None, "images were placed"
             packs.append(pack)
             placed += len(pack.slots)
-        judge, judged = self._plain_judge, 0
+        judge, judged = Judge(self._plain), 0
         with single_threaded_blas():  # as in the pipeline
             start = perf_counter()
             while perf_counter() - start < seconds:
@@ -156,7 +155,7 @@ class EngineSystem:
         if self._noop:
             return None
         try:
-            verify_parity(self._plain.bundle, self._plain_engines)
+            verify_parity(self._plain.bundle, self._plain.engines)
         except ParityError as error:
             return str(error)
         return None

@@ -21,7 +21,7 @@ from glass_rt.image.sampling import stratified
 from glass_rt.image.views import HostViews, Views
 from glass_rt.inference.engines import check_views
 from glass_rt.inference.head import Head
-from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
 from tests.fake_gpu import FakeGpu
@@ -116,8 +116,8 @@ def test_verdicts_are_those_of_views_made_in_memory(
         gpu = gpu_with_kernels()
         gpu.close = lambda: None  # type: ignore[method-assign]  # one context is shared, as the primary one is
         engines = {role: bench.open(gpu, role=role, view=224) for role in ("global", "local")}
-        views = DeviceViews(gpu) if device else None
-        with Detector(bundle, Judge(engines, head, 16), 16, views) as detector:
+        views = DeviceViews(gpu) if device else HostViews()
+        with Detector(OpenedBundle(bundle, engines, head, 16, views)) as detector:
             found = [detector.detect(pictures[0], options), *detector.detect_many(pictures, options)]
         gc.collect()
         assert gpu.live == {}

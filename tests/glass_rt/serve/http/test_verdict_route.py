@@ -12,7 +12,7 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import ImageError
-from glass_rt.image.decode import decode
+from glass_rt.image.encoded import load
 from glass_rt.results.overlay import draw_overlay
 from tests.serving import VERDICT, Address, form, same_verdict
 from tests.support import Cli, write_picture
@@ -72,7 +72,7 @@ def test_the_evidence_picture_comes_with_the_verdict_that_it_shows(
     jpeg = base64.b64decode(answer["overlay_jpeg_base64"], validate=True)
     shown = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert shown is not None
-    drawn = draw_overlay(decode(picture).pixels, judge.detect(picture, DetectOptions(seed=4)))
+    drawn = draw_overlay(load(picture).pixels, judge.detect(picture, DetectOptions(seed=4)))
     assert shown.shape == drawn.shape
     assert np.abs(shown.astype(int) - drawn).mean() < 4, "the same but for JPEG's loss"
     assert "overlay_jpeg_base64" not in server.post(picture, "?overlay=0").json
