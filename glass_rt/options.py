@@ -14,6 +14,23 @@ Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0
 
 
+def crops_from_text(text: str) -> Crops:
+    """What `--crops` and requests mean by a text: `auto`, or a number. Raises UsageError."""
+    return "auto" if text == "auto" else whole_number("crops", text, "a number from 1 on, or auto")
+
+
+def seed_from_text(text: str) -> int:
+    """What requests mean by a text: a number. Raises UsageError."""
+    return whole_number("seed", text, "0..2^64-1")
+
+
+def whole_number(name: str, text: str, expected: str) -> int:
+    """A number from 0 on in ASCII digits; raises UsageError, saying what of the option `name` is `expected`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise UsageError(f"{name}: got {text[:40]!r}; expected {expected}")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How a bundle is opened and its engines are run; every field has the meaning of the option of its name.

@@ -12,7 +12,9 @@ import numpy as np
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
 from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.extras import BACKEND_EXTRAS
 
 # The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -24,7 +26,7 @@ def load_openvino() -> Any:
     try:
         import openvino
     except ImportError:
-        raise MissingDependency("openvino", "openvino", "this engine") from None
+        raise MissingDependency("openvino", BACKEND_EXTRAS["openvino"], "this engine") from None
     return openvino
 
 
@@ -46,8 +48,7 @@ class OpenVinoBackend:
     def __init__(
         self, engine: Path, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
     ) -> None:
-        if device != "cpu":
-            raise UsageError(f"device: got {device!r}; OpenVINO engines of glass-rt run on cpu")
+        device_from_text(device, ("cpu",), "OpenVINO")
         check_precision(precision)
         core = load_openvino().Core()
         properties = {

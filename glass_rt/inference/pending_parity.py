@@ -7,7 +7,6 @@ pinned. It holds for one bundle on one kind of GPU, driver and library version; 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,8 +18,10 @@ from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
 from glass_rt.machine.cache_files import BESIDE
-from glass_rt.machine.environment import gpus, installed
+from glass_rt.machine.device import named_gpu
+from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import rebuild_command
+from glass_rt.machine.write_whole import write_whole
 
 RECORD = f"{BESIDE}/parity.json"
 
@@ -61,11 +62,9 @@ def settled_parity(bundle: Bundle, device: str | None = None) -> Parity:
 
 def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
     requirements = bundle.manifest.engine.requirements
-    _, _, index = (device or "cuda").partition(":")
-    found, number = gpus(), int(index) if index.isdigit() else 0
-    gpu = asdict(found[number]) if number < len(found) else None
+    gpu = named_gpu(device)
     library = f"{requirements.library} {installed(requirements.library)}" if requirements else None
-    return {"bundle_sha256": bundle.sha256, "gpu": gpu, "library": library}
+    return {"bundle_sha256": bundle.sha256, "gpu": gpu and asdict(gpu), "library": library}
 
 
 def _settled(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:
@@ -83,9 +82,4 @@ def _note(bundle: Bundle, record: Mapping[str, Any]) -> None:
     path = bundle.folder / RECORD
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, (json.dumps(record, indent=2) + "\n").encode())

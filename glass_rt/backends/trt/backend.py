@@ -25,8 +25,9 @@ from glass_rt.backends.trt.buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt.lane import Flight, Lane, StageTimes, Streams
 from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import Plan
-from glass_rt.errors import BackendError, UsageError
+from glass_rt.errors import BackendError
 from glass_rt.machine.cache_files import BESIDE, keep, kept, user_cache
+from glass_rt.machine.device import device_from_text
 
 LANES = 2
 
@@ -48,10 +49,7 @@ def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBacken
 
 def gpu_index(device: str | None) -> int:
     """`cuda:1` -> 1; None is the first GPU."""
-    kind, _, index = (device or "cuda").partition(":")
-    if kind != "cuda" or not (index or "0").isdigit():
-        raise UsageError(f"device: got {device!r}; TensorRT engines run on cuda or cuda:N")
-    return int(index or 0)
+    return device_from_text(device or "cuda", ("cuda",), "TensorRT").index
 
 
 @dataclass(eq=False)

@@ -20,7 +20,6 @@ from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
-EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 DEFAULT_TARGET = "default"
 # Architectures that RTX engines run on unless a target is named; its documentation adds "and later".
 RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")

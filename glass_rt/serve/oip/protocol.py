@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
-from glass_rt.options import Crops, DetectOptions
+from glass_rt.options import Crops, DetectOptions, crops_from_text, seed_from_text
 from glass_rt.results.verdict import Failure, Verdict
 
 VERSION = "1"
@@ -155,22 +155,19 @@ def options_of(parameters: Mapping[str, Any], options: DetectOptions) -> DetectO
     if "crops" in parameters:
         changes["crops"] = _crops(parameters["crops"])
     if "seed" in parameters:
-        changes["seed"] = _integer("seed", parameters["seed"], "0..2^64-1")
+        seed = parameters["seed"]
+        changes["seed"] = seed_from_text(seed) if isinstance(seed, str) else _integer("seed", seed, "0..2^64-1")
     return replace(options, **changes)
 
 
 def _crops(value: Any) -> Crops:
-    if value == "auto":
-        return "auto"
-    crops = _integer("crops", value, f"1..{MAX_CROPS} or auto")
-    if not 1 <= crops <= MAX_CROPS:
+    crops = crops_from_text(value) if isinstance(value, str) else _integer("crops", value, f"1..{MAX_CROPS} or auto")
+    if isinstance(crops, int) and not 1 <= crops <= MAX_CROPS:
         raise UsageError(f"crops: got {crops}; expected 1..{MAX_CROPS} or auto")
     return crops
 
 
 def _integer(name: str, value: Any, expected: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
-        return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{name}: got {value!r:.60}; expected {expected}")
     return value
