@@ -20,6 +20,7 @@ from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weig
 from glass_rt.bundle.requirements import Profile, Requirements, Shapes
 from glass_rt.errors import BundleUnfit, ParityError
 from glass_rt.inference import pending_parity
+from glass_rt.machine import device
 from glass_rt.machine.environment import Gpu
 
 ADA = Gpu("NVIDIA L4", "580.65", "23034 MiB", "8.9")
@@ -102,8 +103,9 @@ class Answers:
 
 
 def on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, version: str | None = "1.7.1.116") -> None:
-    for module in (compatibility, pending_parity):
+    for module in (compatibility, device):
         monkeypatch.setattr(module, "gpus", lambda: (gpu,) if gpu else ())
+    for module in (compatibility, pending_parity):
         monkeypatch.setattr(module, "installed", lambda name: version)
 
 

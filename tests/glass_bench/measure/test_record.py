@@ -89,7 +89,7 @@ def test_a_record_survives_the_way_to_disk(tmp_path: Path) -> None:
     [
         ({"schema": 99}, "schema 99; this version reads schema 1"),
         ({"kind": "eval"}, "not a record of"),
-        ({"folder": 5}, "folder is 5; expected str"),
+        ({"folder": 5}, "folder is 5; expected a string"),
         ({"machine": []}, r"machine is \[\]; expected an object"),
         ({"surprise": 1}, "unknown field 'surprise'"),
         ({"images": [{"name": "x"}]}, r"images\[0\].width is missing"),
