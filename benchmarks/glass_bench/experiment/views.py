@@ -33,28 +33,28 @@ class ViewSet:
     labels: NDArray[np.int64]
 
 
-def view_set(specs: Sequence[SceneSpec], crops_kept: int) -> ViewSet:
+def view_set(specs: Sequence[SceneSpec], stored_crops: int) -> ViewSet:
     """Renders every scene twice, fake and real, and keeps the views."""
     count = 2 * len(specs)
     views = ViewSet(
         np.empty((count, CROP_SIZE, CROP_SIZE, 3), np.float32),
         np.empty((count, CROP_SIZE, CROP_SIZE, 3), np.uint8),
-        np.empty((count, crops_kept, CROP_SIZE, CROP_SIZE, 3), np.uint8),
+        np.empty((count, stored_crops, CROP_SIZE, CROP_SIZE, 3), np.uint8),
         np.tile(np.array([FAKE, REAL], np.int64), len(specs)),
     )
 
     def fill(index: int) -> None:
         for twin, encoded in enumerate(render(specs[index])):
-            _keep(views, 2 * index + twin, encoded, crops_kept)
+            _store(views, 2 * index + twin, encoded, stored_crops)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(fill, range(len(specs))))
     return views
 
 
-def _keep(views: ViewSet, row: int, encoded: bytes, crops_kept: int) -> None:
+def _store(views: ViewSet, row: int, encoded: bytes, stored_crops: int) -> None:
     image = decode(encoded)
-    sampling = stratified(image.info.height, image.info.width, crops_kept, default_seed(image.info.sha256), CROP_SIZE)
+    sampling = stratified(image.info.height, image.info.width, stored_crops, default_seed(image.info.sha256), CROP_SIZE)
     views.global_views[row] = global_view(image.pixels, CROP_SIZE)
     views.baseline_views[row] = baseline_view(image.pixels, CROP_SIZE)
     cut_crops(image.pixels, sampling.boxes, views.crops[row])

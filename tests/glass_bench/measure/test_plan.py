@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from glass_bench.measure.contenders import Contender
 from glass_bench.measure.images import find_bench_images, sized_copies, thin
-from glass_bench.measure.lineup import line_up, unique_names
 from glass_bench.measure.load_watch import foreign_share
 from glass_bench.measure.options import BenchOptions, quick
+from glass_bench.measure.participants import list_participants, unique_names
 from glass_bench.measure.plan import images_that_fit, rotated, rounds
 from glass_bench.measure.rate_search import Probe, find_rate
 from glass_bench.measure.worker import threads_each
@@ -87,7 +87,7 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
 
 def test_the_line_up_has_every_kind_once(zoo: dict[str, Path], labelled: Path) -> None:
     options = BenchOptions((zoo["good"],), labelled, (zoo["good_resize"],), batches=(1, 4), workers=(2,))
-    names = [place.contender.name for place in line_up(options)]
+    names = [participant.contender.name for participant in list_participants(options)]
     assert names == [
         "good",
         "good_resize",
@@ -104,12 +104,16 @@ def test_the_line_up_has_every_kind_once(zoo: dict[str, Path], labelled: Path) -
         "good_resize [batch 4]",
         "good_resize [2 workers]",
     ]
-    assert [place.contender.name for place in line_up(quick(options))] == ["good", "good_resize", "good [no-op engine]"]
+    assert [participant.contender.name for participant in list_participants(quick(options))] == [
+        "good",
+        "good_resize",
+        "good [no-op engine]",
+    ]
 
 
 def test_batches_beyond_the_bundles_are_no_variants(zoo: dict[str, Path], labelled: Path) -> None:
     options = BenchOptions((zoo["good"],), labelled, batches=(1, 64, 65), workers=(), pytorch=False)
-    variants = [place.contender.batch for place in line_up(options) if place.variant_of]
+    variants = [participant.contender.batch for participant in list_participants(options) if participant.variant_of]
     assert variants == [1, 64]
 
 
@@ -125,7 +129,11 @@ def test_a_checkpoint_is_found_by_its_name_or_as_the_only_one(
     given: tuple[str, ...], taken: str | None, zoo: dict[str, Path], labelled: Path
 ) -> None:
     options = BenchOptions((zoo["good"],), labelled, checkpoints=tuple(map(Path, given)))
-    found = {place.contender.checkpoint for place in line_up(options) if place.contender.kind == "pytorch"}
+    found = {
+        participant.contender.checkpoint
+        for participant in list_participants(options)
+        if participant.contender.kind == "pytorch"
+    }
     assert found == {taken}
 
 

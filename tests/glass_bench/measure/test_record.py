@@ -11,7 +11,7 @@ from glass_bench.measure.machine import Machine
 from glass_bench.measure.record import (
     ContenderEntry,
     ImageEntry,
-    Load,
+    MachineLoad,
     ProbeEntry,
     Record,
     RunEntry,
@@ -64,7 +64,7 @@ def entry(name: str, times_ms: list[list[float]], role: str = "engine", **change
 def record(*entries: ContenderEntry, foreign: float | None = 0.0) -> Record:
     images = (ImageEntry("a.jpg", 1000, 1000, "jpeg", 5), ImageEntry("b.jpg", 2000, 1000, "jpeg", 9))
     return Record(
-        "2026-01-01T00:00:00+00:00", 5.0, "glass-rt bench", MACHINE, Load(0.1, foreign), {"seed": 1}, "images", images,
+        "2026-01-01T00:00:00+00:00", 5.0, "glass-rt bench", MACHINE, MachineLoad(0.1, foreign), {"seed": 1}, "images", images,
         (), (), (), tuple(entries),
     )  # fmt: skip
 

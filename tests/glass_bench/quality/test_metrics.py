@@ -27,7 +27,7 @@ def test_the_table_worked_by_hand() -> None:
 
 
 def test_calibration_error_worked_by_hand() -> None:
-    # Confidences 0.9, 0.8, 0.7, 0.6, 0.9 of answers right, right, wrong, wrong, right, in 15 bins: 0.9 and 0.9 share
+    # Confidences 0.9, 0.8, 0.7, 0.6, 0.9 of labels right, right, wrong, wrong, right, in 15 bins: 0.9 and 0.9 share
     # one, the others stand alone: (2 * 0.1 + 0.2 + 0.7 + 0.6) / 5.
     assert calibration_error(FAKE, PROBABILITY, PROBABILITY >= 0.5) == pytest.approx(1.7 / 5)
 
