@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from time import perf_counter
 from typing import Any
@@ -81,12 +82,8 @@ class _Benchmark:
         self.skipped: list[str] = []
         self.findings: list[str] = []
         participants = list_participants(options)
-        self.sessions = [
-            ContenderSession(participant) for participant in participants if participant.variant_of is None
-        ]
-        self._variants: list[Participant] = [
-            participant for participant in participants if participant.variant_of is not None
-        ]
+        self.sessions = [ContenderSession(one) for one in participants if one.variant_of is None]
+        self._variants: list[Participant] = [one for one in participants if one.variant_of is not None]
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -231,11 +228,9 @@ class _Benchmark:
                 continue
             with self.stage(f"memory over crops of {session.name}"):
                 session.crop_sweep = [
-                    SweepPoint(
-                        p.x,
-                        p.ms,
-                        self._fresh_peak(session.participant, image, int(p.x), deadline) if p.x in chosen else None,
-                    )
+                    replace(p, peak_mb=self._fresh_peak(session.participant, image, int(p.x), deadline))
+                    if p.x in chosen
+                    else p
                     for p in session.crop_sweep
                 ]
             if missing := [f"{p.x:g}" for p in session.crop_sweep if p.x in chosen and p.peak_mb is None]:
@@ -254,7 +249,7 @@ class _Benchmark:
             with self.stage(f"Offline, {participant.contender.name}"):
                 session.open(check=False)
                 try:
-                    self._warm_variant(session)
+                    self._judged(session, [self.images[0].path])  # warm-up
                     for number in self._rounds(session.name, self.options.share_s("variants") / len(participants)):
                         if session.running:
                             self._offline(session, number)
@@ -291,8 +286,7 @@ class _Benchmark:
         paths = [self.images[number].path for number in numbers]
         if session.run(scenario, repeat, paths=paths, **arguments) is not None:
             local = session.runs[-1]
-            shared = {**vars(local), "images": tuple(numbers[i] for i in local.images)}
-            session.runs[-1] = type(local)(**shared)
+            session.runs[-1] = replace(local, images=tuple(numbers[i] for i in local.images))
         self._complain(session)
 
     def _offline(self, session: ContenderSession, number: int) -> None:
@@ -301,9 +295,7 @@ class _Benchmark:
             samples=len(self.images),
         )  # fmt: skip
 
-    def _judged(
-        self, session: ContenderSession, paths: Sequence[str], crops: int | None = None
-    ) -> list[dict[str, Any]]:
+    def _judged(self, session: ContenderSession, paths: list[str], crops: int | None = None) -> list[dict[str, Any]]:
         if not session.running:
             return []
         try:
@@ -392,10 +384,6 @@ class _Benchmark:
         finally:
             session.close()
         return session.peak_mb
-
-    def _warm_variant(self, session: ContenderSession) -> None:
-        if session.running:
-            self._judged(session, [self.images[0].path])
 
     def _complain(self, session: ContenderSession) -> None:
         if session.complaint and (text := f"{session.status.upper()}: {session.complaint}") not in self.findings:
