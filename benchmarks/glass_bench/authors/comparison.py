@@ -1,7 +1,7 @@
 """The authors' way against ours, end to end: from image files to probabilities.
 
 Theirs is Pillow, a float tensor of the whole image and eager float32 PyTorch, with as many threads as cores. Ours is
-glass-rt with whatever engines are named, of the same weights, windows and cores. One process per contender; they take
+glass-rt with the engines that are named, of the same weights, windows and cores. One process per contender; they take
 turns image set by image set. Everything in a report is computed from the record that this returns.
 """
 

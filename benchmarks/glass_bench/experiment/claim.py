@@ -56,7 +56,7 @@ def run_claim(options: ClaimOptions, output: Path, stage: Stage = silent) -> str
     start = perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)  # sums in the same order whatever the number of cores
+    torch.set_num_threads(1)  # sums in the same order with any number of cores
     with stage(f"rendering {options.scenes} scenes to train on, twice each"):
         training = view_set(_specs(options.scenes, 3 * options.seed), STORED_CROPS)
         validation = view_set(_specs(options.validation_scenes, 3 * options.seed + 1), CROPS)

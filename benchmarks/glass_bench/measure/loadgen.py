@@ -1,6 +1,6 @@
 """MLCommons LoadGen as the driver of one system: SingleStream, Offline, Server.
 
-LoadGen decides what is asked when and measures the latencies; it counts every completed query as a success, so
+LoadGen decides which image is judged when, and measures the latencies; it counts every completed query as a success, so
 failures are counted here and void the run. The figures are LoadGen-measured; they are no MLPerf results (those have
 rules on models, data, durations and review that nothing here follows).
 """
@@ -52,7 +52,7 @@ class Query:
 class LoadgenRun:
     """One LoadGen run: its own summary figures, and every query as the system saw it.
 
-    `failures` counts queries without a result; a run with any is void, whatever LoadGen says.
+    `failures` counts queries without a result; a run with any is void, though LoadGen counts them as done.
     """
 
     scenario: str
@@ -220,7 +220,7 @@ def _result_of(judge: Callable[[], ImageResult]) -> ImageResult:
         return judge()
     except StopIteration:
         return ImageResult(None, error="the system gave fewer results than it was asked for")
-    except Exception as error:  # whatever a contender raises is its failure, not the harness's
+    except Exception as error:  # an exception of a contender is its failure, not the harness's
         return ImageResult(None, error=f"{type(error).__name__}: {error}")
 
 

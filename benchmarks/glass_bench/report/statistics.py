@@ -70,7 +70,7 @@ class Interval:
 class Ratio:
     """`value` = ours / theirs, with the bounds that the spread of both sides allows.
 
-    `known`: both sides have repeats; without them nothing is known of their noise, whatever the bounds.
+    `known`: both sides have repeats; without them nothing is known of their noise, and the bounds say nothing.
     """
 
     value: float

@@ -72,7 +72,7 @@ class NoopBackend:
 
 
 class EngineSystem:
-    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line. See `System`.
+    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line.
 
     Single images go through engines with a clock around them, many through the engines as they are: a clock would hide
     what a backend can do beyond `run`.

@@ -35,7 +35,7 @@ MAX_GRID = 8
 
 
 class TorchSystem:
-    """The model of a bundle with the same weights, in PyTorch. See `System`."""
+    """The model of a bundle in PyTorch: the same weights, crops and default seed, eager or in bf16 autocast."""
 
     def __init__(self, contender: Contender) -> None:
         bundle = Bundle.open(contender.bundle)
