@@ -37,7 +37,7 @@ class ModelToExport(Protocol):
 
     @property
     def model(self) -> Model:
-        """What it is."""
+        """The manifest's description of the model."""
 
     def write(self, folder: Path, stage: Stage) -> None:
         """Writes a portable model's files into an existing folder."""
@@ -143,7 +143,7 @@ def _predecessors(source: PortableModel | ModelToExport, target: Path) -> tuple[
 def _portable_in(
     folder: Path, source: PortableModel | ModelToExport, slim: bool, stage: Stage
 ) -> Iterator[PortableModel]:
-    """The portable model, inside the bundle's folder; gone from there afterwards where the bundle is to be slim."""
+    """The portable model inside the bundle's folder; it is removed after the block where the bundle is to be slim."""
     inside = folder / PORTABLE_FOLDER
     inside.mkdir()
     if isinstance(source, PortableModel):

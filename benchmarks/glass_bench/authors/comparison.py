@@ -170,7 +170,7 @@ class SideSession:
         self._decode_alone: list[float] = []
 
     def judge_alone(self) -> None:
-        """Every image by itself. The authors' way has no other, so its throughput comes from this too."""
+        """Judges every image by itself. The authors' way knows no other, so its throughput comes from this too."""
         results = self.process.ask("judge", paths=[image.path for image in self._images])["results"]
         for image, result in zip(self._images, results, strict=True):
             if result["error"]:
@@ -183,7 +183,7 @@ class SideSession:
                     self._stream.setdefault(size.name, []).append(1e3 * len(spent) / sum(spent))
 
     def judge_stream(self, noop: SideSession) -> None:
-        """Throughput by size class, and of the largest images that of decoding and of the engine by themselves."""
+        """Measures throughput by size class, and for the largest images that of decoding and of the engine alone."""
         classes = {size.name: [image.path for image in size.of(self._images)] for size in SIZE_CLASSES}
         present = {name: paths for name, paths in classes.items() if paths}
         for name, paths in present.items():
@@ -194,7 +194,7 @@ class SideSession:
         self._engine_alone.append(alone["images_per_s"])
 
     def side(self) -> Side:
-        """Everything measured."""
+        """The record of this side: times, rates and memory, asked of the process for the last time."""
         process, memory = self.process, self.process.ask("memory")
         times = tuple(
             ImageTimes(

@@ -131,7 +131,7 @@ def _parameter_groups(model: Glass | ResizeOnly, recipe: Recipe) -> list[dict[st
 def _batches(
     views: ViewSet, recipe: Recipe, order: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows of every batch of one epoch, and K of the kept crops for each row: (B,), (B, K)."""
+    """Rows of every batch of one epoch, and K of the stored crops for each row: (B,), (B, K)."""
     stored = views.crops.shape[1]
     shuffled = order.permutation(len(views.labels))
     for start in range(0, len(shuffled), recipe.batch):

@@ -1,4 +1,4 @@
-"""What the two models are trained on: the runtime's own views of rendered scenes, kept in memory."""
+"""Training data of the two models: the runtime's own views of rendered scenes, held in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAKE, REAL = 0, 1  # alphabetical, as in the authors' folders
 
 @dataclass(frozen=True, eq=False)
 class ViewSet:
-    """Views of N images, of which M crops each are kept: a training step draws K of them.
+    """Views of N images, with M crops of each: a training step draws K of them.
 
     `global_views` float32 (N, S, S, 3), `baseline_views` uint8 (N, S, S, 3), `crops` uint8 (N, M, S, S, 3), all
     0..255 RGB; `labels` int64 (N,), FAKE or REAL.
@@ -34,7 +34,7 @@ class ViewSet:
 
 
 def view_set(specs: Sequence[SceneSpec], stored_crops: int) -> ViewSet:
-    """Renders every scene twice, fake and real, and keeps the views."""
+    """Renders every scene twice, fake and real, and makes the views."""
     count = 2 * len(specs)
     views = ViewSet(
         np.empty((count, CROP_SIZE, CROP_SIZE, 3), np.float32),

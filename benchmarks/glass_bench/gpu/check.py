@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def header() -> dict[str, Any]:
-    """What this machine is."""
+    """The hardware and software of this machine, for the head of the report."""
     return {
         "date": strftime("%Y-%m-%d %H:%M:%S %z"), "glass_rt": __version__, "python": platform.python_version(),
         "platform": platform.platform(), "cpu": cpu_name(), "gpus": [vars(gpu) for gpu in gpus()],
@@ -82,7 +82,7 @@ def header() -> dict[str, Any]:
 
 
 def parity(path: Path) -> dict[str, Any]:
-    """The gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
+    """The parity gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
     with _opened(path, every_file=True) as (bundle, engines):
         return dict(vars(verify_parity(bundle, engines)))
 

@@ -48,7 +48,7 @@ class ContenderSession:
 
     @property
     def architecture(self) -> str:
-        """What its bundle is, once it is open."""
+        """The architecture of its bundle once that is open; before, an empty string."""
         return self.process.description.architecture if self.process else ""
 
     def open(self, *, check: bool = True) -> None:
@@ -83,7 +83,7 @@ class ContenderSession:
         return results
 
     def run(self, scenario: str, repeat: int, **arguments: Any) -> RunEntry | None:
-        """One LoadGen run, kept; None where the process died."""
+        """Makes one LoadGen run and records it; None where the process died."""
         try:
             reply = self.ask(scenario, **arguments)
         except ContenderFailed as error:

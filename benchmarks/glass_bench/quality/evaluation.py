@@ -1,4 +1,4 @@
-"""`glass-rt eval`: engines judge labelled images; what they said is kept, and measured."""
+"""`glass-rt eval`: engines judge labelled images; their probabilities are recorded and measured."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """What one engine said of one image: a probability, or the error."""
+    """The result of one engine for one image: a probability, or the error."""
 
     name: str
     fake: bool
@@ -75,7 +75,7 @@ class Group:
 
 @dataclass(frozen=True)
 class EngineResult:
-    """One engine's figures, its groups, and everything it said."""
+    """One engine's figures, those of its groups, and its results image by image."""
 
     name: str
     architecture: str

@@ -1,4 +1,4 @@
-"""The seam between a scenario and what it drives."""
+"""The interface between a scenario and the system that it drives."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class System(Protocol):
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """The model, the engines and the device of this system."""
 
     def judge(self, path: str, crops: int | None = None) -> ImageResult:
         """One image, with its stage times; `crops` overrides the contender's. Errors become part of the result."""
