@@ -3,7 +3,7 @@
     python -m glass_bench.serving.no_op ENGINE [--port N]
 
 Nothing is decoded. Every image gets the canary's verdict, with its size in bytes as its width and its last bytes as
-its SHA-256, so that each answer can be told from every other.
+its SHA-256, so that each response can be told from every other.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from glass_rt.serve.server import bind, run, serve
 from glass_rt.serve.service import Service
 from glass_rt.serve.settings import Settings
 
-TAIL = 8  # bytes of an image that its answer repeats
+TAIL = 8  # bytes of an image that its response repeats
 
 
 class NoOpPipeline(Pipeline):
-    """Answers at once."""
+    """A pipeline that gives the same verdict at once, without a thread or an engine."""
 
     def __init__(self, verdict: Verdict) -> None:  # a pipeline without threads
         self._verdict = verdict
@@ -50,10 +50,10 @@ class NoOpPipeline(Pipeline):
 
 
 class NoOpDetector(Detector):
-    """A real bundle, judged by nobody."""
+    """A real bundle whose pipeline runs no engine."""
 
     def pipeline(self, workers: int | None = None, observe: PackObserver | None = None) -> Pipeline:
-        """One that answers at once, with the verdict that the bundle's engine has for the canary."""
+        """A pipeline that gives, at once, the verdict that the bundle's engine has for the canary."""
         return NoOpPipeline(self.detect(canary_image(), OPTIONS))
 
 

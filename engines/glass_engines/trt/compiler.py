@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glass_engines.compilers.base import Compiler
-from glass_engines.trt.cache import build_key, keep, take, timings
+from glass_engines.trt.cache import build_key, restore_engine, store_engine, timings
 from glass_engines.trt.onnx_weights import GraphAndWeights, weights_apart
 from glass_engines.trt.profiles_file import ProfileFile, find_profile, with_max_batch
 from glass_engines.trt.progress import Cancellation, progress_monitor
@@ -48,7 +48,7 @@ class TrtBuild:
         return self.file.optimisation_level if chosen is None else chosen
 
     def key(self, graph: Path, shapes: tuple[Shapes, ...]) -> str:
-        """The name under which the engine is kept."""
+        """The name under which the cache stores the engine."""
         circumstances = {
             "shapes": [asdict(item) for item in shapes],
             "requirements": asdict(self.requirements),
@@ -148,11 +148,11 @@ def _compile_with(build: TrtBuild) -> Callable[[Path, Path], None]:
         shapes = build.file.profile.shapes[engine.stem]
         cache = build.settings.cache
         key = build.key(graph, shapes)
-        if cache is not None and take(cache, key, engine):
+        if cache is not None and restore_engine(cache, key, engine):
             return
         plan_from_onnx(build, graph, engine, shapes)
         if cache is not None:
-            keep(cache, key, engine)
+            store_engine(cache, key, engine)
 
     return compile_engine
 

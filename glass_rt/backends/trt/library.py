@@ -19,7 +19,6 @@ from glass_rt.errors import GlassError, MissingDependency, UsageError
 from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
 DEFAULT_TARGET = "default"
 # Architectures that RTX engines run on unless a target is named; its documentation adds "and later".
 RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
@@ -150,11 +149,6 @@ class MissingLibrary(MissingDependency):
 
     def __init__(self, name: str, why: str = "it is not installed") -> None:
         ImportError.__init__(self, f"--backend {name} needs {name}: {why}. {GPU_COMMANDS}")
-
-
-def library_version(name: str) -> str | None:
-    """The installed version, found without loading anything."""
-    return installed(name)
 
 
 def cuda_generation(name: str) -> str | None:

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from glass_bench.measure.contenders import Contender
-from glass_bench.measure.systems.base import Answer, Description
+from glass_bench.measure.systems.base import Description, ImageResult
 from glass_rt.backends import Backend, TensorSpec
 from glass_rt.backends.base import Array
 from glass_rt.backends.embedding import INPUT, OUTPUT
@@ -73,7 +73,7 @@ class NoopBackend:
 
 
 class EngineSystem:
-    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line. See `System`.
+    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line.
 
     Single images go through engines with a clock around them, many through the engines as they are: a clock would hide
     what a backend can do beyond `run`.
@@ -108,7 +108,7 @@ class EngineSystem:
             bundle_sha256=bundle.sha256,
         )
 
-    def judge(self, path: str, crops: int | None = None) -> Answer:
+    def judge(self, path: str, crops: int | None = None) -> ImageResult:
         """One image, with its stage times."""
         for engine in self._engines.values():
             engine.spent_ms = 0.0
@@ -116,16 +116,18 @@ class EngineSystem:
         try:
             result = self._detector.detect(path, options)
         except GlassError as error:
-            return Answer(None, error=f"{error.kind}: {error}")
-        return Answer(result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops))
+            return ImageResult(None, error=f"{error.kind}: {error}")
+        return ImageResult(
+            result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops)
+        )
 
-    def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
+    def judge_many(self, paths: Sequence[str]) -> Iterator[ImageResult]:
         """Images in order, their crops sharing batches."""
         for result in self._plain_detector.detect_many(paths, self._options):
             if isinstance(result, Failure):
-                yield Answer(None, error=f"{result.error.kind}: {result.error}")
+                yield ImageResult(None, error=f"{result.error.kind}: {result.error}")
             else:
-                yield Answer(result.probability_fake, windows=len(result.crops))
+                yield ImageResult(result.probability_fake, windows=len(result.crops))
 
     def engine_alone(self, paths: Sequence[str], seconds: float) -> float:
         """Images per second where their views are there already: what decoding costs at most is the rest.
