@@ -161,6 +161,7 @@ def test_pictures_are_written_as_rgb_whole_or_not_at_all(tmp_path: Path) -> None
     write_overlay(tmp_path / "new" / "a.png", picture)
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "new" / "a.png")), picture)
     read = cv2.imdecode(np.frombuffer(jpeg_bytes(picture), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert read is not None
     assert np.abs(read.astype(int) - picture).max() < 6
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(GlassError, match="evidence picture cannot be written"):
