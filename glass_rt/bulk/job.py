@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glass_rt.bulk import on_ray
 from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.on_ray import Pool
 from glass_rt.bulk.parts import PartSettings, count_errors
 from glass_rt.bulk.plan import (
     FOLDER,
@@ -24,6 +24,7 @@ from glass_rt.bulk.plan import (
     units,
     write_plan,
 )
+from glass_rt.bulk.ray_driver import drive_ray
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
@@ -95,8 +96,8 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
             roots=roots,
         )
         gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
-        pool = on_ray.Pool(job.workers, job.address, gpus)
-        for table in on_ray.run_on_ray(settings, list(units(missing)), pool):
+        pool = Pool(job.workers, job.address, gpus)
+        for table in drive_ray(settings, list(units(missing)), pool):
             images, errors = sum(table["images"].to_pylist()), sum(table["errors"].to_pylist())
             progress = Progress(progress.images, progress.before, progress.done + images, progress.failed + errors)
             report(progress)

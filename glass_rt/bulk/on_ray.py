@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +21,6 @@ from glass_rt.bulk.messages import error_of
 from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.machine.environment import usable_cores
-from glass_rt.results.file_names import text_from_name
 
 _CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
 # Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:
@@ -43,7 +42,7 @@ class Pool:
     gpus: bool = False
 
 
-def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Iterator[pa.Table]:
+def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Generator[pa.Table, None, None]:
     """Judges units of parts and gives tables of DONE_SCHEMA as they are done, in any order.
 
     Raises GlassError where a worker cannot go on, such as for want of an engine, and BackendError where Ray gives up.
@@ -106,7 +105,7 @@ def _connected(pool: Pool) -> Iterator[Any]:
         else:
             _check_reachable(pool.address)
             start = {"address": pool.address}
-        with _silent_stderr(), _plain_command_line(ray):  # where Ray remarks that it saw the environment set above
+        with _silent_stderr():  # where Ray remarks that it saw the environment set above
             ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = pool.address or "here"
@@ -140,18 +139,6 @@ def _silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
-
-
-@contextmanager
-def _plain_command_line(ray: Any) -> Iterator[None]:
-    """Ray records the command line when it connects, and fails at a file name in it that is no UTF-8."""
-    utils, name = ray._private.utils, "get_entrypoint_name"  # no option says what is recorded
-    kept = getattr(utils, name, str)
-    setattr(utils, name, lambda: text_from_name(kept()))
-    try:
-        yield
-    finally:
-        setattr(utils, name, kept)
 
 
 def _workers(ray: Any, pool: Pool) -> tuple[int, int]:

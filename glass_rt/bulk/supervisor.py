@@ -14,21 +14,19 @@ first raises, the others pass.
 
 from __future__ import annotations
 
-import json
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from types import TracebackType
 from typing import Any, TypeAlias
 
 from glass_rt.bulk.messages import Answer, Opening, Ready, Refused, Task, Unreadable, error_of
+from glass_rt.bulk.python_process import start_python
 from glass_rt.errors import BackendError, ImageLethal
 from glass_rt.results.verdict import Failure
 
@@ -36,10 +34,6 @@ STALL_S = 600.0  # without any answer, after which a child counts as hung
 _OPENING_S = 1800.0  # likewise, while it opens the detector; a first opening may include a parity gate
 _NOT_OF_THE_IMAGE = ("backend", "unexpected")  # kinds of failure that a fresh child may not have
 _KEPT_ANSWERS = 8  # windows; answers that wait for the one before them
-_START = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
-    "from glass_rt.bulk.judge_process import main; main(int(sys.argv[1]))"
-)
 Result: TypeAlias = dict[str, Any]
 Source: TypeAlias = str | bytes | Unreadable
 
@@ -174,15 +168,7 @@ class _Child:
     """One child process and the thread that speaks to it. Raises ChildDied, GlassError where it cannot be opened."""
 
     def __init__(self, opening: Opening) -> None:
-        self._connection, other = Pipe()
-        # No fork, for this process may have threads; no multiprocessing, which would import this process's main module.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(other.fileno()), json.dumps(sys.path)],
-            pass_fds=[other.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # what a library prints is no result
-        )
-        other.close()
+        self._process, self._connection = start_python("glass_rt.bulk.judge_process")
         self._outgoing: queue.SimpleQueue[tuple[int, Request] | None] = queue.SimpleQueue()
         self._sender = threading.Thread(target=self._send, name="glass-rt bulk send", daemon=True)
         try:
