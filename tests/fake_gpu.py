@@ -22,7 +22,7 @@ Work: TypeAlias = Callable[[], bool]  # False: it waits for another stream and m
 
 
 class FakeGpu:
-    """See `Gpu` for the contract. `memory_bytes` is all there is.
+    """A GpuDriver in memory. `memory_bytes` is the size of its memory.
 
     `fail(call, status, after)` lets a call fail; `live` counts what was not given back; `peak_bytes` and `calls` tell
     what happened. A status that loses a context fails every later call, as the driver does.
@@ -88,7 +88,6 @@ class FakeGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """See `Gpu`."""
         self._local.depth = getattr(self._local, "depth", 0) + 1
         try:
             yield
@@ -96,11 +95,10 @@ class FakeGpu:
             self._local.depth -= 1
 
     def memory(self) -> tuple[int, int]:
-        """See `Gpu`."""
         return self._capacity - self._used, self._capacity
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
-        """See `Gpu`; fresh memory is full of garbage."""
+        """Fresh memory is full of garbage."""
         with self._lock:
             self._enter("allocate")
             if self._used + nbytes > self._capacity:
@@ -112,14 +110,13 @@ class FakeGpu:
             return DeviceBuffer(address, nbytes)
 
     def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
-        """See `Gpu`."""
         self._enter("allocate_pinned")
         buffer = PinnedBuffer(np.full(nbytes, 0xA5, np.uint8))
         self._pinned.add(id(buffer))
         return buffer
 
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
-        """See `Gpu`; freeing twice fails."""
+        """Freeing twice fails."""
         with self._lock:
             if isinstance(buffer, DeviceBuffer):
                 del self._memory[buffer.address]
@@ -129,36 +126,30 @@ class FakeGpu:
             self._leave("free")
 
     def create_stream(self) -> int:
-        """See `Gpu`."""
         self._enter("create_stream")
         stream = next(self._handles)
         self._streams[stream] = deque()
         return stream
 
     def destroy_stream(self, stream: int) -> None:
-        """See `Gpu`."""
         del self._streams[stream]
         self._leave("destroy_stream")
 
     def synchronize(self, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("synchronize")
         self._drain(lambda: not self._streams[stream])
 
     def create_event(self) -> int:
-        """See `Gpu`."""
         self._enter("create_event")
         event = next(self._handles)
         self._events[event] = (0, 0, 0)
         return event
 
     def destroy_event(self, event: int) -> None:
-        """See `Gpu`."""
         del self._events[event]
         self._leave("destroy_event")
 
     def record(self, event: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("record")
         ticket = self._events[event][0] + 1
         self._events[event] = (ticket, self._events[event][1], stream)
@@ -171,38 +162,32 @@ class FakeGpu:
         self._put(stream, happen)
 
     def wait(self, stream: int, event: int) -> None:
-        """See `Gpu`."""
         self._enter("wait")
         ticket = self._events[event][0]
         self._put(stream, lambda: self._events[event][1] >= ticket)
 
     def synchronize_event(self, event: int) -> None:
-        """See `Gpu`."""
         self._enter("synchronize_event")
         ticket = self._events[event][0]
         self._drain(lambda: self._events[event][1] >= ticket)
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """See `Gpu`; one millisecond, always."""
+        """One millisecond, always."""
         return 1.0
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("copy_in")
         self._put(stream, lambda: self._copy(self.bytes_at(address, source.nbytes), source))
 
     def copy_out(self, target: Bytes, address: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("copy_out")
         self._put(stream, lambda: self._copy(target, self.bytes_at(address, target.nbytes)))
 
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("copy_within")
         self._put(stream, lambda: self._copy(self.bytes_at(target, nbytes), self.bytes_at(source, nbytes)))
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """See `Gpu`."""
         with self._lock:
             self._enter("capture")
             self._capturing = (stream, [])
@@ -216,17 +201,15 @@ class FakeGpu:
             return graph
 
     def launch_graph(self, graph: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("launch_graph")
         self._streams[stream].extend(self._graphs[graph])
 
     def destroy_graph(self, graph: int) -> None:
-        """See `Gpu`."""
         del self._graphs[graph]
         self._leave("destroy_graph")
 
     def load_kernel(self, image: bytes, name: str) -> Any:
-        """See `Gpu`; the kernel is its name."""
+        """The kernel is its name."""
         self._enter("load_kernel")
         return name
 
@@ -234,7 +217,7 @@ class FakeGpu:
         self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
         stream: int,
     ) -> None:  # fmt: skip
-        """See `Gpu`; a kernel does what `kernels` has under its name: a function of grid, block and arguments."""
+        """A kernel does what `kernels` has under its name: a function of grid, block and arguments."""
         self._enter("launch")
         emulated = self.kernels.get(kernel)
 
@@ -247,7 +230,6 @@ class FakeGpu:
         self._put(stream, run)
 
     def close(self) -> None:
-        """See `Gpu`."""
         self.closed = True
 
     # How ------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from glass_rt.serve.app import create_app
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.server import bind, serve
 from glass_rt.serve.service import Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 VERDICT = "/v1/verdict"
 PATIENCE_S = 60.0
@@ -102,7 +102,7 @@ class Here(Address):
 
 
 @contextmanager
-def serving(open_detector: Callable[[], Detector], settings: Settings | None = None) -> Iterator[Here]:
+def serving(open_detector: Callable[[], Detector], settings: ServerSettings | None = None) -> Iterator[Here]:
     """Serves on a free port while the block runs."""
     listener = bind("127.0.0.1", 0)
     here = Here(listener.getsockname()[1])
@@ -110,7 +110,7 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
     outcome: list[bool | BaseException] = []
 
     async def main() -> bool:
-        here.service = Service(open_detector, settings or Settings(deadline_s=UNHURRIED_S), Metrics())
+        here.service = Service(open_detector, settings or ServerSettings(deadline_s=UNHURRIED_S), Metrics())
         here.loop = asyncio.get_running_loop()
         control["stopping"] = asyncio.Event()
         return await serve(here.service, create_app(here.service), listener, stopping=control["stopping"])

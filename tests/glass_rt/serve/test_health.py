@@ -13,7 +13,7 @@ from glass_rt.inference.prepared_image import PreparedImage, prepare_image
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import FAILURES_IN_A_ROW, Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from tests.serving import Plant, form, same_verdict, serving, wait_until
 
 OUT_OF_MEMORY = BackendError("the device is out of memory")
@@ -74,7 +74,7 @@ def test_images_that_are_no_images_say_nothing_about_the_engine(plant: Plant) ->
 
 
 def test_an_engine_that_hangs_is_not_ready_until_it_goes_on(plant: Plant, picture: bytes) -> None:
-    with serving(plant, Settings(deadline_s=0.5)) as here:
+    with serving(plant, ServerSettings(deadline_s=0.5)) as here:
         plant.engine.go_on.clear()
         assert here.post(picture).status == 504
         wait_until(lambda: here.get("/readyz").status == 503)
@@ -93,7 +93,7 @@ def test_an_engine_is_not_hung_where_an_image_decodes_slowly(
         assert go_on.wait(60)
         return prepare_image(*arguments)
 
-    with serving(plant, Settings(deadline_s=0.5)) as here:
+    with serving(plant, ServerSettings(deadline_s=0.5)) as here:
         monkeypatch.setattr("glass_rt.inference.pipeline.prepare_image", slow)
         for _ in range(2):
             assert here.post(picture).status == 504
@@ -105,7 +105,7 @@ def test_an_engine_that_hangs_is_left_behind(plant: Plant, picture: bytes, monke
     monkeypatch.setattr("glass_rt.serve.loaded_bundle.CLOSING_S", 0.2)
 
     async def hang() -> None:
-        service = Service(plant, Settings(deadline_s=0.5), Metrics())
+        service = Service(plant, ServerSettings(deadline_s=0.5), Metrics())
         await service.start()
         plant.engine.go_on.clear()
         with pytest.raises(DeadlineExceeded):
@@ -128,14 +128,14 @@ def test_a_server_whose_canary_hangs_does_not_start(plant: Plant, monkeypatch: p
         return detector
 
     with pytest.raises(BackendError, match=r"not judged within 0\.5 s"):
-        asyncio.run(Service(hanging, Settings(deadline_s=0.5), Metrics()).start())
+        asyncio.run(Service(hanging, ServerSettings(deadline_s=0.5), Metrics()).start())
     plant.engine.go_on.set()
     wait_until(lambda: plant.engine.closed)
 
 
 def test_a_reload_while_the_server_starts_waits_for_it(plant: Plant) -> None:
     async def reload() -> None:
-        service = Service(plant, Settings(), Metrics())
+        service = Service(plant, ServerSettings(), Metrics())
         _, reloaded = await asyncio.gather(service.start(), service.reload())
         assert reloaded
         await service.stop()
@@ -154,7 +154,7 @@ def test_a_reload_while_the_server_stops_closes_what_it_opened(plant: Plant) -> 
         return plant()
 
     async def reload() -> None:
-        service = Service(slowly, Settings(), Metrics())
+        service = Service(slowly, ServerSettings(), Metrics())
         await service.start()
         go_on.clear()
         opening.clear()
@@ -204,7 +204,7 @@ def test_a_server_whose_canary_fails_does_not_start(plant: Plant) -> None:
         return detector
 
     async def start() -> None:
-        async with Service(broken, Settings(), Metrics()):
+        async with Service(broken, ServerSettings(), Metrics()):
             raise AssertionError("it started")
 
     with pytest.raises(BackendError, match="out of memory"):
@@ -213,7 +213,7 @@ def test_a_server_whose_canary_fails_does_not_start(plant: Plant) -> None:
 
 def test_a_server_without_a_bundle_does_not_start(tmp_path: Path) -> None:
     async def start() -> None:
-        async with Service(lambda: Detector.open(tmp_path / "none"), Settings(), Metrics()):
+        async with Service(lambda: Detector.open(tmp_path / "none"), ServerSettings(), Metrics()):
             raise AssertionError("it started")
 
     with pytest.raises(BundleNotFound):

@@ -13,7 +13,7 @@ from glass_rt import DetectOptions, Detector
 from glass_rt.errors import UsageError
 from glass_rt.serve.admission import Admission
 from glass_rt.serve.refusals import BodyTooLarge, Overloaded
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from tests.glass_rt.serve.conftest import MAX_BODY
 from tests.serving import UNHURRIED_S, VERDICT, Plant, Process, ask, form, same_verdict, serving, wait_until
 
@@ -59,7 +59,7 @@ def test_a_small_file_of_many_pixels_is_refused_by_its_header(plant: Plant, judg
     done, bomb = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))
     assert done
     assert len(bomb) < 110_000
-    with serving(plant, Settings(max_pixels=80_000_000, deadline_s=UNHURRIED_S)) as here:
+    with serving(plant, ServerSettings(max_pixels=80_000_000, deadline_s=UNHURRIED_S)) as here:
         answer = here.post(bomb.tobytes())
         assert (answer.status, answer.json["error"]["kind"]) == (413, "too_large")
         assert "9000 x 9000" in answer.json["error"]["message"]
@@ -90,7 +90,7 @@ def test_a_form_without_a_boundary_is_refused(server: Process) -> None:
 
 def test_a_form_of_more_images_than_the_queue_holds_is_refused_whole(plant: Plant, picture: bytes) -> None:
     body, headers = form(*[("a.jpg", picture)] * 4)
-    with serving(plant, Settings(queue_images=3, deadline_s=UNHURRIED_S)) as here:
+    with serving(plant, ServerSettings(queue_images=3, deadline_s=UNHURRIED_S)) as here:
         answer = here.post(body, "", headers)
         assert (answer.status, answer.json["error"]["kind"]) == (413, "body_too_large")
         assert plant.engine.rows == 1, "but for the canary"
@@ -99,7 +99,10 @@ def test_a_form_of_more_images_than_the_queue_holds_is_refused_whole(plant: Plan
 def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
     plant: Plant, judge: Detector, picture: bytes
 ) -> None:
-    with serving(plant, Settings(queue_images=3, deadline_s=UNHURRIED_S)) as here, ThreadPoolExecutor(3) as clients:
+    with (
+        serving(plant, ServerSettings(queue_images=3, deadline_s=UNHURRIED_S)) as here,
+        ThreadPoolExecutor(3) as clients,
+    ):
         plant.engine.go_on.clear()
         accepted = [clients.submit(here.post, picture, f"?seed={seed}") for seed in range(3)]
         wait_until(lambda: here.figure("glass_rt_queue_images") == 3)
@@ -116,7 +119,7 @@ def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
 
 def test_past_the_bytes_bodies_get_429_while_they_come(plant: Plant, picture: bytes) -> None:
     size = len(picture)
-    with serving(plant, Settings(max_body=2 * size, queue_bytes=2 * size, deadline_s=UNHURRIED_S)) as here:
+    with serving(plant, ServerSettings(max_body=2 * size, queue_bytes=2 * size, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:
             first = client.submit(here.post, picture)
@@ -130,7 +133,7 @@ def test_past_the_bytes_bodies_get_429_while_they_come(plant: Plant, picture: by
 
 
 def test_an_image_that_is_not_judged_in_time_is_given_up(plant: Plant, picture: bytes) -> None:
-    with serving(plant, Settings(deadline_s=0.5)) as here:
+    with serving(plant, ServerSettings(deadline_s=0.5)) as here:
         plant.engine.go_on.clear()
         answer = here.post(picture)
         assert (answer.status, answer.json["error"]["kind"]) == (504, "deadline")
@@ -151,7 +154,7 @@ def test_evidence_pictures_are_drawn_within_the_queue_and_the_deadline(
 
     monkeypatch.setattr("glass_rt.serve.http.overlay_jpeg._draw", slow)
     body, headers = form(*[("a.jpg", picture)] * 2)
-    with serving(plant, Settings(queue_images=2, deadline_s=2.0)) as here, ThreadPoolExecutor(1) as client:
+    with serving(plant, ServerSettings(queue_images=2, deadline_s=2.0)) as here, ThreadPoolExecutor(1) as client:
         asking = client.submit(here.post, body, "?overlay=1", headers)
         assert drawing.wait(60)
         assert here.figure("glass_rt_queue_images") == 2
@@ -164,7 +167,7 @@ def test_evidence_pictures_are_drawn_within_the_queue_and_the_deadline(
 
 def test_a_client_that_has_gone_costs_nothing_more(plant: Plant, picture: bytes) -> None:
     """Its image is given up before the engine sees it, and its place is free for others."""
-    with serving(plant, Settings(queue_images=2, deadline_s=UNHURRIED_S)) as here:
+    with serving(plant, ServerSettings(queue_images=2, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:
             first = client.submit(here.post, picture)
@@ -211,7 +214,7 @@ def test_many_clients_at_once_get_each_their_own_verdict(server: Process, judge:
 def test_admission_refuses_what_it_expects_to_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("glass_rt.serve.admission.monotonic", lambda: now)
-    admission = Admission(Settings(deadline_s=10))
+    admission = Admission(ServerSettings(deadline_s=10))
     with admission.admit(1):
         now += 2.0
     with admission.admit(2):  # 4 s of work: less than half of the deadline
@@ -224,7 +227,7 @@ def test_admission_refuses_what_it_expects_to_be_late(monkeypatch: pytest.Monkey
 
 
 def test_admission_gives_back_what_was_taken() -> None:
-    admission = Admission(Settings(queue_images=2, queue_bytes=100, max_body=50))
+    admission = Admission(ServerSettings(queue_images=2, queue_bytes=100, max_body=50))
     with admission.admit(2):
         with pytest.raises(Overloaded), admission.admit(1):
             pass
@@ -250,4 +253,4 @@ def test_admission_gives_back_what_was_taken() -> None:
 )
 def test_settings_that_cannot_work_are_refused(values: dict[str, int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Settings(**values)  # type: ignore[arg-type]
+        ServerSettings(**values)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS
 from glass_rt.serve.refusals import UnknownModel
 from glass_rt.serve.service import Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from glass_rt.version import __version__
 from tests.serving import Answer, Process
 
@@ -59,7 +59,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     def no_detector() -> Detector:
         raise BackendError("nothing is judged here")
 
-    whole = app.create_app(Service(no_detector, Settings(), Metrics()))
+    whole = app.create_app(Service(no_detector, ServerSettings(), Metrics()))
     routes = {
         (method.lower(), route.path)
         for route in whole.routes

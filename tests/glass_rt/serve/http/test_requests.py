@@ -9,7 +9,7 @@ from glass_rt import Detector
 from glass_rt.errors import UsageError
 from glass_rt.serve.api_keys import api_key_of, check_api_key, read_api_keys
 from glass_rt.serve.refusals import Unauthorized
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from tests.serving import UNHURRIED_S, VERDICT, Plant, Process, serving, wait_until
 
 KEYS = (b"correct-horse-battery", b"staple-of-the-second-kind")
@@ -65,7 +65,7 @@ def test_the_figures_say_which_bundle_serves(server: Process, judge: Detector) -
 
 
 def test_with_api_keys_only_those_who_have_one_come_in(plant: Plant, picture: bytes) -> None:
-    with serving(plant, Settings(api_keys=KEYS, deadline_s=UNHURRIED_S)) as here:
+    with serving(plant, ServerSettings(api_keys=KEYS, deadline_s=UNHURRIED_S)) as here:
         refused = here.post(picture)
         assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
         assert here.post(picture, headers={"X-API-Key": "correct-horse-batter"}).status == 401

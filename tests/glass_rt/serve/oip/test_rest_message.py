@@ -10,11 +10,11 @@ import pytest
 
 from glass_rt.errors import UsageError
 from glass_rt.serve.oip.protocol import OUTPUTS
-from glass_rt.serve.oip.request import InferRequest, RequestedOutput
+from glass_rt.serve.oip.request import InferenceRequest, RequestedOutput
 from glass_rt.serve.oip.rest_message import (
     MAX_JSON_KEYS,
     MAX_JSON_VALUES,
-    encode_answer,
+    encode_response,
     parse_request,
 )
 
@@ -68,7 +68,7 @@ def test_the_id_and_parameters_come_through() -> None:
     request = parse_request(message(id="\ud800 42", parameters={"crops": 4, "seed": "7"}))
     assert request.id == "\ud800 42"
     assert request.parameters == {"crops": 4, "seed": "7"}
-    answer = encode_answer("glass", "1", request, TENSORS)
+    answer = encode_response("glass", "1", request, TENSORS)
     assert json.loads(answer.body)["id"] == "\ud800 42"  # even what UTF-8 cannot write
 
 
@@ -83,8 +83,8 @@ TENSORS: dict[str, Any] = {
 
 
 def test_an_answer_holds_what_was_asked_for_in_that_order() -> None:
-    request = InferRequest("7", {}, {}, (RequestedOutput("boxes", False), RequestedOutput("label", False)))
-    answer = encode_answer("glass", "1", request, TENSORS)
+    request = InferenceRequest("7", {}, {}, (RequestedOutput("boxes", False), RequestedOutput("label", False)))
+    answer = encode_response("glass", "1", request, TENSORS)
     assert answer.json_bytes is None
     assert json.loads(answer.body) == {
         "model_name": "glass",
@@ -99,7 +99,7 @@ def test_an_answer_holds_what_was_asked_for_in_that_order() -> None:
 
 def test_binary_outputs_follow_the_json_in_its_order() -> None:
     wanted = (RequestedOutput("label", True), RequestedOutput("attention", False), RequestedOutput("boxes", True))
-    answer = encode_answer("glass", "1", InferRequest(None, {}, {}, wanted), TENSORS)
+    answer = encode_response("glass", "1", InferenceRequest(None, {}, {}, wanted), TENSORS)
     assert answer.json_bytes is not None
     described = json.loads(answer.body[: answer.json_bytes])
     assert "id" not in described
