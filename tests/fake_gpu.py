@@ -1,8 +1,8 @@
-"""A GPU in memory: what runs above the seam can be tested where there is none.
+"""A GPU in memory, to test code above GpuDriver on machines without a GPU.
 
-It is as lazy as a real one: work put on a stream happens when somebody waits for it, in the streams' order and after
-the events that it waits for, and not before. So a buffer that is overwritten while a copy of it is under way, or read
-before a copy out has come past, gives wrong numbers here too.
+It is as lazy as a real one: work on a stream happens when a caller waits for it, in the streams' order and after the
+events that it waits for. So a buffer that is overwritten during its copy, or read before a copy out is done, gives wrong
+numbers here too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Work: TypeAlias = Callable[[], bool]  # False: it waits for another stream and m
 class FakeGpu:
     """A GpuDriver in memory. `memory_bytes` is the size of its memory.
 
-    `fail(call, status, after)` lets a call fail; `live` counts what was not given back; `peak_bytes` and `calls` tell
+    `fail(call, status, after)` lets a call fail; `live` counts what was not freed; `peak_bytes` and `calls` record
     what happened. A status that loses a context fails every later call, as the driver does.
     """
 
@@ -59,7 +59,7 @@ class FakeGpu:
 
     @property
     def live(self) -> dict[str, int]:
-        """What is allocated or created and not given back, by kind."""
+        """Counts, by kind, what is allocated or created and not freed."""
         counts = {
             "device": len(self._memory), "pinned": len(self._pinned), "streams": len(self._streams),
             "events": len(self._events), "graphs": len(self._graphs),
@@ -67,7 +67,7 @@ class FakeGpu:
         return {kind: count for kind, count in counts.items() if count}
 
     def bytes_at(self, address: int, nbytes: int) -> Bytes:
-        """A view of device memory, wherever in a buffer it begins."""
+        """A view of device memory at any place in a buffer."""
         for start, memory in self._memory.items():
             if start <= address and address + nbytes <= start + len(memory):
                 return memory[address - start : address - start + nbytes]
@@ -243,7 +243,7 @@ class FakeGpu:
         self._maybe_fail(call)
 
     def _leave(self, call: str) -> None:
-        """As `_enter`, for calls that give something back: a lost context refuses them, and what it held is gone."""
+        """As `_enter`, for calls that free something: a lost context refuses them, and what it held is gone."""
         self.calls.append(call)
         if self._lost is not None:
             raise self._lost
@@ -271,7 +271,7 @@ class FakeGpu:
         return True
 
     def _drain(self, finished: Callable[[], bool]) -> None:
-        """Works through the streams, the newest first: an order that is missing shows."""
+        """Works through the streams, the newest first, so that a missing event shows."""
         with self._lock:
             while not finished():
                 progress = False

@@ -80,7 +80,7 @@ class FusableAttention(nn.Module):
 
 
 class AttentionWeights(nn.Module):
-    """Softmax over the last axis; a module of its own, so that its precision can be set and its inputs' range probed."""
+    """Softmax over the last axis; a module of its own, so that precision can be set and the range of inputs probed."""
 
     def forward(self, scores: Tensor) -> Tensor:
         return torch.softmax(scores, dim=-1)

@@ -80,7 +80,7 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
         def work() -> None:
             nbytes = int(np.prod(shape)) * dtype.itemsize
             views = gpu.bytes_at(context._addresses["pixels"], nbytes).view(dtype).reshape(shape)
-            with np.errstate(all="ignore"):  # rows past the batch are whatever was there
+            with np.errstate(all="ignore"):  # rows past the batch hold old content
                 rows = embedding_of(np.nan_to_num(views))
             gpu.bytes_at(context._addresses["embedding"], rows.nbytes)[:] = rows.view(np.uint8).reshape(-1)
 

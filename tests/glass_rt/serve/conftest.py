@@ -1,4 +1,4 @@
-"""One `glass-rt serve` process for all tests that do it no lasting harm, and the detector that knows its answers."""
+"""One `glass-rt serve` process for all tests that do it no lasting harm, and the detector that gives the expected verdicts."""
 
 from __future__ import annotations
 

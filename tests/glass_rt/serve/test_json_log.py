@@ -1,4 +1,4 @@
-"""Logs that hold nobody up."""
+"""Logs whose writing delays no request."""
 
 import io
 import json

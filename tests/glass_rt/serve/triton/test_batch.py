@@ -1,4 +1,4 @@
-"""Requests that Triton batched: each gets its own answer."""
+"""Requests that Triton batched: each gets its own response."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def test_each_request_is_answered_with_its_own_options(
     pipeline: Pipeline, detector: Detector, pictures: tuple[Path, ...]
 ) -> None:
     images = [path.read_bytes() for path in pictures]
-    answers = judge_requests(
+    responses = judge_requests(
         pipeline,
         [
             request(images[0], images[1], crops=2, seed=5),
@@ -45,7 +45,7 @@ def test_each_request_is_answered_with_its_own_options(
             request(images[2], crops=1),
         ],
     )
-    first, broken, misspelt, half, last = answers
+    first, broken, misspelt, half, last = responses
     assert isinstance(first, dict)
     assert isinstance(last, dict)
     assert [json.loads(text)["sha256"] for text in first["verdict"][:, 0]] == [

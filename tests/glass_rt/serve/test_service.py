@@ -1,4 +1,4 @@
-"""Engines that fail: once, always, or without a word."""
+"""The service with engines that fail once, fail always, or hang."""
 
 import asyncio
 import threading
@@ -41,9 +41,9 @@ def test_in_a_form_the_engines_failure_is_the_answers_status(plant: Plant, pictu
     body, headers = form(("a.jpg", picture), ("b.jpg", b"no image"))
     with serving(plant) as here:
         plant.engine.failures.append(OUT_OF_MEMORY)
-        answer = here.post(body, "", headers)
-        assert answer.status == 500
-        assert [result["error"]["kind"] for result in answer.json] == ["backend", "format"]
+        response = here.post(body, "", headers)
+        assert response.status == 500
+        assert [result["error"]["kind"] for result in response.json] == ["backend", "format"]
 
 
 def test_an_engine_that_fails_always_is_not_ready_until_it_works_again(
@@ -174,7 +174,7 @@ def test_a_reload_while_the_server_stops_closes_what_it_opened(plant: Plant) -> 
 def test_an_engine_that_is_broken_for_minutes_is_not_live(
     plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever watches may start the process anew."""
+    """A supervisor may then restart the process."""
     with serving(plant) as here:
         plant.engine.always = OUT_OF_MEMORY
         for _ in range(FAILURES_IN_A_ROW):
