@@ -9,7 +9,7 @@ from glass_rt.bulk.arrow import pa
 from glass_rt.results.rows import Row, engine_columns, row_from_json, row_schema
 from glass_rt.version import __version__
 
-__all__ = ["SCHEMA", "row_of", "table_of"]
+__all__ = ["SCHEMA"]
 
 SCHEMA = row_schema(of_job=True)
 

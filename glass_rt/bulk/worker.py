@@ -18,7 +18,7 @@ from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.file_names import name_from_text
 from glass_rt.results.rows import Row
 
-__all__ = ["BATCH_ROWS", "FETCHERS", "BulkWorker", "images_of"]
+__all__ = ["BulkWorker"]
 
 FETCHERS = 16  # threads that read from object stores
 BATCH_ROWS = 64  # of an output batch

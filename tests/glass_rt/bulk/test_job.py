@@ -1,4 +1,4 @@
-"""Jobs whose parts are all there, or which are refused: what needs no Ray."""
+"""Jobs that need no Ray: their parts all exist, or they are refused."""
 
 from __future__ import annotations
 

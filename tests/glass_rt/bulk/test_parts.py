@@ -20,7 +20,7 @@ OPTIONS = DetectOptions(crops=1)
 
 
 def done(bundle: Bundle, target: Path, parts: pa.Table, run: RunOptions | None = None) -> list[dict[str, object]]:
-    """What a worker says of the parts that it was given."""
+    """The counts that a worker gives for its parts."""
     settings = PartSettings(str(bundle.folder), OPTIONS, run or RunOptions(), locate(str(target)))
     worker = PartWorker(settings)
     try:

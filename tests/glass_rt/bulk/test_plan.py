@@ -1,4 +1,4 @@
-"""Parts: cut once, written down, done when their file is there."""
+"""Parts: cut once, recorded, done when their file exists."""
 
 from __future__ import annotations
 

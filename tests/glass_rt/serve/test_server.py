@@ -24,7 +24,7 @@ from tests.support import Bundles, Cli
 
 @dataclass
 class Load:
-    """Clients that ask one after the other on connections that stay open, until they are told to stop."""
+    """Clients that send requests one after the other on open connections, until the test stops them."""
 
     server: Process
     picture: bytes

@@ -180,7 +180,7 @@ def test_an_engine_that_is_broken_for_minutes_is_not_live(
         for _ in range(FAILURES_IN_A_ROW):
             here.post(picture)
         assert here.get("/healthz").json["live"] is True
-        monkeypatch.setattr("glass_rt.serve.service.HOPELESS_S", 0.0)
+        monkeypatch.setattr("glass_rt.serve.service.BROKEN_LIMIT_S", 0.0)
         assert here.get("/healthz").status == 503
         plant.engine.always = None
         wait_until(lambda: here.get("/healthz").json["live"])

@@ -1,4 +1,4 @@
-"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory that does nothing before it must."""
+"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory, as lazy as a real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose, or never come to an end."""
+"""Clients that are slow on purpose, or send without end."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
 
 
 def talk(server: Process, *pieces: bytes) -> bytes:
-    """Sends the pieces, and returns all that comes until the server hangs up."""
+    """Sends the pieces, and returns all bytes until the server closes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         for piece in pieces:
             connection.sendall(piece)

@@ -163,7 +163,7 @@ def test_evidence_pictures_are_drawn_within_the_queue_and_the_deadline(
 
 
 def test_a_client_that_has_gone_costs_nothing_more(plant: Plant, picture: bytes) -> None:
-    """Its image is given up before the engine sees it, and its place is free for others."""
+    """Its image is cancelled before the engine receives it, and its place in the queue is free."""
     with serving(plant, ServerSettings(queue_images=2, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:

@@ -1,4 +1,4 @@
-"""`POST /v1/verdict` says what `infer --json` says, and refuses in our words."""
+"""`POST /v1/verdict` gives what `infer --json` gives, and refuses with our messages."""
 
 import base64
 import json
@@ -143,7 +143,7 @@ def test_compressed_bodies_are_refused(server: Address, picture: bytes) -> None:
 
 
 def test_hostile_files_get_what_infer_says_of_them(server: Address, judge: Detector, real_images: Path) -> None:
-    """And the server goes on, in bounded memory."""
+    """The server goes on, in bounded memory."""
     paths = sorted(path for path in (real_images / "hostile" / "selfmade").iterdir() if path.is_file())
     small = [path for path in paths if path.stat().st_size < 4 << 20]
     assert len(small) > 50

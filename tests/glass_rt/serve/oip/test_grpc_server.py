@@ -29,7 +29,7 @@ BUSY_CROPS, BUSY_IMAGES = 32, 4  # what keeps a server busy for a while
 
 @pytest.fixture(scope="module")
 def keyed(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A server that asks for a key and judges four images at once; the last test ends it."""
+    """A server with API keys and a queue of four images; the last test ends it."""
     folder = tmp_path_factory.mktemp("keyed")
     keys = folder / "keys"
     keys.write_text(f"# for tests\n{KEY}\n")
@@ -130,7 +130,7 @@ def test_over_http_the_same_paths_are_open(keyed: Process) -> None:
 
 
 def occupy(server: Process, channel: Any, image: bytes) -> Any:
-    """A call that fills the server's queue, and is with the engine."""
+    """A call that fills the server's queue, and that the engine has received."""
     call = infer(channel).future(request(image, BUSY_IMAGES, BUSY_CROPS), metadata=WITH_KEY)
     full = f"glass_rt_queue_images {BUSY_IMAGES}.0\n".encode()
     wait_until(lambda: full in server.get("/metrics", {"X-API-Key": KEY}).body)

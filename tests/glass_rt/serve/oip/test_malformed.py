@@ -1,4 +1,4 @@
-"""Malformed, cut short and oversized messages against a running server: it says what is wrong, and goes on."""
+"""Malformed, cut short and oversized messages against a running server: it names the fault, and goes on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def channel(whole_server: Process) -> Iterator[Any]:
 
 
 def refused(channel: Any, method: str, message: bytes, **options: Any) -> Any:
-    """The error that a call is answered by."""
+    """The error of a call."""
     with pytest.raises(grpc.RpcError) as refusal:
         channel.unary_unary(f"{SERVICE}/{method}")(message, timeout=60, **options)
     return refusal.value

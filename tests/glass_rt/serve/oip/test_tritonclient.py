@@ -71,7 +71,7 @@ def uint8(over: str, data: bytes, shape: Sequence[int]) -> Any:
 
 
 def assert_is(result: Any, verdicts: Sequence[Verdict]) -> None:
-    """The response is exactly what the detector says: the same float32, box by box."""
+    """The response is exactly the detector's: the same float32, box by box."""
     fake = np.array([verdict.probability_fake for verdict in verdicts], np.float32)
     assert result.as_numpy("probability_fake").tolist() == fake[:, None].tolist()
     both = np.array([list(verdict.probabilities.values()) for verdict in verdicts], np.float32)

@@ -11,7 +11,8 @@ import pytest
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError
 from glass_rt.inference.pipeline import Pipeline
-from glass_rt.serve.triton.batch import TritonRefusal, TritonRequest, judge_requests
+from glass_rt.serve.triton.batch import TritonRefusal, TritonRequest, TritonResponse, judge_requests
+from glass_rt.triton_server import answers as former
 from tests.support import Bundles
 
 
@@ -82,3 +83,10 @@ def test_an_engine_that_fails_is_not_the_requests_fault(
 
     monkeypatch.setattr(detector._judge, "judge", fail)
     assert judge_requests(pipeline, [request(pictures[6].read_bytes())]) == [TritonRefusal(words, "engine")]
+
+
+def test_models_written_before_find_the_former_names() -> None:
+    assert former.__all__ == ["Refusal", "Request", "Response", "answer"]
+    assert (former.Request, former.Refusal) == (TritonRequest, TritonRefusal)
+    assert former.Response == TritonResponse
+    assert former.answer is judge_requests
