@@ -35,7 +35,7 @@ def providers_for(device: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 class OnnxRuntimeBackend:
-    """One ONNX Runtime session. See `Backend` for the contract."""
+    """A Backend on one ONNX Runtime session."""
 
     def __init__(self, engine: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         ort = load_onnxruntime()

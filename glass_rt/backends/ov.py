@@ -39,10 +39,9 @@ def check_precision(precision: str) -> None:
 
 
 class OpenVinoBackend:
-    """One compiled model. See `Backend` for the contract.
+    """A Backend on one compiled model.
 
-    A model written with a fixed batch takes any number of views too: it is run as often as needed, the last time with
-    views that nobody asked for.
+    A model with a fixed batch takes any number of views too: it is run as often as needed, and the last run is padded.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from glass_rt.cli.options import engine_option, quiet_option, run_options
 from glass_rt.cli.server_options import server_options
 from glass_rt.detector import Detector
 from glass_rt.options import RunOptions
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
     from glass_rt.serve.service import Service
@@ -41,7 +41,7 @@ def serve(
     host: str,
     port: int,
     grpc_port: int | None,
-    settings: Settings,
+    settings: ServerSettings,
     run: RunOptions,
     quiet: bool,
 ) -> int:

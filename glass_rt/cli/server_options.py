@@ -10,9 +10,9 @@ import click
 
 from glass_rt.cli.option_group import Decorator, gathered
 from glass_rt.cli.options import max_pixels_option
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
-DEFAULTS = Settings()
+DEFAULTS = ServerSettings()
 
 
 def parse_size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -64,11 +64,11 @@ _OPTIONS = (
 )
 
 
-def _settings(api_key_file: Path | None, **limits: Any) -> Settings:
+def _settings(api_key_file: Path | None, **limits: Any) -> ServerSettings:
     from glass_rt.serve.api_keys import read_api_keys
 
-    return Settings(**limits, api_keys=read_api_keys(api_key_file) if api_key_file else ())
+    return ServerSettings(**limits, api_keys=read_api_keys(api_key_file) if api_key_file else ())
 
 
-# The command gets `settings`, a Settings.
+# The command gets `settings`, a ServerSettings.
 server_options = gathered("settings", _settings, _OPTIONS)

@@ -27,7 +27,7 @@ from glass_rt.serve.json_log import log_json
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.server import bind, run, serve
 from glass_rt.serve.service import Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 TAIL = 8  # bytes of an image that its response repeats
 
@@ -66,7 +66,7 @@ def main(engine: Path, port: int) -> None:
     log = log_json(sys.stderr, logging.INFO)
 
     async def serving() -> bool:
-        service = Service(lambda: NoOpDetector.open(engine), Settings(), Metrics())
+        service = Service(lambda: NoOpDetector.open(engine), ServerSettings(), Metrics())
         return await serve(service, create_app(service), listener)
 
     try:

@@ -28,7 +28,7 @@ from glass_rt.serve.refusals import (
     UnsupportedEncoding,
 )
 
-CLIENT_GONE = 499  # in logs and metrics alone: nobody is there to be answered
+CLIENT_GONE = 499  # in logs and metrics alone: no client is left to receive it
 
 STATUSES: dict[type[GlassError], int] = {
     UsageError: HTTPStatus.BAD_REQUEST,
@@ -51,7 +51,7 @@ STATUSES: dict[type[GlassError], int] = {
 
 
 def status_of(error: GlassError) -> int:
-    """The HTTP status that answers an error: its own, or that of its nearest ancestor in the table."""
+    """The HTTP status of an error: its own, or that of its nearest ancestor in the table."""
     if isinstance(error, ImageRefused):
         return status_of(error.error)
     return next((int(STATUSES[kind]) for kind in type(error).__mro__ if kind in STATUSES), 500)

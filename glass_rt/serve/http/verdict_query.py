@@ -1,4 +1,4 @@
-"""The options of a verdict request, out of its query."""
+"""The options of a verdict request, parsed from its query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHOICES = ("crops", "seed", "overlay")
 
 @dataclass(frozen=True)
 class VerdictQuery:
-    """How to judge, and whether the evidence picture is wanted."""
+    """How to judge, and whether the response includes the overlay."""
 
     options: DetectOptions
     overlay: bool

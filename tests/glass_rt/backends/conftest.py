@@ -45,7 +45,7 @@ PROFILES = ((1, 10, 16), (1, 64, 64))
 
 
 def embedding_of(views: NDArray[Any]) -> NDArray[np.float32]:
-    """What a stand-in engine computes: every row from its own view alone, and different for every view."""
+    """A stand-in engine's function: every row depends on its own view alone, and differs for every view."""
     flat = views.reshape(len(views), int(np.prod(views.shape[1:]))).astype(np.float32)
     if flat.shape[1] > SIZE * SIZE * 3:  # views of real size: the means of pieces will do
         flat = flat.reshape(len(views), SIZE * SIZE * 3, -1).mean(axis=2)
@@ -55,7 +55,7 @@ def embedding_of(views: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def vendor_class(version: str, name: str, **members: Any) -> type:
-    """A class whose members must be names of the real one; what the real one lacks cannot be reached."""
+    """A class with names of the real one only; access to any other name fails."""
     known = set(NAMES[version][name])
     public = {member for member in members if not member.startswith("_")}
     absent = public - known
@@ -63,7 +63,7 @@ def vendor_class(version: str, name: str, **members: Any) -> type:
 
 
 def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
-    """The vendor's module. `faults`: `refuse_context`, `refuse_run` (a number of runs that go well before)."""
+    """The vendor's module. `faults`: `refuse_context`, `refuse_run` (the number of runs that succeed before)."""
     rtx = version.startswith("tensorrt_rtx")
 
     def execute(context: Any, stream: int) -> bool:
@@ -80,7 +80,7 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
         def work() -> None:
             nbytes = int(np.prod(shape)) * dtype.itemsize
             views = gpu.bytes_at(context._addresses["pixels"], nbytes).view(dtype).reshape(shape)
-            with np.errstate(all="ignore"):  # rows past the batch are whatever was there
+            with np.errstate(all="ignore"):  # rows past the batch hold old content
                 rows = embedding_of(np.nan_to_num(views))
             gpu.bytes_at(context._addresses["embedding"], rows.nbytes)[:] = rows.view(np.uint8).reshape(-1)
 

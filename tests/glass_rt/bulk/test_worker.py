@@ -1,4 +1,4 @@
-"""The worker without any cluster: Arrow in, Arrow out, and nothing that an image does ends it."""
+"""The worker without any cluster: Arrow in, Arrow out, and no image ends it."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_wrong_usage_that_only_the_detector_sees_is_said_as_such(bundle: Bundle)
 
 
 class Unplugged(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A store whose library fails as pyarrow's do not."""
+    """A store whose library raises an error that pyarrow's do not."""
 
     protocol = "unplugged"
 

@@ -1,4 +1,4 @@
-"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory that does nothing before it must."""
+"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory, as lazy as a real one."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_rtx_captures_by_itself_and_keeps_what_it_compiled(bench: Any) -> None:
     assert kept([file]) == b"compiled for this GPU"
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert bench.faults.pop("cache read") == b"compiled for this GPU"
-    file.chmod(0o666)  # somebody else could have put code there
+    file.chmod(0o666)  # another user could have put code there
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert "cache read" not in bench.faults
 
@@ -132,7 +132,7 @@ def test_beside_a_bundle_that_cannot_be_written_the_users_cache_is_used(
 ) -> None:
     mine = tmp_path_factory.mktemp("mine")
     monkeypatch.setenv(CACHE_VARIABLE, str(mine))
-    (bench.folder / "cache").write_bytes(b"")  # a file where the folder would be: nobody, root included, writes there
+    (bench.folder / "cache").write_bytes(b"")  # a file in place of the folder: even root cannot write there
     monkeypatch.setattr("os.access", lambda *_: False)
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     (file,) = (mine / "kernels").iterdir()

@@ -1,4 +1,4 @@
-"""The canary that travels with a model of a Triton repository."""
+"""The canary beside a model of a Triton repository."""
 
 from __future__ import annotations
 
