@@ -50,7 +50,7 @@ class PartWorker:
             os.environ.pop(name, None)
         self._settings = settings
         self._stores = Stores(settings.roots)
-        self._worker = BulkWorker(settings.engine, settings.options, **vars(settings.run), roots=settings.roots)
+        self._worker = BulkWorker(settings.engine, settings.options, settings.run, roots=settings.roots)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file exists already is not judged again."""

@@ -6,7 +6,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.messages import Opening, Unreadable
@@ -30,7 +32,8 @@ class BulkWorker:
     An image that cannot be judged gives a row with `error_kind` and `error`, as does one that kills the process that
     judges it (see `glass_rt.bulk.supervisor`). A row does not depend on the other rows. For one thread at a time.
 
-    `engine` and the further arguments are those of `Detector.open`, `roots` those of `glass_rt.bulk.stores.Stores`.
+    `engine`, `run` and `changes` (fields of RunOptions) are those of `Detector.open`, `roots` those of
+    `glass_rt.bulk.stores.Stores`; a process that judges nothing for `stall_s` seconds is ended.
 
     >>> with BulkWorker("bundles/vit_b16") as worker:  # doctest: +SKIP
     ...     table = worker.judge_table(pa.table({"path": ["a.jpg", "s3://bucket/b.png"]}))
@@ -40,15 +43,13 @@ class BulkWorker:
         self,
         engine: str | os.PathLike[str],
         options: DetectOptions | None = None,
+        run: RunOptions | None = None,
         *,
-        device: str | None = None,
-        batch: int | None = None,
-        threads: int | None = None,
-        expect_bundle: str | None = None,
         roots: Mapping[str, str] | None = None,
         stall_s: float = STALL_S,
+        **changes: Any,
     ) -> None:
-        run = RunOptions(device, batch, threads, expect_bundle)
+        run = replace(run or RunOptions(), **changes)
         opening = Opening(os.fspath(engine), options or DetectOptions(), run)
         self._supervisor = Supervisor(opening, stall_s=stall_s)
         self._stores = Stores(roots)
