@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from glass_rt.cli.option_group import gathered
+from glass_rt.cli.option_group import option_group
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
@@ -101,8 +101,8 @@ _JUDGING = (
 
 # How an engine is run: the command gets `run`, a RunOptions.
 _RUNNING = (device_option, batch_option, threads_option, expect_bundle_option)
-run_options = gathered("run", RunOptions, (*_RUNNING, workers_option))
+run_options = option_group("run", RunOptions, (*_RUNNING, workers_option))
 # The same for `bulk`, whose `--workers` are processes.
-worker_run_options = gathered("run", RunOptions, _RUNNING)
+worker_run_options = option_group("run", RunOptions, _RUNNING)
 # How images are judged: the command gets `options`, a DetectOptions.
-detect_options = gathered("options", DetectOptions, _JUDGING)
+detect_options = option_group("options", DetectOptions, _JUDGING)

@@ -1,4 +1,4 @@
-"""The options of `serve` that say what the server allows, gathered into one argument."""
+"""The options of `serve` that say what the server allows, as one argument."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glass_rt.cli.option_group import Decorator, gathered
+from glass_rt.cli.option_group import Decorator, option_group
 from glass_rt.cli.options import max_pixels_option
 from glass_rt.serve.settings import ServerSettings
 
@@ -71,4 +71,4 @@ def _settings(api_key_file: Path | None, **limits: Any) -> ServerSettings:
 
 
 # The command gets `settings`, a ServerSettings.
-server_options = gathered("settings", _settings, _OPTIONS)
+server_options = option_group("settings", _settings, _OPTIONS)

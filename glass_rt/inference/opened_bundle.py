@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from glass_rt.backends import Backend
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest
-from glass_rt.image.views import HostViews, Views
+from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import batch_for, check_views, open_engines, open_views
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
@@ -29,7 +29,7 @@ class OpenedBundle:
     engines: Mapping[str, Backend]
     head: Head
     batch: int
-    views: Views = field(default_factory=HostViews)
+    views: ViewWriter = field(default_factory=HostViews)
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:

@@ -35,7 +35,7 @@ class Pipeline:
     """Judges images from any number of threads; those that are there at the same time share the engine's batches.
 
     What decoders hold at the same time is bounded by a budget, the pixels of one image of `max_pixels` (see
-    `decoding_budget`); an image that takes more goes alone. Views are held until they are judged: whoever submits
+    `decoding_budget`); an image that takes more goes alone. Views are held until they are judged: the caller
     bounds how many images are under way, as `run` does.
     """
 
@@ -102,7 +102,7 @@ class Pipeline:
         """Gives up the images that are not yet with the judge, and waits for those that are."""
         self._decoding.shutdown(wait=True, cancel_futures=True)
         self._packer.close()
-        self._judging.join()  # nobody closes an engine under the pack at work
+        self._judging.join()  # the engines may be closed next, and a pack may be at work
 
     def __enter__(self) -> Pipeline:
         return self
@@ -131,7 +131,7 @@ class Pipeline:
             elif result.set_running_or_notify_cancel():
                 try:
                     result.set_result(verdict_of(prepared, judged.result(), self._opened.bundle, options))
-                except BaseException as error:  # an error in a callback would reach nobody
+                except BaseException as error:  # an error in a callback would be lost
                     result.set_exception(error)
 
         prepared.judgement.add_done_callback(conclude)
@@ -158,7 +158,7 @@ class Pipeline:
             self._pack_taken = start = perf_counter()
             try:
                 judgements = self._judge.judge(pack)
-            except BaseException as error:  # reaches whoever waits for the image
+            except BaseException as error:  # raised to the caller that waits for the image
                 self._pack_taken = None
                 for slot in pack.slots:
                     slot.judgement.set_exception(error)

@@ -26,7 +26,7 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-rt"
 
 
-def keep(data: bytes, places: Iterable[Path]) -> Path | None:
+def write_cached(data: bytes, places: Iterable[Path]) -> Path | None:
     """Writes `data`, behind its SHA-256, at the first of the places that can be written; None where none can."""
     for place in places:
         try:
@@ -38,8 +38,8 @@ def keep(data: bytes, places: Iterable[Path]) -> Path | None:
     return None
 
 
-def kept(places: Iterable[Path]) -> bytes | None:
-    """The first of these files that is whole, this user's, and writable by nobody else."""
+def read_cached(places: Iterable[Path]) -> bytes | None:
+    """The first of these files that is whole, this user's, and writable by this user alone."""
     for place in places:
         try:
             status = place.stat()

@@ -18,8 +18,8 @@ from glass_rt.backends.embedding import INPUT, OUTPUT
 from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.bundle.requirements import Requirements, Shapes
 from glass_rt.errors import BuildError
-from glass_rt.machine.cache_files import keep as keep_file
-from glass_rt.machine.cache_files import kept
+from glass_rt.machine.cache_files import read_cached
+from glass_rt.machine.cache_files import write_cached as keep_file
 from glass_rt.machine.environment import Gpu, gpus
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -191,7 +191,7 @@ def _load_timings(build: TrtBuild, config: Any, engine: Path) -> tuple[Path, ...
     if library.is_rtx:
         return ()
     places = timings(engine, build.settings.cache, library.name, library.version, build.gpu)
-    for data in (kept(places), b""):  # of another version or GPU after all: as good as none
+    for data in (read_cached(places), b""):  # of another version or GPU after all: as good as none
         cache = None if data is None else config.create_timing_cache(data)
         if cache is not None and config.set_timing_cache(cache, False):
             break

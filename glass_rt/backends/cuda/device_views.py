@@ -21,7 +21,7 @@ from glass_rt.image.sampling import Box
 
 
 class DeviceViews:
-    """A `glass_rt.image.views.Views` on the device. Any thread may call; it works on one image at a time.
+    """A `glass_rt.image.views.ViewWriter` on the device. Any thread may call; it works on one image at a time.
 
     This object owns `gpu` and closes it; the engines reach the arrays through the same primary context. Raises
     BackendError, also where GPU memory is used up.

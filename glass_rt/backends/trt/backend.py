@@ -26,7 +26,7 @@ from glass_rt.backends.trt.lane import Flight, GpuLane, GpuStageTimes, Streams
 from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.errors import BackendError
-from glass_rt.machine.cache_files import BESIDE, keep, kept, user_cache
+from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
@@ -77,7 +77,7 @@ class TrtBackend:
         with gpu.current(), ExitStack() as undo:
             data = engine.read_bytes()
             self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
-            self._plan = TrtPlan(library, data, str(engine), kept(self._kernels))
+            self._plan = TrtPlan(library, data, str(engine), read_cached(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
             self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
@@ -229,8 +229,8 @@ class TrtBackend:
     def _keep_cache(self) -> None:
         with suppress(BackendError):
             data = None if self._failure else self._plan.runtime_cache()
-            if data and data != kept(self._kernels):
-                keep(data, self._kernels)
+            if data and data != read_cached(self._kernels):
+                write_cached(data, self._kernels)
 
 
 def _kernel_places(engine: Path, data: bytes, circumstances: str) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from glass_rt.backends.cuda.gpu import GpuOutOfMemory
 from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
-from glass_rt.image.views import HostViews, Views
+from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import check_views
 from glass_rt.inference.head import Head
 from glass_rt.inference.opened_bundle import OpenedBundle
@@ -65,8 +65,8 @@ def read(gpu: FakeGpu, array: Any) -> NDArray[Any]:
 def test_both_views_are_those_made_in_memory(gpu_with_kernels: GpuWithKernels, height: int, width: int) -> None:
     gpu = gpu_with_kernels()
     pixels = picture(height, width)
-    device: Views = DeviceViews(gpu)
-    memory: Views = HostViews()
+    device: ViewWriter = DeviceViews(gpu)
+    memory: ViewWriter = HostViews()
     boxes = stratified(height, width, 4, 606, 224).boxes
     found, expected = (
         (views.empty((2, 224, 224, 3), np.float32), views.empty((9, 224, 224, 3), np.uint8))
