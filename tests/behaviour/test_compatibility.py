@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -178,11 +179,11 @@ def test_a_forged_or_damaged_record_is_no_pass(bundle: Bundle, monkeypatch: pyte
 
 
 def test_a_full_disk_leaves_no_half_a_record(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, text: str, encoding: str) -> None:
-        path.touch()
+    def full(descriptor: int, mode: str) -> None:
+        os.close(descriptor)
         raise OSError(28, "No space left on device")
 
     on(monkeypatch, ADA)
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fdopen", full)
     assert pending_parity.resolve_parity(bundle, {"global": Answers(bundle)}).status == "passed"
     assert list((bundle.folder / "cache").iterdir()) == []
