@@ -24,6 +24,7 @@ from glass_rt.serve.http.probes import healthz, metrics, readyz
 from glass_rt.serve.http.responses import INFERENCE_PROTOCOL, error_response, json_response
 from glass_rt.serve.http.trace import Trace
 from glass_rt.serve.http.verdict_route import post_verdict
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.oip import rest
 from glass_rt.serve.service import Service
 
@@ -58,6 +59,7 @@ def create_app(service: Service) -> Starlette:
 
 
 def _glass_error_response(request: Request, error: GlassError) -> Response:
+    drop_frames(error)
     return error_response(error, request.url.path)
 
 

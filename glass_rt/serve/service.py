@@ -12,11 +12,12 @@ from time import monotonic, perf_counter
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
-from glass_rt.errors import BackendError, UsageError, first_line
+from glass_rt.errors import BackendError, GlassError, ImageCorrupt, UsageError, first_line
 from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
@@ -180,7 +181,9 @@ class Service:
             finally:
                 for future in futures:
                     future.cancel()
-        return [self._noted(_result(future)) for future in futures]
+        results = [_result(future) for future in futures]
+        self._note(results)
+        return results
 
     async def reload(self) -> bool:
         """Opens the bundle again beside the one that serves, passes the canary, and lets the new one take over.
@@ -269,16 +272,19 @@ class Service:
     def _late(self, what: str, remedy: str) -> DeadlineExceeded:
         return DeadlineExceeded(f"{what} within {self.settings.deadline_s:g} s: {remedy}", retry_after_s=1)
 
-    def _noted(self, result: Verdict | Failure) -> Verdict | Failure:
-        self.metrics.judged(result)
-        if isinstance(result, Verdict):
-            self._failures = 0
-        elif isinstance(result.error, BackendError):
-            self._failures += 1
-            log.error("engine: %s", result.error)
-            if self._failures >= FAILURES_IN_A_ROW:
-                self._break(f"the engine failed {self._failures} times in a row")
-        return result
+    def _note(self, results: Sequence[Verdict | Failure]) -> None:
+        """Counts a request's images, and the runs of the engine that failed: all images of a run have one error."""
+        noted: list[GlassError] = []
+        for result in results:
+            self.metrics.judged(result)
+            if isinstance(result, Verdict):
+                self._failures = 0
+            elif isinstance(result.error, BackendError) and not any(result.error is error for error in noted):
+                noted.append(result.error)
+                self._failures += 1
+                log.error("engine: %s", result.error)
+        if self._failures >= FAILURES_IN_A_ROW:
+            self._break(f"the engine failed {self._failures} times in a row")
 
     def _watch_engine(self) -> None:
         """Calls the engine hung once one pack has taken it a whole deadline; slow decoding does not count."""
@@ -341,4 +347,12 @@ async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> boo
 def _result(future: Future[Verdict]) -> Verdict | Failure:
     if future.cancelled():
         raise Draining("this server has stopped before the image was judged")
-    return result_of(future)
+    result = result_of(future, unexpected=_not_the_engines)
+    if isinstance(result, Failure):
+        drop_frames(result.error)
+    return result
+
+
+def _not_the_engines(error: Exception) -> GlassError:
+    """The engine's errors are BackendErrors; any other comes from the image, which alone it concerns."""
+    return ImageCorrupt(f"the image cannot be judged: {first_line(error)}")

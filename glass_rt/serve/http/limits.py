@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glass_rt.errors import GlassError
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.responses import error_response
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.refusals import BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
 from glass_rt.serve.service import RequestHold, Service
 from glass_rt.serve.settings import ServerSettings
@@ -37,6 +38,7 @@ class RequestLimits:
         try:
             await self._pass(scope, receive, send)
         except GlassError as error:  # of these limits: the application has its own response to a route's errors
+            drop_frames(error)
             await error_response(error, scope["path"])(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:

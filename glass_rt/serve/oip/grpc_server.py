@@ -20,6 +20,7 @@ from typing import Any
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.status import CLIENT_GONE, headers_of, status_of
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.oip.protobuf_limits import check_message
 from glass_rt.serve.oip.protocol import VERSION, describe, model_name
@@ -156,7 +157,7 @@ class GrpcMethods:
     def _probe(self, name: str, method: Callable[[], Any]) -> Any:
         """A method that needs no API key. Its message is empty and is not received."""
 
-        async def respond(_: AsyncIterator[bytes], __: Context) -> Any:
+        async def respond(_: Context) -> Any:
             return method()
 
         return self._handler(name, respond)
@@ -164,33 +165,34 @@ class GrpcMethods:
     def _plain(self, name: str, kind: Any, method: Callable[[Any], Any]) -> Any:
         """A method that judges nothing and waits for no engine."""
 
-        async def respond(messages: AsyncIterator[bytes], context: Context) -> Any:
+        async def respond(context: Context) -> Any:
             with self._admitted(context):
-                data = await self._received(messages, self._metadata_turns)
+                data = await self._received(context, self._metadata_turns)
                 if len(data) > SMALL:
                     raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
                 return method(_parsed(kind, data))
 
         return self._handler(name, respond)
 
-    async def _infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
+    async def _infer(self, context: Context) -> Any:
         with self._admitted(context), self._service.request() as hold:
-            data = await self._received(messages, self._infer_turns)
+            data = await self._received(context, self._infer_turns)
             hold.hold(len(data))
             return await self.model_infer(data)
 
-    async def _received(self, messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> bytes:
+    async def _received(self, context: Context, turns: asyncio.Semaphore) -> bytes:
         seconds = self._service.settings.body_timeout_s
         try:
-            return await asyncio.wait_for(_next(messages, turns), seconds)
+            data = await asyncio.wait_for(_next(context, turns), seconds)
         except asyncio.TimeoutError:
             raise BodyTooSlow(f"the message did not arrive within {seconds:g} s") from None
-        except StopAsyncIteration:
-            raise UsageError("the call brought no message") from None
+        if not isinstance(data, bytes):  # grpc.aio.EOF
+            raise UsageError("the call brought no message")
+        return data
 
-    def _handler(self, name: str, respond: Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]) -> Any:
-        async def handle(messages: AsyncIterator[bytes], context: Context) -> Any:
-            return await self._call(name, context, respond(messages, context))
+    def _handler(self, name: str, respond: Callable[[Context], Awaitable[Any]]) -> Any:
+        async def handle(_: Any, context: Context) -> Any:  # gRPC's iterator of messages would keep the last it gave
+            return await self._call(name, context, respond(context))
 
         return grpc.stream_unary_rpc_method_handler(
             handle, response_serializer=lambda response: response.SerializeToString()
@@ -221,7 +223,9 @@ class GrpcMethods:
         except Exception as error:
             if not isinstance(error, GlassError):
                 log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
+                drop_frames(error)
                 error = BackendError(f"unexpected error: {first_line(error)}")
+            drop_frames(error)
             status = status_of(error)
             metadata = {"x-request-id": request_id, **headers_of(error)}
             code = CODES.get(status, grpc.StatusCode.INTERNAL)
@@ -242,13 +246,13 @@ class GrpcMethods:
             request_log.info("request", extra={"fields": fields})
 
 
-async def _next(messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> bytes:
+async def _next(context: Context, turns: asyncio.Semaphore) -> Any:
     try:
         await asyncio.wait_for(turns.acquire(), TURN_S)
     except asyncio.TimeoutError:
         raise Overloaded("as many messages as fit are being received: try again later", retry_after_s=1) from None
     try:
-        return await anext(messages)
+        return await context.read()
     finally:
         turns.release()
 
