@@ -33,6 +33,22 @@ if TYPE_CHECKING:
     metavar="PORT",
     help="Answer the Open Inference Protocol over gRPC too; Triton's port is 8001.  [default: no gRPC]",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name of this server in requests' Host, beside those of its own address; repeatable.  [default: on "
+    "loopback localhost, 127.0.0.1 and [::1]; elsewhere Host is not checked]",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A web site, as https://example.org, whose pages may ask here from the browsers of their visitors; "
+    "repeatable.  [default: none but this server's own page]",
+)
 @server_options
 @run_options
 @quiet_option
@@ -41,6 +57,8 @@ def serve(
     host: str,
     port: int,
     grpc_port: int | None,
+    allow_hosts: tuple[str, ...],
+    allow_origins: tuple[str, ...],
     settings: ServerSettings,
     run: RunOptions,
     quiet: bool,
@@ -55,18 +73,20 @@ def serve(
     """
     from glass_rt.serve import server
     from glass_rt.serve.app import create_app
+    from glass_rt.serve.http.origins import policy_for
     from glass_rt.serve.json_log import log_json
     from glass_rt.serve.metrics import Metrics
     from glass_rt.serve.service import Service
 
     open_detector = partial(Detector.open, chosen_bundle(engine), run)
     listener = server.bind(host, port)
+    policy = policy_for(host, listener.getsockname()[0], allow_hosts, allow_origins)
     log = log_json(sys.stderr, logging.WARNING if quiet else logging.INFO)
 
     async def main() -> bool:
         service = Service(open_detector, settings, Metrics())
         grpc = [] if grpc_port is None else [_grpc_server(service, host, grpc_port)]
-        return await server.serve(service, create_app(service), listener, grpc)
+        return await server.serve(service, create_app(service, policy), listener, grpc)
 
     try:
         done = server.run(main())

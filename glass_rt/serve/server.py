@@ -128,6 +128,7 @@ def _config(app: ASGIApp, service: Service) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
         proxy_headers=False,  # a client's address is its connection's; a header could claim any
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
