@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from glass_rt.cli import EXIT_INTERRUPTED
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import engine_option, quiet_option, run_options
 from glass_rt.cli.server_options import server_options
@@ -68,8 +69,8 @@ def serve(
     / is a page to drop an image on, /openapi.json describes all routes, and below /v2 clients of the Open Inference
     Protocol (KServe, Triton) are answered.
 
-    SIGTERM and Ctrl-C finish the requests under way. SIGHUP opens a rebuilt bundle without dropping a request. Logs
-    are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped with nothing left undone.
+    SIGTERM and Ctrl-C finish the requests under way. SIGHUP opens a rebuilt bundle without dropping a request, and
+    reads the API keys again. Logs are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped with nothing left undone.
     """
     from glass_rt.serve import server
     from glass_rt.serve.app import create_app
@@ -83,18 +84,24 @@ def serve(
     policy = policy_for(host, listener.getsockname()[0], allow_hosts, allow_origins)
     log = log_json(sys.stderr, logging.WARNING if quiet else logging.INFO)
 
+    service = Service(open_detector, settings, Metrics())
+
     async def main() -> bool:
-        service = Service(open_detector, settings, Metrics())
         grpc = [] if grpc_port is None else [_grpc_server(service, host, grpc_port)]
         return await server.serve(service, create_app(service, policy), listener, grpc)
 
     try:
-        done = server.run(main())
+        code = 0 if server.run(main()) else 1
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+        service.leave_behind()
     finally:
         log.close()
-    if not done:  # the interpreter would wait for the threads of an engine that hangs
-        os._exit(1)
-    return 0
+    if code == 0 and not service.left_behind:
+        return 0
+    if code == EXIT_INTERRUPTED:
+        click.echo("interrupted", err=True)
+    os._exit(code)  # the interpreter would wait for the threads of an engine that hangs, or is being opened
 
 
 def _grpc_server(service: Service, host: str, port: int) -> AbstractAsyncContextManager[int]:

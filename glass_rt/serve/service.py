@@ -17,6 +17,7 @@ from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
+from glass_rt.serve.api_keys import read_api_keys_again
 from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
@@ -53,6 +54,7 @@ class Service:
         self._open_detector = open_detector
         self.settings = settings
         self.metrics = metrics
+        self._api_keys = settings.api_keys
         self._admission = Admission(settings)
         self._loaded: LoadedBundle | None = None
         self._requests = 0
@@ -97,6 +99,11 @@ class Service:
         return self._current.bundle_sha256
 
     @property
+    def api_keys(self) -> tuple[bytes, ...]:
+        """One of these opens the server; where there are none, it is open."""
+        return self._api_keys
+
+    @property
     def live(self) -> bool:
         """Whether the process is worth keeping: started, not stopped, and not broken for minutes."""
         beyond_recovery = self._broken_since is not None and monotonic() - self._broken_since > BROKEN_LIMIT_S
@@ -121,6 +128,10 @@ class Service:
     def ready(self) -> bool:
         """Whether requests should be sent here: a canary passed, not draining, and the engine is not broken."""
         return self.live and not self._draining and not self.broken
+
+    def leave_behind(self) -> None:
+        """Gives up an engine that is being opened, which no thread can be kept from doing."""
+        self._draining = self._left_behind = True
 
     @contextmanager
     def request(self) -> Iterator[RequestHold]:
@@ -209,6 +220,19 @@ class Service:
             self.metrics.reloaded(worked=True)
             log.info("reloaded: bundle %s serves", opened.bundle_sha256)
             return True
+
+    async def reload_api_keys(self) -> bool:
+        """Reads the file of API keys again; a file that is no good changes nothing. True where it was read."""
+        path = self.settings.api_key_file
+        if path is None:
+            return False
+        try:
+            self._api_keys = await asyncio.to_thread(read_api_keys_again, path)
+        except UsageError as error:
+            log.error("API keys not read again, those from before stay: %s", error)
+            return False
+        log.info("API keys read again: %d", len(self._api_keys))
+        return True
 
     async def drain(self) -> bool:
         """Refuses new requests and waits for those under way; False where they did not finish in time."""

@@ -45,7 +45,7 @@ class RequestLimits:
         settings = self._service.settings
         _check_framing(scope)
         if scope["path"] not in self._open_paths:
-            check_api_key(api_key_of(scope["headers"]), settings.api_keys)
+            check_api_key(api_key_of(scope["headers"]), self._service.api_keys)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return

@@ -203,7 +203,7 @@ class GrpcMethods:
     def _admitted(self, context: Context) -> Iterator[None]:
         """Counts a call while the block runs, up to the limit of open calls. Raises Unauthorized, Overloaded."""
         settings = self._service.settings
-        check_api_key(api_key_of(_headers(context)), settings.api_keys)
+        check_api_key(api_key_of(_headers(context)), self._service.api_keys)
         if self._calls >= CALLS_PER_IMAGE * settings.queue_images:
             raise Overloaded(f"{self._calls} calls are open: try again later", retry_after_s=1)
         self._calls += 1
