@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.errors import BackendError, MissingDependency, first_line
+from glass_rt.errors import BackendError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 
@@ -21,8 +21,8 @@ def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
     try:
         import onnxruntime
-    except ImportError:
-        raise MissingDependency("onnxruntime", BACKEND_EXTRAS["onnxruntime"], "this engine") from None
+    except ImportError as error:
+        raise import_failure(error, "onnxruntime", BACKEND_EXTRAS["onnxruntime"], "this engine") from None
     return onnxruntime
 
 
@@ -49,7 +49,7 @@ class OnnxRuntimeBackend:
         try:
             self._session = ort.InferenceSession(str(engine), options, providers=providers)
         except Exception as error:  # the library raises a dozen unrelated types
-            raise BackendError(f"ONNX Runtime cannot open {engine}: {first_line(error)}") from error
+            raise vendor_failure("ONNX Runtime", f"open {engine}", error) from error
         wanted, running = providers[0][0], self._session.get_providers()[0]
         if running != wanted:  # the library falls back to the CPU in silence
             raise BackendError(
@@ -73,7 +73,7 @@ class OnnxRuntimeBackend:
                 else self._session.run(names, dict(feeds))
             )
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
+            raise vendor_failure("ONNX Runtime", "run the engine", error) from error
         return dict(zip(names, arrays, strict=True))
 
     def _run_bound(self, names: list[str], feeds: Mapping[str, Array], device: str, index: int) -> list[Array]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
-from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+from glass_rt.errors import UsageError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS
@@ -25,8 +25,8 @@ def load_openvino() -> Any:
     """The openvino module; raises MissingDependency with the command that installs it."""
     try:
         import openvino
-    except ImportError:
-        raise MissingDependency("openvino", BACKEND_EXTRAS["openvino"], "this engine") from None
+    except ImportError as error:
+        raise import_failure(error, "openvino", BACKEND_EXTRAS["openvino"], "this engine") from None
     return openvino
 
 
@@ -59,7 +59,7 @@ class OpenVinoBackend:
             self._weights = _weights_of(engine)
             compiled = core.compile_model(_model(core, engine, self._weights), "CPU", properties)
         except (RuntimeError, OSError, ValueError) as error:
-            raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
+            raise vendor_failure("OpenVINO", f"open {engine}", error) from error
         self._give_back_weights()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
@@ -86,7 +86,7 @@ class OpenVinoBackend:
         try:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
+            raise vendor_failure("OpenVINO", "run the engine", error) from error
         if (batch := len(feeds[self.inputs[0].name])) not in self._batches_run:  # weights may have been packed for it
             self._batches_run.add(batch)
             self._give_back_weights()

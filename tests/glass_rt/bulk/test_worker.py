@@ -155,7 +155,7 @@ def test_an_engine_that_fails_on_images_says_so_in_their_rows(
     with BulkWorker(bundle.folder) as worker:
         rows = worker.judge_table(paths_table(list(photographs[:2]))).to_pylist()
     assert [(row["error_kind"], row["error"]) for row in rows] == [
-        ("backend", "ONNX Runtime failed: the device is lost")
+        ("backend", "ONNX Runtime cannot run the engine: the device is lost")
     ] * 2
 
 
