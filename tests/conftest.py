@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from glass_engines.build import BuildOptions, build_bundle
 from glass_export.portable import ExportOptions, export_portable
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
+from tests.command_line import run_here, run_process
 from tests.support import Bundles, Cli, Portables, write_picture
 
 IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"
@@ -72,13 +71,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """`cli("infer", path, ...)`: runs the command line as a user would; exit code and output as text."""
+    """`cli("infer", path, ...)`: runs the command line in this process; exit code and output as text."""
+    return run_here
 
-    def run(
-        *arguments: object, cwd: Path | None = None, stdin: bytes | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "glass_rt", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, cwd=cwd, input=stdin, timeout=600)
-        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    return run
+@pytest.fixture(scope="session")
+def process_cli() -> Cli:
+    """`process_cli("infer", path, ...)`: runs the command line in a process of its own, as a user does."""
+    return run_process

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
+from tests.command_line import Cli
+
+__all__ = ["GOLDEN", "Bundles", "Cli", "Portables", "write_picture"]
 
 GOLDEN = Path(__file__).parent / "golden"
 
 Portables = Callable[..., PortableModel]
 Bundles = Callable[..., Bundle]
-
-
-class Cli(Protocol):
-    """Runs `glass-rt` in a process of its own."""
-
-    def __call__(
-        self, *arguments: object, cwd: Path | None = None, stdin: bytes | None = None
-    ) -> subprocess.CompletedProcess[str]: ...
 
 
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:

@@ -28,8 +28,8 @@ def test_help_lists_the_commands_and_each_explains_itself(cli: Cli) -> None:
         assert detail.stdout.startswith(f"Usage: glass-rt {command}")
 
 
-def test_version_names_the_backends(cli: Cli) -> None:
-    done = cli("--version")
+def test_version_names_the_backends(process_cli: Cli) -> None:
+    done = process_cli("--version")
     assert done.stdout.startswith("glass-rt 0.")
     assert "onnxruntime: onnxruntime" in done.stdout
 
@@ -47,13 +47,13 @@ def test_shell_completion_is_there() -> None:
     assert "complete" in done.stdout
 
 
-def test_doctor_reports_and_finds_no_fault_here(cli: Cli) -> None:
-    done = cli("doctor", "--json")
+def test_doctor_reports_and_finds_no_fault_here(process_cli: Cli) -> None:
+    done = process_cli("doctor", "--json")
     report = json.loads(done.stdout)
     assert report["backends"]["onnxruntime"].startswith("onnxruntime")
     assert report["cores"] >= 1
     assert (done.returncode == 0) == (report["problems"] == [])
-    assert "Backends" in cli("doctor").stdout
+    assert "Backends" in process_cli("doctor").stdout
 
 
 def test_build_infer_inspect_and_verify_from_an_empty_folder(
