@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,16 @@ from glass_export.portable import ExportOptions, export_portable
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
 from tests.command_line import run_here, run_process
-from tests.support import Bundles, Cli, Portables, write_picture
-
-IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"
+from tests.support import (
+    FAULTS_VARIABLE,
+    IMAGES_VARIABLE,
+    PAIRS_VARIABLE,
+    Bundles,
+    Cli,
+    Portables,
+    folder_named_by,
+    write_picture,
+)
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +56,26 @@ def bundles(portables: Portables, tmp_path_factory: pytest.TempPathFactory) -> B
 @pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real images that the environment names; without it the test is skipped."""
-    named = os.environ.get(IMAGES_VARIABLE)
-    if not named or not Path(named).is_dir():
-        pytest.skip(f"{IMAGES_VARIABLE} names no folder of real images")
-    return Path(named)
+    return _real_files(IMAGES_VARIABLE, "real images")
+
+
+@pytest.fixture(scope="session")
+def real_pairs() -> Path:
+    """The folder of real windows and their resynthesised twins; without it the test is skipped."""
+    return _real_files(PAIRS_VARIABLE, "pairs of real and resynthesised images")
+
+
+@pytest.fixture(scope="session")
+def fault_files() -> Path:
+    """The folder of small files on which an earlier version failed; without it the test is skipped."""
+    return _real_files(FAULTS_VARIABLE, "files with faults")
+
+
+def _real_files(variable: str, what: str) -> Path:
+    folder = folder_named_by(variable)
+    if folder is None:
+        pytest.skip(f"{variable} names no folder of {what}")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,32 @@ from numpy.typing import NDArray
 from glass_rt.bundle.bundle import Bundle, PortableModel
 from tests.command_line import Cli
 
-__all__ = ["GOLDEN", "Bundles", "Cli", "Portables", "write_picture"]
+__all__ = [
+    "FAULTS_VARIABLE",
+    "GOLDEN",
+    "IMAGES_VARIABLE",
+    "PAIRS_VARIABLE",
+    "Bundles",
+    "Cli",
+    "Portables",
+    "folder_named_by",
+    "write_picture",
+]
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# Folders of real files, which the environment names: photographs and pictures of generators; real windows with their
+# resynthesised twins; small files that made earlier versions fail.
+IMAGES_VARIABLE, PAIRS_VARIABLE, FAULTS_VARIABLE = (f"GLASS_RT_TEST_{kind}" for kind in ("IMAGES", "PAIRS", "FAULTS"))
+
 Portables = Callable[..., PortableModel]
 Bundles = Callable[..., Bundle]
+
+
+def folder_named_by(variable: str) -> Path | None:
+    """The folder that a variable of the environment names, or None where there is none."""
+    named = os.environ.get(variable)
+    return Path(named) if named and Path(named).is_dir() else None
 
 
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:

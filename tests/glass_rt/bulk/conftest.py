@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.bundle.bundle import Bundle
-from tests.conftest import IMAGES_VARIABLE
 from tests.glass_rt.bulk.planted import POISON
-from tests.support import Bundles
+from tests.support import IMAGES_VARIABLE, Bundles, folder_named_by
 
 SMALL = 500_000  # bytes
 
@@ -25,10 +23,10 @@ def bundle(bundles: Bundles) -> Bundle:
 @pytest.fixture(scope="session")
 def photographs(pictures: tuple[Path, ...]) -> tuple[Path, ...]:
     """Real images where the environment names some, the generated pictures elsewhere."""
-    named = os.environ.get(IMAGES_VARIABLE)
-    if not named or not Path(named).is_dir():
+    named = folder_named_by(IMAGES_VARIABLE)
+    if named is None:
         return pictures
-    found = (path for kind in ("real", "fake") for path in sorted(Path(named, kind).rglob("*.*")))
+    found = (path for kind in ("real", "fake") for path in sorted((named / kind).rglob("*.*")))
     small = sorted(path for path in found if path.suffix in (".jpg", ".png") and path.stat().st_size < SMALL)
     return tuple(small[:24]) or pictures
 
