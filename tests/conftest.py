@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from glass_bench.sample import landscape
 from glass_engines.build import BuildOptions, build_bundle
+from glass_export.backbones import find_backbone
+from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module
 from glass_export.portable import ExportOptions, export_portable
+from glass_export.untrained import fill_untrained
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
 from tests.command_line import run_here, run_process
+from tests.exported_once import exported_once
 from tests.support import (
     FAULTS_VARIABLE,
     IMAGES_VARIABLE,
@@ -18,9 +24,16 @@ from tests.support import (
     Bundles,
     Cli,
     Portables,
+    TorchModels,
     folder_named_by,
     write_picture,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with exported_once(tmp_path_factory.mktemp("graphs")):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +49,19 @@ def portables(tmp_path_factory: pytest.TempPathFactory) -> Portables:
         return made[key]
 
     return portable
+
+
+@pytest.fixture(scope="session")
+def torch_models() -> TorchModels:
+    """`torch_models(backbone, architecture="glass")`: the PyTorch model that `portables` exports; not to be altered."""
+
+    @cache
+    def model(backbone: str, architecture: str = "glass") -> Glass | ResizeOnly:
+        built = build_model(find_backbone(backbone), architecture)
+        fill_untrained(checkpoint_module(built))
+        return built
+
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from glass_export.model import Glass, ResizeOnly
 from numpy.typing import NDArray
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
@@ -21,6 +22,7 @@ __all__ = [
     "Bundles",
     "Cli",
     "Portables",
+    "TorchModels",
     "folder_named_by",
     "write_picture",
 ]
@@ -33,6 +35,7 @@ IMAGES_VARIABLE, PAIRS_VARIABLE, FAULTS_VARIABLE = (f"GLASS_RT_TEST_{kind}" for 
 
 Portables = Callable[..., PortableModel]
 Bundles = Callable[..., Bundle]
+TorchModels = Callable[..., Glass | ResizeOnly]
 
 
 def folder_named_by(variable: str) -> Path | None:
