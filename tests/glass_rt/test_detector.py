@@ -16,7 +16,7 @@ from tests.support import Bundles
 
 @pytest.fixture
 def detector(bundles: Bundles) -> Iterator[Detector]:
-    with Detector.open(bundles("resnet18").folder) as opened:
+    with Detector.open(bundles("mobilenet_v3_small", crops=6).folder) as opened:
         yield opened
 
 
