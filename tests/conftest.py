@@ -1,4 +1,4 @@
-"""What tests share: built models and bundles (once per session), real images, and the command line."""
+"""What tests share: models and bundles (made once per session), real files, pictures, and the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from glass_export.untrained import fill_untrained
 from glass_rt.bundle.bundle import Bundle, PortableModel
 from tests.command_line import run_here, run_process
 from tests.exported_once import exported_once
+from tests.glass_rt.bulk.planted import POISON
 from tests.support import (
     FAULTS_VARIABLE,
     IMAGES_VARIABLE,
@@ -28,6 +29,8 @@ from tests.support import (
     folder_named_by,
     write_picture,
 )
+
+SMALL = 500_000  # bytes of a photograph
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,6 +118,26 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         write_picture(path, landscape(width, height, seed))
         paths.append(path)
     return tuple(paths)
+
+
+@pytest.fixture(scope="session")
+def photographs(pictures: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Real images where the environment names some, the generated pictures elsewhere."""
+    named = folder_named_by(IMAGES_VARIABLE)
+    if named is None:
+        return pictures
+    found = (path for kind in ("real", "fake") for path in sorted((named / kind).rglob("*.*")))
+    small = sorted(path for path in found if path.suffix in (".jpg", ".png") and path.stat().st_size < SMALL)
+    return tuple(small[:24]) or pictures
+
+
+@pytest.fixture(scope="session")
+def poison(photographs: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG that is a good one everywhere but under the planted decoder, which dies of it."""
+    good = next(path for path in photographs if path.suffix == ".jpg")
+    path = tmp_path_factory.mktemp("poison") / "poison.jpg"
+    path.write_bytes(good.read_bytes() + POISON)
+    return path
 
 
 @pytest.fixture(scope="session")

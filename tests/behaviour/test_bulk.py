@@ -21,7 +21,7 @@ from glass_rt import DetectOptions
 from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.results.file_names import text_from_name
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.planted import DECODER, plant
 from tests.glass_rt.bulk.running import (
     alive,
@@ -34,9 +34,15 @@ from tests.glass_rt.bulk.running import (
     wait_until,
     workers_of,
 )
+from tests.support import Bundles
 
 LINKS = int(os.environ.get("GLASS_RT_TEST_LINKS", "300"))
 CROPS = 2  # few, for the sake of time
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: Bundles) -> Bundle:
+    return bundles("mobilenet_v3_small")
 
 
 def make_album(folder: Path, links: int, photographs: tuple[Path, ...], poison: Path) -> list[str]:

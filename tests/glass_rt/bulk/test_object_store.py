@@ -17,7 +17,7 @@ from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import GlassError, ImageNotReadable
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.running import run_bulk, wait_until
 
 pytest.importorskip("moto.server", reason="needs moto[s3,server], a local S3 server")
