@@ -36,6 +36,8 @@ from tests.glass_rt.bulk.running import (
 )
 from tests.support import Bundles
 
+pytestmark = pytest.mark.ray
+
 LINKS = int(os.environ.get("GLASS_RT_TEST_LINKS", "300"))
 CROPS = 2  # few, for the sake of time
 

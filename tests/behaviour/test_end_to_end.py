@@ -10,6 +10,8 @@ from glass_rt.bundle.bundle import Bundle
 from tests.reference_pipeline import judge_glass, judge_resize
 from tests.support import Bundles, TorchModels
 
+pytestmark = pytest.mark.slow
+
 SEED = 606
 REAL = (  # a landscape and a progressive portrait photograph, a small one, a PNG of a generator
     "real/wallpapers/backgrounds_Sunset_by_the_Pier_b13f5a16.jpg",

@@ -37,6 +37,7 @@ def test_the_seeded_rule_is_the_golden_rule(leaf: str, shape: tuple[int, ...]) -
     np.testing.assert_array_equal(untrained_tensor(name, shape).numpy(), golden_tensor(name, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BIG)
 def test_the_batch_is_free_and_every_size_equals_torch(
     backbone: str, portables: Portables, torch_models: TorchModels
@@ -60,6 +61,7 @@ def test_the_batch_is_free_and_every_size_equals_torch(
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "most", "exactly"),
     [
@@ -77,6 +79,7 @@ def test_graphs_have_the_fewest_nodes(backbone: str, most: int, exactly: dict[st
         assert {name: counts[name] for name in exactly} == exactly
 
 
+@pytest.mark.slow
 def test_each_graph_is_one_file_with_its_facts_inside(portables: Portables) -> None:
     portable = portables("resnet18")
     assert sorted(path.name for path in portable.folder.iterdir()) == [
@@ -92,6 +95,7 @@ def test_each_graph_is_one_file_with_its_facts_inside(portables: Portables) -> N
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny"])
 def test_the_fused_graph_equals_torch_at_several_sizes(
     backbone: str, torch_models: TorchModels, tmp_path: Path
@@ -140,6 +144,7 @@ def test_impossible_options_are_refused(options: dict[str, object], says: str) -
         ExportOptions(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_an_existing_folder_is_kept(portables: Portables) -> None:
     portable = portables("resnet18")
     with pytest.raises(BundleExists, match="--force"):

@@ -26,6 +26,8 @@ from glass_rt.image.views import baseline_view, global_view
 from glass_rt.inference.head import Head
 from tests.support import Cli
 
+pytestmark = pytest.mark.slow
+
 SPEC = SceneSpec(seed=7, width=1280, height=960, unevenness=0.04)
 
 

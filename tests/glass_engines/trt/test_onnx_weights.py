@@ -19,6 +19,8 @@ from glass_rt.backends.trt.library import load_library
 from glass_rt.bundle.bundle import PortableModel
 from glass_rt.bundle.requirements import Shapes
 
+pytestmark = pytest.mark.trt
+
 GraphOf = Callable[[str, str], Path]
 
 

@@ -33,6 +33,8 @@ from torch import nn
 
 from glass_rt.errors import ExportError
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def resize_model(backbone: str, layers: int | None) -> Any:

@@ -86,6 +86,7 @@ def test_what_is_not_there_is_said(stores: Stores) -> None:
         stores.read(locate("s3://photos/album/absent.jpg"))
 
 
+@pytest.mark.ray
 def test_a_job_reads_from_a_store_and_writes_to_it(
     stores: Stores, options: str, bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from glass_rt.errors import BackendError, UsageError
 from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.planted import DEAD_ON_ARRIVAL, DECODER, HANG, ill_engine, plant
 
+pytestmark = pytest.mark.slow
+
 
 def paths_table(paths: list[Path]) -> pa.Table:
     return pa.table({"path": [str(path) for path in paths]})

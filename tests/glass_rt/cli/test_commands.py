@@ -77,6 +77,7 @@ def test_build_infer_inspect_and_verify_from_an_empty_folder(
     assert "exists already; --force replaces it" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_portable_model_becomes_a_bundle(cli: Cli, tmp_path: Path) -> None:
     exported = cli("export", "--backbone", "resnet18", "--architecture", "resize", "--output", "model", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
@@ -134,6 +135,7 @@ def built(bundles: Bundles, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_build_leaves_the_previous_bundle(built: Path, bundles: Bundles) -> None:
     before = Bundle.open(built / "out" / "bundle").sha256
     process = start_build(built, bundles("resnet18").folder)
@@ -149,6 +151,7 @@ def test_ctrl_c_during_a_build_leaves_the_previous_bundle(built: Path, bundles: 
     assert Bundle.open(built / "out" / "bundle", every_file=True).sha256 == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_during_a_build_leaves_the_previous_bundle(built: Path, bundles: Bundles) -> None:
     """A limit on the size of files stands for the full disk: writing past it fails in the same places."""
     before = Bundle.open(built / "out" / "bundle").sha256

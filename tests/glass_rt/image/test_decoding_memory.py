@@ -14,6 +14,8 @@ from glass_bench.sample import landscape
 from glass_rt.image.decode import decoded_bytes
 from glass_rt.image.header import read_header
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3000  # 9 megapixels: 27 MB of pixels
 BESIDE = 4 << 20  # bytes: code of the decoder that is loaded when it is used first, and what depends on no size
 MEASURE = """
