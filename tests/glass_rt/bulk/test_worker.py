@@ -19,8 +19,10 @@ from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bulk.worker import BulkWorker
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BackendError, UsageError
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.planted import DEAD_ON_ARRIVAL, DECODER, HANG, ill_engine, plant
+
+pytestmark = pytest.mark.slow
 
 
 def paths_table(paths: list[Path]) -> pa.Table:

@@ -101,12 +101,12 @@ def test_memory_of_packs_is_used_again(gpu_with_kernels: GpuWithKernels) -> None
 def test_verdicts_are_those_of_views_made_in_memory(
     gpu_with_kernels: GpuWithKernels, bench: Any, bundles: Bundles, options: DetectOptions
 ) -> None:
-    bundle = bundles("resnet18")
+    bundle = bundles("mobilenet_v3_small")
     dim = bench.expected(np.zeros((1, 224, 224, 3))).shape[1]
     model = replace(bundle.manifest.model, embedding_dim=dim)
     generator = np.random.default_rng(0)
     tensors = {
-        name: generator.normal(size=[dim if n == 512 else 2 * dim if n == 1024 else n for n in value.shape]) * 0.1
+        name: generator.normal(size=[dim if n == 576 else 2 * dim if n == 1152 else n for n in value.shape]) * 0.1
         for name, value in bundle.head().items()
     }
     head = Head.for_model(model, {name: value.astype(np.float32) for name, value in tensors.items()})
