@@ -93,7 +93,8 @@ class Judge:
         self, slot: Slot, global_embedding: Floats, local_embeddings: Floats, engine_ms: float
     ) -> Judgement | BackendError:
         start = perf_counter()
-        outputs = [self._head.judge(global_embedding, draw) for draw in np.split(local_embeddings, slot.draws)]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused below
+            outputs = [self._head.judge(global_embedding, draw) for draw in np.split(local_embeddings, slot.draws)]
         draws = np.stack([output.probabilities for output in outputs])
         output = mean_of_draws(outputs)
         if not all(np.isfinite(numbers).all() for numbers in (output.logits, output.probabilities, output.attention)):

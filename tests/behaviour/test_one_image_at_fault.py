@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def test_a_number_that_is_none_is_no_verdict_and_costs_no_other_image_of_the_bat
 
 
 @pytest.fixture(params=["attention.3.bias", "classifier.0.weight", "classifier.2.bias"])
-def broken_head(folder: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+def broken_head(folder: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A bundle whose head holds a NaN, with a manifest that lists it."""
     broken = write_bundle(tmp_path / "broken")
     head = load_file(broken / HEAD)
