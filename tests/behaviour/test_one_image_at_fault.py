@@ -160,6 +160,7 @@ from glass_rt import Detector
 from glass_rt.errors import GlassError
 engine, picture, room_mb = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with Detector.open(engine) as detector:
+    detector.detect(np.zeros((300, 300, 3), np.uint8))
     held = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
     limit = held + (room_mb << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -176,7 +177,7 @@ def test_too_little_memory_for_an_image_is_not_called_corrupt(folder: Path, tmp_
     import PIL.Image
 
     picture = tmp_path / f"large{suffix}"
-    PIL.Image.new("RGB", (6000, 5000), (90, 120, 30)).save(picture, compress_level=1)  # 90 MB of pixels
+    PIL.Image.new("RGB", (8000, 6000), (90, 120, 30)).save(picture, compress_level=1)  # 144 MB of pixels
     command = [sys.executable, "-c", LIMITED, str(folder), str(picture)]
     for room_mb, expected in (("60", "out_of_memory"), ("3000", "judged")):
         done = subprocess.run([*command, room_mb], capture_output=True, text=True, timeout=120)
