@@ -20,7 +20,7 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import Gpu, open_gpu
-from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
+from glass_rt.backends.cuda.gpu import GpuOutOfMemory, lost_is_gone
 from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt_lane import Flight, Lane, StageTimes, Streams
 from glass_rt.backends.trt_library import Library, load_library
@@ -133,7 +133,7 @@ class TrtBackend:
             return
         self._closed = True
         gone = BackendError("this engine was closed while a run was under way")
-        with _lost_is_gone(), self._gpu.current(), ExitStack() as last:
+        with lost_is_gone(), self._gpu.current(), ExitStack() as last:
             last.callback(self._undo.close)
             with suppress(BackendError):  # a lost device cannot be waited for
                 for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
@@ -247,13 +247,3 @@ def _fixed(size: int | None) -> int:
     if size is None:
         raise BackendError("the engine leaves the length of its embeddings open; export the model again")
     return size
-
-
-@contextmanager
-def _lost_is_gone() -> Iterator[None]:
-    """What a lost context held is the driver's to clear away; it answers no call to free it."""
-    try:
-        yield
-    except GpuError as error:
-        if not error.lost:
-            raise
