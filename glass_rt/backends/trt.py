@@ -8,6 +8,7 @@ second run. None of this has run on a GPU yet; scheduling and errors are tested 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +21,7 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import Gpu, open_gpu
-from glass_rt.backends.cuda.gpu import GpuOutOfMemory, lost_is_gone
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory, lost_is_gone
 from glass_rt.backends.trt_buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt_lane import Flight, Lane, StageTimes, Streams
 from glass_rt.backends.trt_library import Library, load_library
@@ -29,6 +30,8 @@ from glass_rt.errors import BackendError, UsageError
 from glass_rt.kept import BESIDE, keep, kept, user_cache
 
 LANES = 2
+
+log = logging.getLogger("glass_rt")
 
 
 def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBackend:
@@ -79,6 +82,7 @@ class TrtBackend:
         with gpu.current(), ExitStack() as undo:
             data = engine.read_bytes()
             self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
+            self._captures = gpu.captures_graphs and not library.is_rtx  # RTX captures by itself
             self._plan = Plan(library, data, str(engine), kept(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
@@ -187,19 +191,28 @@ class TrtBackend:
         return self._prepared[key]
 
     def _compute(self, prepared: _Prepared, stream: int) -> None:
-        """RTX captures graphs by itself; with TensorRT the first run of a context warms it up, the second is captured.
-
-        pycuda cannot capture; it goes on as it began.
-        """
+        """With TensorRT the first run of a context warms it up, the second is captured, the others are replayed."""
+        if prepared.graph is None and prepared.warm and self._captures:
+            prepared.graph = self._captured(prepared, stream)
         if prepared.graph is not None:
-            self._gpu.launch_graph(prepared.graph, stream)
-            return
-        if prepared.warm and self._gpu.captures_graphs and not self._library.is_rtx:
-            prepared.graph = self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
             self._gpu.launch_graph(prepared.graph, stream)
             return
         self._plan.execute(prepared.context, stream)
         prepared.warm = True
+
+    def _captured(self, prepared: _Prepared, stream: int) -> int | None:
+        """A run as a graph. Where that is refused, None: runs are launched kernel by kernel from then on.
+
+        NVIDIA's trtexec does the same: some layers may not be captured, and a graph takes memory of its own.
+        """
+        try:
+            return self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
+        except BackendError as error:
+            if isinstance(error, GpuError) and error.lost:
+                raise
+            self._captures = False
+            log.warning("this engine runs without CUDA graphs, a little slower: %s", error)
+            return None
 
     def _finish(self, flights: list[Flight], result: Array) -> dict[str, Array]:
         if not self._closed and not all(flight.landed or flight.error for flight in flights):

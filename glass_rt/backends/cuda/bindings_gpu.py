@@ -134,7 +134,9 @@ class BindingsGpu:
         try:
             work()
         except BaseException:
-            driver.cuStreamEndCapture(stream)
+            status, unwanted = driver.cuStreamEndCapture(stream)
+            if status == driver.CUresult.CUDA_SUCCESS:
+                driver.cuGraphDestroy(unwanted)
             raise
         graph = _checked("cuStreamEndCapture", driver.cuStreamEndCapture(stream))
         try:
