@@ -18,16 +18,22 @@ from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_er
 from glass_rt.errors import BackendError
 
 
+# What to do where the driver is there and does not start (CUDA driver API, CUresult).
+START_REMEDIES = {
+    "NO_DEVICE": "this process sees no GPU; see CUDA_VISIBLE_DEVICES, the container's options and nvidia-smi -L",
+    "SYSTEM_NOT_READY": "GPUs joined by NVSwitch need NVIDIA's fabric manager; systemctl status nvidia-fabricmanager",
+    "SYSTEM_DRIVER_MISMATCH": "the kernel's module and libcuda.so.1 are of different drivers; reboot after an update",
+    "UNKNOWN": "the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0",
+}
+
+
 class BindingsGpu:
     """See `Gpu` for the contract."""
 
     captures_graphs = True
 
     def __init__(self, index: int = 0) -> None:
-        try:
-            _checked("cuInit", driver.cuInit(0))
-        except RuntimeError as error:  # the bindings found no driver
-            raise BackendError(f"no NVIDIA driver is installed ({error}); nvidia-smi must list the GPU") from error
+        _start_driver()
         count = _checked("cuDeviceGetCount", driver.cuDeviceGetCount())
         if index >= count:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
@@ -179,6 +185,17 @@ class BindingsGpu:
                 driver.cuModuleUnload(module)
         self._context = None
         _checked("cuDevicePrimaryCtxRelease", driver.cuDevicePrimaryCtxRelease(self._device))
+
+
+def _start_driver() -> None:
+    try:
+        (status,) = driver.cuInit(0)
+    except RuntimeError as error:  # the bindings found no driver
+        raise BackendError(f"no NVIDIA driver is installed ({error}); nvidia-smi must list the GPU") from error
+    if status != driver.CUresult.CUDA_SUCCESS:
+        name = status.name.removeprefix("CUDA_ERROR_")
+        remedy = START_REMEDIES.get(name, "nvidia-smi must list the GPU")
+        raise BackendError(f"the NVIDIA driver is installed, but does not start (cuInit: {name}): {remedy}")
 
 
 def _checked(call: str, result: tuple[Any, ...]) -> Any:
