@@ -1,6 +1,6 @@
 """Views made on the device: the image is copied there once, and our kernels write crops and global view from it.
 
-Off by default (`Detector.open(..., views="device")`): the kernels have not run on a GPU yet.
+Off by default (`Detector.open(..., views="device")`): it has run on one card so far, an H100.
 """
 
 from __future__ import annotations
