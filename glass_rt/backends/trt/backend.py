@@ -2,12 +2,14 @@
 
 A pack of any size is cut into runs of a few batch sizes. Two lanes of buffers take turns, so that while one run
 computes, the next is copied in and the one before is copied out. Each batch size is captured as a CUDA graph at its
-second run. None of this has run on a GPU yet; scheduling and errors are tested on a GPU in memory.
+second run. Scheduling and errors are tested on a GPU in memory, and were tried on an H100 over engines that are torch
+modules (benchmarks/results/gpu_hour); no TensorRT engine has run yet.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +22,7 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import GpuDriver, open_gpu
-from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory, lost_is_gone
 from glass_rt.backends.trt.buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt.lane import Flight, GpuLane, GpuStageTimes, Streams
 from glass_rt.backends.trt.library import Library, load_library
@@ -30,6 +32,8 @@ from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
+
+log = logging.getLogger("glass_rt")
 
 
 def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBackend:
@@ -77,6 +81,7 @@ class TrtBackend:
         with gpu.current(), ExitStack() as undo:
             data = engine.read_bytes()
             self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
+            self._captures = gpu.captures_graphs and not library.is_rtx  # RTX captures by itself
             self._plan = TrtPlan(library, data, str(engine), read_cached(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
@@ -131,7 +136,7 @@ class TrtBackend:
             return
         self._closed = True
         gone = BackendError("this engine was closed while a run was under way")
-        with _lost_is_gone(), self._gpu.current(), ExitStack() as last:
+        with lost_is_gone(), self._gpu.current(), ExitStack() as last:
             last.callback(self._undo.close)
             with suppress(BackendError):  # a lost device cannot be waited for
                 for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
@@ -185,19 +190,28 @@ class TrtBackend:
         return self._prepared[key]
 
     def _compute(self, prepared: _Prepared, stream: int) -> None:
-        """RTX captures graphs by itself; with TensorRT the first run of a context warms it up, the second is captured.
-
-        pycuda cannot capture; every run is then like the first.
-        """
+        """With TensorRT the first run of a context warms it up, the second is captured, the others are replayed."""
+        if prepared.graph is None and prepared.warm and self._captures:
+            prepared.graph = self._captured(prepared, stream)
         if prepared.graph is not None:
-            self._gpu.launch_graph(prepared.graph, stream)
-            return
-        if prepared.warm and self._gpu.captures_graphs and not self._library.is_rtx:
-            prepared.graph = self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
             self._gpu.launch_graph(prepared.graph, stream)
             return
         self._plan.execute(prepared.context, stream)
         prepared.warm = True
+
+    def _captured(self, prepared: _Prepared, stream: int) -> int | None:
+        """A run as a graph. Where that is refused, None: runs are launched kernel by kernel from then on.
+
+        NVIDIA's trtexec does the same: some layers may not be captured, and a graph takes memory of its own.
+        """
+        try:
+            return self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
+        except BackendError as error:
+            if isinstance(error, GpuError) and error.lost:
+                raise
+            self._captures = False
+            log.warning("this engine runs without CUDA graphs, a little slower: %s", error)
+            return None
 
     def _finish(self, flights: list[Flight], result: Array) -> dict[str, Array]:
         if not self._closed and not all(flight.landed or flight.error for flight in flights):
@@ -245,13 +259,3 @@ def _fixed(size: int | None) -> int:
     if size is None:
         raise BackendError("the engine leaves the length of its embeddings open; export the model again")
     return size
-
-
-@contextmanager
-def _lost_is_gone() -> Iterator[None]:
-    """Ignores errors of a lost context: the driver frees its memory, and no call can."""
-    try:
-        yield
-    except GpuError as error:
-        if not error.lost:
-            raise

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.device_views import DeviceViews
-from glass_rt.backends.cuda.gpu import GpuOutOfMemory
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
@@ -156,6 +156,17 @@ def test_an_image_that_the_gpu_has_no_memory_for_is_an_error_of_that_image(gpu_w
     views.write(picture(300, 300), boxes, wholes[0], crops)
     views.close()
     assert gpu.live == {}
+
+
+def test_views_of_a_lost_context_can_be_closed(gpu_with_kernels: GpuWithKernels) -> None:
+    gpu = gpu_with_kernels()
+    views = DeviceViews(gpu)
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
+    gpu.fail("synchronize", "ILLEGAL_ADDRESS")
+    with pytest.raises(GpuError, match="restart this process"):
+        views.write(picture(300, 300), stratified(300, 300, 1, 606, 224).boxes, wholes[0], crops)
+    views.close()  # the driver refuses to free; the error that matters is the one before
+    assert gpu.closed
 
 
 @pytest.mark.parametrize(
