@@ -62,8 +62,9 @@ kernels:
 	  -gencode=arch=compute_89,code=sm_89 -gencode=arch=compute_90,code=sm_90 \
 	  '-gencode=arch=compute_120,code=[sm_120,compute_120]' -o views.fatbin views.cu
 
+# Bundles stay: some may be built from checkpoints of yours.
 clean:
-	rm -rf $(VENV) $(TRITON) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRITON) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.demo: pyproject.toml
 	@echo "== 0. Installing into $(VENV) (once; PyTorch for the export stage is most of it: 5 GB, a few minutes)"

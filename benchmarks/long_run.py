@@ -36,7 +36,7 @@ SAMPLE_S = 0.25
 
 
 @dataclass(frozen=True)
-class Run:
+class InferRun:
     """One process: how it ended, seconds, and resident MB by the number of results written at that time."""
 
     code: int
@@ -57,7 +57,7 @@ class Run:
         return max(mb for _, mb in self.memory_mb)
 
 
-def infer(engine: Path, folder: Path, output: Path, *, kill_at: int | None = None) -> Run:
+def infer(engine: Path, folder: Path, output: Path, *, kill_at: int | None = None) -> InferRun:
     """Judges a folder into `output`, going on where it exists; killed once it holds `kill_at` results."""
     words = [sys.executable, "-m", "glass_rt", "infer", str(folder), "--engine", str(engine), "--output", str(output)]
     start, samples = perf_counter(), []
@@ -74,7 +74,7 @@ def infer(engine: Path, folder: Path, output: Path, *, kill_at: int | None = Non
         if not samples:
             said.seek(0)
             raise click.ClickException(f"glass-rt infer ended with {process.returncode}: {said.read().decode()[-500:]}")
-    return Run(process.returncode, seconds, tuple(samples))
+    return InferRun(process.returncode, seconds, tuple(samples))
 
 
 def lines(path: Path) -> int:

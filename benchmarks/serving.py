@@ -1,9 +1,9 @@
-"""`glass-rt serve` under load, from another process: its own cost, its throughput, and what it does with too much.
+"""`glass-rt serve` under load, from another process: its own cost, its throughput, and its behaviour under overload.
 
     python benchmarks/serving.py [--engine DIR] [--json FILE]
 
 Three minutes. 1, 8 and 32 clients at a server whose detector does nothing, with bodies of 100 kB; the same at a real
-engine, beside the same images through the pipeline without a server; then twice the engine's capacity. Every answer
+engine, beside the same images through the pipeline without a server; then twice the engine's capacity. Every response
 is checked against what `Detector.detect` (which is `glass-rt infer`) says of the image alone.
 """
 
@@ -28,8 +28,8 @@ import cv2
 from glass_bench.measure.machine import this_machine
 from glass_bench.measure.memory import peak_mb, resident_mb
 from glass_bench.sample import landscape
-from glass_bench.serving.figures import Check, Checker, figures_of, no_op_answer
-from glass_bench.serving.load import Exchange, Plan, read_exchanges
+from glass_bench.serving.figures import ResponseCheck, ResponseChecker, figures_of, no_op_check
+from glass_bench.serving.load import Exchange, LoadPlan, read_exchanges
 
 from glass_rt import Detector
 from glass_rt.options import DetectOptions
@@ -40,8 +40,8 @@ PICTURES = ((1280, 960), (1600, 1200), (1024, 768), (1500, 1000), (1200, 1600), 
 OVERLOAD = 2.0  # times the capacity
 
 
-class Server:
-    """A server process that was started here."""
+class ServerProcess:
+    """A server process that this script started."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
@@ -54,13 +54,13 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[Server]:
+def running(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
     """A server from its first log line to its exit, which must be 0."""
     log = folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", *arguments, "--port", "0"], stderr=out)
     try:
-        yield Server(process, _port(process, log))
+        yield ServerProcess(process, _port(process, log))
         process.send_signal(signal.SIGTERM)
         if (code := process.wait(60)) != 0:
             raise click.ClickException(f"the server ended with exit code {code}")
@@ -79,9 +79,9 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     raise click.ClickException(f"the server did not start: {log.read_text()[-2000:]}")
 
 
-def load(folder: Path, server: Server, images: Sequence[Path], seconds: float, **how: float) -> list[Exchange]:
+def load(folder: Path, server: ServerProcess, images: Sequence[Path], seconds: float, **how: float) -> list[Exchange]:
     """Runs a load in a process of its own."""
-    plan = Plan("127.0.0.1", server.port, tuple(map(str, images)), seconds, **how)  # type: ignore[arg-type]
+    plan = LoadPlan("127.0.0.1", server.port, tuple(map(str, images)), seconds, **how)  # type: ignore[arg-type]
     (folder / "plan.json").write_text(json.dumps(asdict(plan)))
     command = [sys.executable, "-m", "glass_bench.serving.load", str(folder / "plan.json"), str(folder / "result.json")]
     subprocess.run(command, check=True)
@@ -89,7 +89,7 @@ def load(folder: Path, server: Server, images: Sequence[Path], seconds: float, *
 
 
 def measured(
-    folder: Path, server: Server, images: Sequence[Path], seconds: float, check: Check, **how: float
+    folder: Path, server: ServerProcess, images: Sequence[Path], seconds: float, check: ResponseCheck, **how: float
 ) -> dict[str, Any]:
     """One load, and what it cost the server."""
     cpu = server.cpu_s()
@@ -115,16 +115,14 @@ def no_op(folder: Path, engine: Path, seconds: float) -> dict[str, Any]:
     print(f"a detector that does nothing, bodies of {NO_OP_BYTES} bytes")
     with running(folder, "glass_bench.serving.no_op", str(engine)) as server:
         load(folder, server, bodies, 1.0, clients=8)  # warm-up
-        loads = [
-            measured(folder, server, bodies, seconds, no_op_answer(bodies), clients=clients) for clients in CLIENTS
-        ]
+        loads = [measured(folder, server, bodies, seconds, no_op_check(bodies), clients=clients) for clients in CLIENTS]
         return {"loads": loads, "peak_mb": peak_mb(server.process.pid)}
 
 
 def real_engine(folder: Path, engine: Path, pictures: Sequence[Path], seconds: float) -> dict[str, Any]:
     """A real engine behind the server, beside the same through the pipeline alone."""
     with Detector.open(engine) as detector:
-        check = Checker([detector.detect(path.read_bytes()).to_json() for path in pictures])
+        check = ResponseChecker([detector.detect(path.read_bytes()).to_json() for path in pictures])
         alone, alone_cpu_ms = pipeline_alone(detector, pictures, seconds)
     print(f"{engine.name}: the pipeline alone judges {alone:.1f} images/s, {alone_cpu_ms:.2f} ms CPU each")
     with running(folder, "glass_rt", "serve", "--engine", str(engine)) as server:
@@ -211,7 +209,7 @@ def main(engine: Path | None, seconds: float, json_path: Path | None) -> None:
         json_path.write_text(json.dumps(record, indent=1) + "\n")
     parts = [*record["no_op"]["loads"], *real["loads"], real["overload"], real["after_overload"]]
     if any(part["wrong"] or part["lost"] for part in parts):
-        raise click.ClickException("some answers were wrong or lost")
+        raise click.ClickException("some responses were wrong or lost")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ import click
 import cv2
 import numpy as np
 
-from glass_rt.image.decode import Pixels, decode
+from glass_rt.image.decode import Pixels
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import cut_crops, global_view
 from glass_rt.inference.pack import Pack
@@ -63,7 +64,7 @@ def main(folder: Path, minimum_megapixels: float, repeats: int, json_path: Path 
     rows = []
     for path in sorted(path for path in folder.rglob("*.jp*g") if path.is_file()):
         data = path.read_bytes()
-        image = decode(data)
+        image = load(data)
         megapixels = image.info.width * image.info.height / 1e6
         if megapixels < minimum_megapixels:
             continue

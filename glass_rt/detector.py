@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest
-from glass_rt.image.decode import ImageSource
-from glass_rt.image.views import HostViews, Views
-from glass_rt.inference.engines import batch_for, check_views, open_engines, open_views
-from glass_rt.inference.head import Head
+from glass_rt.image.encoded import ImageSource
 from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pipeline import PackObserver, Pipeline, judge_one
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.verdict import Failure, Verdict
 
 
@@ -25,54 +25,30 @@ class Detector:
     ...     verdict = detector.detect("image.png")
     """
 
-    def __init__(self, bundle: Bundle, judge: Judge, batch: int, views: Views | None = None) -> None:
-        self._views = views or HostViews()
-        self.bundle = bundle
-        self._judge = judge
-        self._batch = batch
+    def __init__(self, opened: OpenedBundle, workers: int | None = None) -> None:
+        self._judge = Judge(opened)
+        self._workers = workers
 
     @classmethod
-    def open(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        device: str | None = None,
-        batch: int | None = None,
-        threads: int | None = None,
-        expect_bundle: str | None = None,
-        views: str = "host",
-    ) -> Detector:
+    def open(cls, path: str | os.PathLike[str], run: RunOptions | None = None, **changes: Any) -> Detector:
         """Opens a bundle that `glass-rt build` wrote.
 
-        `device`: the backend's default where None. `batch`: most views in one run of an engine, up to the bundle's
-        `max_batch` (None: on a GPU all of it, on a CPU 4 to 16 by its cores). `threads`: CPU threads of an engine.
-        `expect_bundle`: the bundle's SHA-256, which pins it. `views`: `device` has the GPU cut the crops and resize the
-        image, for TensorRT engines; it has not been tried on a GPU yet. Raises BundleError, BackendError,
-        MissingDependency, UsageError.
+        `changes`: fields of RunOptions by name, in place of those of `run`: `Detector.open("bundle", batch=4)`. Raises
+        BundleError, ParityError, BackendError, MissingDependency, UsageError.
         """
-        bundle = Bundle.open(path, expect_sha256=expect_bundle)
-        return cls.from_bundle(bundle, device=device, batch=batch, threads=threads, views=views)
+        run = replace(run or RunOptions(), **changes)
+        return cls.from_bundle(Bundle.open(path, expect_sha256=run.expect_bundle), run)
 
     @classmethod
-    def from_bundle(
-        cls,
-        bundle: Bundle,
-        *,
-        device: str | None = None,
-        batch: int | None = None,
-        threads: int | None = None,
-        views: str = "host",
-    ) -> Detector:
+    def from_bundle(cls, bundle: Bundle, run: RunOptions | None = None) -> Detector:
         """Opens the engines of a bundle that was opened (and checked) before."""
-        chosen = batch_for(bundle.manifest, batch)
-        head = Head.for_model(bundle.manifest.model, bundle.head())
-        check_views(bundle.manifest, views)
-        judge = Judge(open_engines(bundle, device=device, threads=threads), head, chosen)
-        try:
-            return cls(bundle, judge, chosen, open_views(views, device))
-        except BaseException:
-            judge.close()
-            raise
+        run = run or RunOptions()
+        return cls(OpenedBundle.open(bundle, run), run.workers)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that is open."""
+        return self._judge.opened.bundle
 
     @property
     def manifest(self) -> BundleManifest:
@@ -81,33 +57,31 @@ class Detector:
 
     def detect(self, source: ImageSource, options: DetectOptions | None = None) -> Verdict:
         """Judges one image: a path, encoded bytes, or an RGB uint8 (H, W, 3) array. Raises ImageError, BackendError."""
-        return judge_one(source, self.bundle, self._judge, self._batch, options or DetectOptions(), self._views)
+        return judge_one(source, self._judge, options or DetectOptions())
 
     def detect_many(
         self, sources: Iterable[ImageSource | Failure], options: DetectOptions | None = None
     ) -> Iterator[Verdict | Failure]:
         """Judges images and gives the results in their order; one that cannot be judged gives a Failure in its place.
 
-        Lazy: images are taken a little ahead of the results, decoded in `options.workers` threads and judged in packs.
+        Lazy: images are taken a little ahead of the results, decoded in `workers` threads and judged in packs.
 
         A Failure among the sources is passed on, so that callers who find sources can keep their order too.
         """
-        options = options or DetectOptions()
-        with self.pipeline(options.workers) as pipeline:
-            yield from pipeline.run(sources, options)
+        with self.pipeline() as pipeline:
+            yield from pipeline.run(sources, options or DetectOptions())
 
     def pipeline(self, workers: int | None = None, observe: PackObserver | None = None) -> Pipeline:
-        """Threads of this detector for whoever has images coming in, such as a server; to be closed before it.
+        """Threads of this detector for callers that have images coming in, such as a server; to be closed before it.
 
-        `workers`: threads that decode (None: one per core, at most 8). `observe` is told of every batch that was
-        judged, its images, crops and seconds, on the thread that judges.
+        `workers`: threads that decode (None: as the detector was opened with). `observe` is told of every batch that
+        was judged, its images, crops and seconds, on the thread that judges.
         """
-        return Pipeline(self.bundle, self._judge, self._batch, workers, observe, self._views)
+        return Pipeline(self._judge, workers or self._workers, observe)
 
     def close(self) -> None:
-        """Closes the engines."""
+        """Closes the engines, after the pack at work."""
         self._judge.close()
-        self._views.close()
 
     def __enter__(self) -> Detector:
         return self

@@ -7,21 +7,51 @@ from typing import Literal
 
 from glass_rt.bundle.manifest import check_threshold
 from glass_rt.errors import UsageError
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED, Mode
 
 Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0
 
 
+def crops_from_text(text: str) -> Crops:
+    """What `--crops` and requests mean by a text: `auto`, or a number. Raises UsageError."""
+    return "auto" if text == "auto" else whole_number("crops", text, "a number from 1 on, or auto")
+
+
+def seed_from_text(text: str) -> int:
+    """What requests mean by a text: a number. Raises UsageError."""
+    return whole_number("seed", text, "0..2^64-1")
+
+
+def whole_number(name: str, text: str, expected: str) -> int:
+    """A number from 0 on in ASCII digits; raises UsageError, saying what of the option `name` is `expected`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise UsageError(f"{name}: got {text[:40]!r}; expected {expected}")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class RunOptions:
-    """How a bundle is opened and its engines are run; every field has the meaning of `Detector.open`'s of its name."""
+    """How a bundle is opened and its engines are run; every field has the meaning of the option of its name.
+
+    `device`: `cpu`, `cuda` or `cuda:N` (None: the backend's own default). `batch`: most views in one run of an engine,
+    up to the bundle's `max_batch` (None: on a GPU all of it, on a CPU 4 to 16 by its cores). `threads`: CPU threads of
+    an engine (None: one per physical core). `expect_bundle`: the bundle's SHA-256, which pins it. `workers`: threads
+    that decode (None: one per core, at most 8). `views`: `device` has the GPU cut the crops and resize the
+    image, for TensorRT engines.
+    """
 
     device: str | None = None
     batch: int | None = None
     threads: int | None = None
     expect_bundle: str | None = None
+    workers: int | None = None
+    views: str = "host"
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers: got {self.workers}; at least one is needed")
 
 
 @dataclass(frozen=True)
@@ -33,7 +63,7 @@ class DetectOptions:
     which no further crops are looked at. `draws`: independent samplings with seeds S, S + 1, ...; the probability is
     their mean. `sampling`: `stratified`, or `tiles` for every window. `seed`: 0..2^64-1 (None: from the image's own
     SHA-256). `threshold`: P(fake) from which the label is `fake` (None: the bundle's). `max_pixels`: larger images
-    are refused before decoding. `workers`: threads that decode (None: one per core, at most 8).
+    are refused before decoding.
     """
 
     crops: Crops = None
@@ -43,7 +73,6 @@ class DetectOptions:
     seed: int | None = None
     threshold: float | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
-    workers: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.crops, int) and self.crops < 1:
@@ -66,5 +95,3 @@ class DetectOptions:
             check_threshold(self.threshold)
         if self.max_pixels < 1:
             raise UsageError(f"max_pixels: got {self.max_pixels}; expected a positive number of pixels")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers: got {self.workers}; at least one is needed")

@@ -1,8 +1,8 @@
-"""A GPU in memory: what runs above the seam can be tested where there is none.
+"""A GPU in memory, to test code above GpuDriver on machines without a GPU.
 
-It is as lazy as a real one: work put on a stream happens when somebody waits for it, in the streams' order and after
-the events that it waits for, and not before. So a buffer that is overwritten while a copy of it is under way, or read
-before a copy out has come past, gives wrong numbers here too.
+It is as lazy as a real one: work on a stream happens when a caller waits for it, in the streams' order and after the
+events that it waits for. So a buffer that is overwritten during its copy, or read before a copy out is done, gives wrong
+numbers here too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Work: TypeAlias = Callable[[], bool]  # False: it waits for another stream and m
 
 
 class FakeGpu:
-    """See `Gpu` for the contract. `memory_bytes` is all there is.
+    """A GpuDriver in memory. `memory_bytes` is the size of its memory.
 
-    `fail(call, status, after)` lets a call fail; `live` counts what was not given back; `peak_bytes` and `calls` tell
+    `fail(call, status, after)` lets a call fail; `live` counts what was not freed; `peak_bytes` and `calls` record
     what happened. A status that loses a context fails every later call, as the driver does.
     """
 
@@ -59,7 +59,7 @@ class FakeGpu:
 
     @property
     def live(self) -> dict[str, int]:
-        """What is allocated or created and not given back, by kind."""
+        """Counts, by kind, what is allocated or created and not freed."""
         counts = {
             "device": len(self._memory), "pinned": len(self._pinned), "streams": len(self._streams),
             "events": len(self._events), "graphs": len(self._graphs),
@@ -67,7 +67,7 @@ class FakeGpu:
         return {kind: count for kind, count in counts.items() if count}
 
     def bytes_at(self, address: int, nbytes: int) -> Bytes:
-        """A view of device memory, wherever in a buffer it begins."""
+        """A view of device memory at any place in a buffer."""
         for start, memory in self._memory.items():
             if start <= address and address + nbytes <= start + len(memory):
                 return memory[address - start : address - start + nbytes]
@@ -88,7 +88,6 @@ class FakeGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """See `Gpu`."""
         self._local.depth = getattr(self._local, "depth", 0) + 1
         try:
             yield
@@ -96,11 +95,10 @@ class FakeGpu:
             self._local.depth -= 1
 
     def memory(self) -> tuple[int, int]:
-        """See `Gpu`."""
         return self._capacity - self._used, self._capacity
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
-        """See `Gpu`; fresh memory is full of garbage."""
+        """Fresh memory is full of garbage."""
         with self._lock:
             self._enter("allocate")
             if self._used + nbytes > self._capacity:
@@ -112,14 +110,13 @@ class FakeGpu:
             return DeviceBuffer(address, nbytes)
 
     def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
-        """See `Gpu`."""
         self._enter("allocate_pinned")
         buffer = PinnedBuffer(np.full(nbytes, 0xA5, np.uint8))
         self._pinned.add(id(buffer))
         return buffer
 
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
-        """See `Gpu`; freeing twice fails."""
+        """Freeing twice fails."""
         with self._lock:
             if isinstance(buffer, DeviceBuffer):
                 del self._memory[buffer.address]
@@ -129,36 +126,30 @@ class FakeGpu:
             self._leave("free")
 
     def create_stream(self) -> int:
-        """See `Gpu`."""
         self._enter("create_stream")
         stream = next(self._handles)
         self._streams[stream] = deque()
         return stream
 
     def destroy_stream(self, stream: int) -> None:
-        """See `Gpu`."""
         del self._streams[stream]
         self._leave("destroy_stream")
 
     def synchronize(self, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("synchronize")
         self._drain(lambda: not self._streams[stream])
 
     def create_event(self) -> int:
-        """See `Gpu`."""
         self._enter("create_event")
         event = next(self._handles)
         self._events[event] = (0, 0, 0)
         return event
 
     def destroy_event(self, event: int) -> None:
-        """See `Gpu`."""
         del self._events[event]
         self._leave("destroy_event")
 
     def record(self, event: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("record")
         ticket = self._events[event][0] + 1
         self._events[event] = (ticket, self._events[event][1], stream)
@@ -171,38 +162,32 @@ class FakeGpu:
         self._put(stream, happen)
 
     def wait(self, stream: int, event: int) -> None:
-        """See `Gpu`."""
         self._enter("wait")
         ticket = self._events[event][0]
         self._put(stream, lambda: self._events[event][1] >= ticket)
 
     def synchronize_event(self, event: int) -> None:
-        """See `Gpu`."""
         self._enter("synchronize_event")
         ticket = self._events[event][0]
         self._drain(lambda: self._events[event][1] >= ticket)
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """See `Gpu`; one millisecond, always."""
+        """One millisecond, always."""
         return 1.0
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("copy_in")
         self._put(stream, lambda: self._copy(self.bytes_at(address, source.nbytes), source))
 
     def copy_out(self, target: Bytes, address: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("copy_out")
         self._put(stream, lambda: self._copy(target, self.bytes_at(address, target.nbytes)))
 
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("copy_within")
         self._put(stream, lambda: self._copy(self.bytes_at(target, nbytes), self.bytes_at(source, nbytes)))
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """See `Gpu`."""
         with self._lock:
             self._enter("capture")
             self._capturing = (stream, [])
@@ -216,17 +201,15 @@ class FakeGpu:
             return graph
 
     def launch_graph(self, graph: int, stream: int) -> None:
-        """See `Gpu`."""
         self._enter("launch_graph")
         self._streams[stream].extend(self._graphs[graph])
 
     def destroy_graph(self, graph: int) -> None:
-        """See `Gpu`."""
         del self._graphs[graph]
         self._leave("destroy_graph")
 
     def load_kernel(self, image: bytes, name: str) -> Any:
-        """See `Gpu`; the kernel is its name."""
+        """The kernel is its name."""
         self._enter("load_kernel")
         return name
 
@@ -234,7 +217,7 @@ class FakeGpu:
         self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
         stream: int,
     ) -> None:  # fmt: skip
-        """See `Gpu`; a kernel does what `kernels` has under its name: a function of grid, block and arguments."""
+        """A kernel does what `kernels` has under its name: a function of grid, block and arguments."""
         self._enter("launch")
         emulated = self.kernels.get(kernel)
 
@@ -247,7 +230,6 @@ class FakeGpu:
         self._put(stream, run)
 
     def close(self) -> None:
-        """See `Gpu`."""
         self.closed = True
 
     # How ------------------------------------------------------------------------------------------
@@ -261,7 +243,7 @@ class FakeGpu:
         self._maybe_fail(call)
 
     def _leave(self, call: str) -> None:
-        """As `_enter`, for calls that give something back: a lost context refuses them, and what it held is gone."""
+        """As `_enter`, for calls that free something: a lost context refuses them, and what it held is gone."""
         self.calls.append(call)
         if self._lost is not None:
             raise self._lost
@@ -289,7 +271,7 @@ class FakeGpu:
         return True
 
     def _drain(self, finished: Callable[[], bool]) -> None:
-        """Works through the streams, the newest first: an order that is missing shows."""
+        """Works through the streams, the newest first, so that a missing event shows."""
         with self._lock:
             while not finished():
                 progress = False

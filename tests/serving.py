@@ -1,4 +1,4 @@
-"""Servers for tests: in this process, where a fault can be planted, and as the command that users start."""
+"""Servers for tests: in this process, with planted faults, and as the command that users start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -23,24 +23,23 @@ from glass_rt import Detector
 from glass_rt.backends import Backend
 from glass_rt.backends.base import Array, TensorSpec
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.inference.engines import batch_for, open_engines
-from glass_rt.inference.head import Head
-from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
+from glass_rt.options import RunOptions
 from glass_rt.results.verdict import Verdict
 from glass_rt.serve.app import create_app
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.server import bind, serve
 from glass_rt.serve.service import Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 VERDICT = "/v1/verdict"
 PATIENCE_S = 60.0
-UNHURRIED_S = 300.0  # a deadline that no machine misses, however busy it is
+UNHURRIED_S = 300.0  # a deadline that even a busy machine meets
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A whole answer; header names in lower case."""
+class HttpResponse:
+    """A whole response; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,7 +51,7 @@ class Answer:
 
 
 class Address:
-    """A server that can be asked."""
+    """A server that takes requests."""
 
     port: int
 
@@ -61,17 +60,17 @@ class Address:
 
     def ask(
         self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, headers: Mapping[str, str] = {}
-    ) -> Answer:
+    ) -> HttpResponse:
         connection = self.connect()
         try:
             return ask(connection, method, path, body, headers)
         finally:
             connection.close()
 
-    def get(self, path: str, headers: Mapping[str, str] = {}) -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] = {}) -> HttpResponse:
         return self.ask("GET", path, None, headers)
 
-    def post(self, body: bytes | Iterator[bytes], query: str = "", headers: Mapping[str, str] = {}) -> Answer:
+    def post(self, body: bytes | Iterator[bytes], query: str = "", headers: Mapping[str, str] = {}) -> HttpResponse:
         return self.ask("POST", VERDICT + query, body, headers)
 
     def figure(self, name: str) -> float:
@@ -86,10 +85,10 @@ def ask(
     path: str,
     body: bytes | Iterator[bytes] | None = None,
     headers: Mapping[str, str] = {},
-) -> Answer:
+) -> HttpResponse:
     connection.request(method, path, body, dict(headers))
     response = connection.getresponse()
-    return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    return HttpResponse(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 class Here(Address):
@@ -103,7 +102,7 @@ class Here(Address):
 
 
 @contextmanager
-def serving(open_detector: Callable[[], Detector], settings: Settings | None = None) -> Iterator[Here]:
+def serving(open_detector: Callable[[], Detector], settings: ServerSettings | None = None) -> Iterator[Here]:
     """Serves on a free port while the block runs."""
     listener = bind("127.0.0.1", 0)
     here = Here(listener.getsockname()[1])
@@ -111,7 +110,7 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
     outcome: list[bool | BaseException] = []
 
     async def main() -> bool:
-        here.service = Service(open_detector, settings or Settings(deadline_s=UNHURRIED_S), Metrics())
+        here.service = Service(open_detector, settings or ServerSettings(deadline_s=UNHURRIED_S), Metrics())
         here.loop = asyncio.get_running_loop()
         control["stopping"] = asyncio.Event()
         return await serve(here.service, create_app(here.service), listener, stopping=control["stopping"])
@@ -136,7 +135,7 @@ def serving(open_detector: Callable[[], Detector], settings: Settings | None = N
 
 
 class Process(Address):
-    """`glass-rt serve` in a process of its own. `grpc_port` is None where it was not asked for one."""
+    """`glass-rt serve` in a process of its own. `grpc_port` is None where it has none."""
 
     grpc_port: int | None = None
 
@@ -177,23 +176,23 @@ class Process(Address):
 def serve_process(
     engine: Path, folder: Path, *options: str, program: Sequence[str] = ("-m", "glass_rt")
 ) -> Iterator[Process]:
-    """Starts the command on a free port and waits until it listens. `program`: what of Python runs the command line."""
+    """Starts the command on a free port and waits until it listens. `program`: Python's arguments that run the command line."""
     log = folder / "serve.log"
     command = [sys.executable, *program, "serve", "--engine", str(engine), "--port", "0"]
     command += ["--deadline", str(UNHURRIED_S), *options]
     with log.open("wb") as out:
-        child = subprocess.Popen(command, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "2"})
-    server = Process(child, log)
+        process = subprocess.Popen(command, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    server = Process(process, log)
     try:
-        wait_until(lambda: child.poll() is not None or b'"url"' in log.read_bytes())
-        assert child.poll() is None, log.read_text()
+        wait_until(lambda: process.poll() is not None or b'"url"' in log.read_bytes())
+        assert process.poll() is None, log.read_text()
         server.port = next(int(line["url"].rsplit(":")[-1]) for line in server.log() if "url" in line)
         server.grpc_port = next((int(line["grpc"].rsplit(":")[-1]) for line in server.log() if "grpc" in line), None)
         wait_until(lambda: reachable(server))
         yield server
     finally:
-        child.kill()
-        child.wait()
+        process.kill()
+        process.wait()
 
 
 def reachable(server: Address) -> bool:
@@ -204,7 +203,7 @@ def reachable(server: Address) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds; fails where it does not in good time."""
+    """Returns once the condition holds; fails where it does not hold in time."""
     until = monotonic() + PATIENCE_S
     while not condition():
         assert monotonic() < until, "waited in vain"
@@ -258,26 +257,24 @@ class Plant:
         return self.engines[-1]
 
     def __call__(self) -> Detector:
-        engines = open_engines(self._bundle, threads=1)
-        self.engines.append(PlantedEngine(engines["global"]))
-        head = Head.for_model(self._bundle.manifest.model, self._bundle.head())
-        batch = batch_for(self._bundle.manifest, None)
-        return Detector(self._bundle, Judge({**engines, "global": self.engine}, head, batch), batch)
+        opened = OpenedBundle.open(self._bundle, RunOptions(threads=1))
+        self.engines.append(PlantedEngine(opened.engines["global"]))
+        return Detector(replace(opened, engines={**opened.engines, "global": self.engine}))
 
 
-def evidence(verdict: Verdict | dict[str, Any]) -> dict[str, Any]:
-    """What a verdict says of its image, whoever asked and however long it took; floats to be compared."""
-    told: dict[str, Any] = json.loads(
+def comparable(verdict: Verdict | dict[str, Any]) -> dict[str, Any]:
+    """The parts of a verdict that every request for its image must get, without path and timings."""
+    parts: dict[str, Any] = json.loads(
         json.dumps(verdict.to_json() if isinstance(verdict, Verdict) else verdict)
     )  # tuples are lists
     for own in ("path", "timings_ms", "overlay_jpeg_base64"):
-        told.pop(own, None)
-    return told
+        parts.pop(own, None)
+    return parts
 
 
 def same_verdict(got: dict[str, Any], expected: Verdict | dict[str, Any]) -> bool:
     """Whether two verdicts are of the same image by the same engine: floats within the fp32 tolerance."""
-    return _same(evidence(got), evidence(expected))
+    return _same(comparable(got), comparable(expected))
 
 
 def _same(got: Any, expected: Any) -> bool:

@@ -68,7 +68,7 @@ class TritonServer:
             return error.code, None
 
     def stubs(self) -> list[int]:
-        """The processes that run the models, by the server's children."""
+        """The processes that run the models, found among the server's children."""
         children = Path(f"/proc/{self._process.pid}/task").glob("*/children")
         pids = [int(pid) for file in children for pid in file.read_text().split()]
         return [pid for pid in pids if b"triton_python_backend_stub" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -102,7 +102,7 @@ class TritonServer:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
+    """A free port of loopback."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

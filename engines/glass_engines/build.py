@@ -32,12 +32,12 @@ DEFAULT_MAX_BATCH = 64
 INT8_TOLERANCE = 0.2
 
 
-class PreparedExport(Protocol):
+class ModelToExport(Protocol):
     """A model that the export stage has loaded and can write as a portable model."""
 
     @property
     def model(self) -> Model:
-        """What it is."""
+        """The manifest's description of the model."""
 
     def write(self, folder: Path, stage: Stage) -> None:
         """Writes a portable model's files into an existing folder."""
@@ -73,7 +73,7 @@ class BuildOptions:
 
 
 def build_bundle(
-    source: PortableModel | PreparedExport,
+    source: PortableModel | ModelToExport,
     target: Path,
     options: BuildOptions,
     *,
@@ -100,7 +100,11 @@ def build_bundle(
                 else None
             )
             engine = _compile(portable, folder, backend, compiler, options, images, stage)
-            parity = _gate(folder, model, engine, stage) if compiler.runs_here else _pending(options.precision)
+            parity = (
+                _checked_parity(folder, model, engine, stage)
+                if compiler.runs_here
+                else _pending_parity(options.precision)
+            )
             report = portable.manifest.precisions.get(options.precision)
             if images is not None:
                 with stage("comparing with float32 on images kept out"):
@@ -112,7 +116,7 @@ def build_bundle(
     return Bundle.open(target)
 
 
-def prepare_export(stage: Stage, **options: Any) -> PreparedExport:
+def prepare_export(stage: Stage, **options: Any) -> ModelToExport:
     """Has the export stage load a model; it is found by its entry point, this stage does not import it.
 
     Raises MissingDependency where it, or PyTorch under it, is not installed.
@@ -124,12 +128,12 @@ def prepare_export(stage: Stage, **options: Any) -> PreparedExport:
             raise MissingDependency(
                 error.name or "torch", "export", "building from a checkpoint (rather than --from MODEL)"
             ) from error
-        prepared: PreparedExport = prepare(stage, **options)
+        prepared: ModelToExport = prepare(stage, **options)
         return prepared
     raise BuildError("no export stage is installed; install glass-rt whole, or build with --from MODEL")
 
 
-def _predecessors(source: PortableModel | PreparedExport, target: Path) -> tuple[Path, ...]:
+def _predecessors(source: PortableModel | ModelToExport, target: Path) -> tuple[Path, ...]:
     """Bundles that this one is built in place of, or from."""
     inside = isinstance(source, PortableModel) and source.folder.name == PORTABLE_FOLDER
     return (target, source.folder.parent) if isinstance(source, PortableModel) and inside else (target,)
@@ -137,9 +141,9 @@ def _predecessors(source: PortableModel | PreparedExport, target: Path) -> tuple
 
 @contextmanager
 def _portable_in(
-    folder: Path, source: PortableModel | PreparedExport, slim: bool, stage: Stage
+    folder: Path, source: PortableModel | ModelToExport, slim: bool, stage: Stage
 ) -> Iterator[PortableModel]:
-    """The portable model, inside the bundle's folder; gone from there afterwards where the bundle is to be slim."""
+    """The portable model inside the bundle's folder; it is removed after the block where the bundle is to be slim."""
     inside = folder / PORTABLE_FOLDER
     inside.mkdir()
     if isinstance(source, PortableModel):
@@ -184,12 +188,6 @@ def _compile(
     return Engine(backend, options.precision, compiler.device, max_batch, files, requirements, profile)
 
 
-def _calibration(options: BuildOptions, model: Model) -> CalibrationSet | None:
-    if options.precision != "int8" or options.calibration is None:
-        return None
-    return calibration_set(options.calibration, model)
-
-
 def _int8_report(
     portable: PortableModel, folder: Path, engine: Engine, images: CalibrationSet, tolerance: float
 ) -> PrecisionReport:
@@ -200,18 +198,13 @@ def _int8_report(
         role: open_backend(engine.backend, folder / name, precision="int8") for role, name in engine.files.items()
     }
     allowed = Tolerance(tolerance, 3 * tolerance)
-    return accuracy_report(exact, narrow, head, model, images.kept_out, allowed)
+    return accuracy_report(exact, narrow, head, model, images.held_out, allowed)
 
 
-def _pending(precision: str) -> Parity:
-    """The engine cannot run here: its first opening where it can passes the gate, or is refused."""
+def _pending_parity(precision: str) -> Parity:
+    """For an engine that cannot run here: its first opening on a machine where it can settles the parity."""
     tolerance = TOLERANCES[precision]
     return Parity("pending", None, None, tolerance.embedding, tolerance.logits)
-
-
-def _gate(folder: Path, model: Model, engine: Engine, stage: Stage) -> Parity:
-    with stage("parity gate"):
-        return _run_gate(folder, model, engine)
 
 
 def _open_engines(folder: Path, engine: Engine) -> dict[str, Backend]:
@@ -221,12 +214,14 @@ def _open_engines(folder: Path, engine: Engine) -> dict[str, Backend]:
     }
 
 
-def _run_gate(folder: Path, model: Model, engine: Engine) -> Parity:
-    head = Head.for_model(model, load_tensors(folder / HEAD))
-    engines = _open_engines(folder, engine)
-    try:
-        reference = load_tensors(folder / REFERENCE)
-        return check_parity(engines, head, model, reference, TOLERANCES[engine.precision], engine.max_batch)
-    finally:
-        for backend in engines.values():
-            backend.close()
+def _checked_parity(folder: Path, model: Model, engine: Engine, stage: Stage) -> Parity:
+    """Runs the reference views through the engines. Raises ParityError."""
+    with stage("parity gate"):
+        head = Head.for_model(model, load_tensors(folder / HEAD))
+        engines = _open_engines(folder, engine)
+        try:
+            reference = load_tensors(folder / REFERENCE)
+            return check_parity(engines, head, model, reference, TOLERANCES[engine.precision], engine.max_batch)
+        finally:
+            for backend in engines.values():
+                backend.close()

@@ -12,7 +12,7 @@ from glass_engines.build import (
     DEFAULT_MAX_BATCH,
     INT8_TOLERANCE,
     BuildOptions,
-    PreparedExport,
+    ModelToExport,
     build_bundle,
     prepare_export,
 )
@@ -99,7 +99,7 @@ def build(
         given = {**vars(model), "calibration": calibration if precision != "int8" else None}
         if clash := [f"--{name}" for name, value in given.items() if value is not None]:
             raise UsageError(f"{', '.join(clash)}: cannot be chosen with --from; the portable model has them")
-        portable: PortableModel | PreparedExport = PortableModel.open(source)
+        portable: PortableModel | ModelToExport = PortableModel.open(source)
     else:
         if output is not None:
             check_target(output, force=force)

@@ -1,4 +1,4 @@
-"""The backbones that GLASS can stand on: a table, one row each."""
+"""The backbones of GLASS: a table, one row each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glass_rt.errors import UsageError
 
 @dataclass(frozen=True)
 class Backbone:
-    """A torchvision classifier and where its head sits.
+    """A torchvision classifier and the place of its head.
 
     `builder` is torchvision's name. GLASS removes `glass_head`; the resize-only model puts Dropout and Linear(D, 2)
     at `resize_head`. `crops` and `dropout` are the authors' for GLASS (ours for the two small backbones, which the

@@ -1,4 +1,4 @@
-"""Checkpoints in every form they are met in, matched by name and shape against the models."""
+"""Checkpoints in all their usual forms, matched by name and shape against the models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, backbone: str | None = None, architecture: str | None = None) -> Checkpoint:
-    """Reads `.safetensors`, `.pt` or `.pth` and finds the backbone and architecture that its names and shapes spell.
+    """Reads `.safetensors`, `.pt` or `.pth` and finds the backbone and architecture that its names and shapes fit.
 
     Accepts the dict nested under `state_dict` or `model`, and `module.` and `_orig_mod.` prefixes. Never unpickles
     code (`weights_only=True`). Raises CheckpointError: unreadable, another model than asked for, or missing,
@@ -70,7 +70,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def tensors_sha256(module: nn.Module) -> str:
-    """SHA-256 over names, shapes and float32 bytes in the order of names: the same whatever file they came in."""
+    """SHA-256 over names, shapes and float32 bytes in the order of names: the same for every form of file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if not _is_counter(name):
@@ -101,8 +101,8 @@ def _unnest(value: Any, path: Path) -> dict[str, Tensor]:
             value = value[key]
     if not isinstance(value, Mapping) or not value:
         raise CheckpointError(f"{path} holds a {type(value).__name__}; expected a state_dict (names to tensors)")
-    if strangers := [str(name) for name, item in value.items() if not isinstance(item, Tensor)]:
-        raise CheckpointError(f"{path} holds values that are no tensors: {_some(strangers)}")
+    if foreign := [str(name) for name, item in value.items() if not isinstance(item, Tensor)]:
+        raise CheckpointError(f"{path} holds values that are no tensors: {_some(foreign)}")
     return {str(name): tensor for name, tensor in value.items()}
 
 

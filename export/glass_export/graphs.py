@@ -1,4 +1,4 @@
-"""What is traced: pixels in, embeddings out. Scaling, normalisation and layout are part of the graph."""
+"""The modules that are traced: pixels in, embeddings out. Scaling, normalisation and layout are part of the graph."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class FusableAttention(nn.Module):
 
 
 class AttentionWeights(nn.Module):
-    """Softmax over the last axis; a module of its own so that its precision and its inputs' range can be seen to."""
+    """Softmax over the last axis; a module of its own, so that precision can be set and the range of inputs probed."""
 
     def forward(self, scores: Tensor) -> Tensor:
         return torch.softmax(scores, dim=-1)

@@ -50,7 +50,7 @@ def onnx_from_torch(
             )
     except ImportError as error:
         raise MissingDependency("onnxscript", "export", "the export stage") from error
-    except Exception as error:  # the exporter wraps whatever the tracer met
+    except Exception as error:  # the exporter wraps any error of the tracer
         reason = first_line(error.__cause__ or error)
         raise ExportError(f"{path.name}: PyTorch could not trace the model: {reason}") from error
     assert program is not None, "dynamo=True returns a program"

@@ -75,7 +75,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedExport:
+class LoadedModel:
     """A model with its weights loaded, ready to be written as a portable model."""
 
     model: Model
@@ -108,8 +108,8 @@ class PreparedExport:
         write_manifest(folder, PortableManifest(self.model, graphs, _tools(), precisions=reports))
 
 
-def prepare_export(options: ExportOptions, stage: Stage = silent) -> PreparedExport:
-    """Loads the weights and says what model they make. Raises CheckpointError, UsageError."""
+def prepare_export(options: ExportOptions, stage: Stage = silent) -> LoadedModel:
+    """Loads the weights and describes their model. Raises CheckpointError, UsageError."""
     with stage("loading the weights"):
         module, backbone, weights = _load(options)
     glass = isinstance(module, Glass)
@@ -127,10 +127,10 @@ def prepare_export(options: ExportOptions, stage: Stage = silent) -> PreparedExp
         std=IMAGENET_STD,
         weights=weights,
     )
-    return PreparedExport(model, module, options.fused, options.precisions, options.calibration)
+    return LoadedModel(model, module, options.fused, options.precisions, options.calibration)
 
 
-def prepare_for_build(stage: Stage, **options: Any) -> PreparedExport:
+def prepare_for_build(stage: Stage, **options: Any) -> LoadedModel:
     """`prepare_export` by keywords: the engine stage finds this by its entry point and knows no class of ours."""
     return prepare_export(ExportOptions(**options), stage)
 

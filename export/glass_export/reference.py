@@ -1,4 +1,4 @@
-"""Reference views, and what PyTorch computes for them in float32: what every engine is compared with."""
+"""Reference views, and PyTorch's float32 results for them, which every engine is compared with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reference_values(model: Glass | ResizeOnly, trained_crops: int) -> dict[str,
     """Three images' views with K, 1 and 2 crops, their embeddings and logits.
 
     Views are smooth structures with noise, coloured differently per channel: neither flat, so that every layer is
-    exercised, nor alike under a swap of channels or axes. Keys: see `glass_rt.inference.parity.check_parity`.
+    exercised, nor alike under a swap of channels or axes. Keys: those of `glass_rt.inference.parity.check_parity`.
     """
     counts = (trained_crops, 1, 2) if isinstance(model, Glass) else (0, 0, 0)
     generator = np.random.Generator(np.random.PCG64(SEED))

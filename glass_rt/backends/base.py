@@ -32,11 +32,11 @@ class Backend(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What `run` takes."""
+        """The tensors that `run` takes."""
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What `run` gives."""
+        """The tensors that `run` returns."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the engine once. The returned arrays are the caller's. Raises BackendError."""
@@ -47,7 +47,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Submits(Protocol):
-    """A backend that can do more: start a pack of any size and let the caller go on. Nobody must."""
+    """Optional capability of a backend: asynchronous submission of a batch of any size."""
 
     def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         """Starts a run over feeds of any batch size; the function returned waits for it. Raises BackendError."""

@@ -17,7 +17,7 @@ INPUT, OUTPUT = "pixels", "embedding"
 def start_embedding(
     engine: Backend, pixels: NDArray[np.uint8] | NDArray[np.float32], batch: int
 ) -> Callable[[], Floats]:
-    """Begins what `embed` does; the function returned waits for it. Engines that cannot be left run here and now."""
+    """Starts `embed`; the returned function waits for it. An engine that is not `Submits` runs before this returns."""
     if not isinstance(engine, Submits):
         embeddings = embed(engine, pixels, batch)
         return lambda: embeddings

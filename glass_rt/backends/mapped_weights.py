@@ -1,4 +1,4 @@
-"""A file of weights mapped into memory, whose pages can be given back.
+"""A file of weights mapped into memory, whose pages can be released.
 
 OpenVINO copies weights into layouts of its own, when it compiles a model and when a batch size is first run, and keeps
 the mapped file beside them: resident in full, and hardly read again.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class MappedWeights:
-    """The bytes of a file, uint8 (N,), read from it as they are touched. Nobody may write to them.
+    """The bytes of a file, uint8 (N,), read from it as they are touched. Callers must not write to them.
 
     `array` keeps the mapping alive. Raises OSError, or ValueError where the file is empty.
     """
@@ -27,6 +27,6 @@ class MappedWeights:
         self.array: NDArray[np.uint8] = np.frombuffer(self._mapped, np.uint8)
 
     def give_back(self) -> None:
-        """Takes the pages out of this process; what is touched again is read again. Linux only, elsewhere nothing."""
+        """Releases the pages; the system reads them again when they are touched. Does something on Linux only."""
         if sys.platform == "linux":
             self._mapped.madvise(mmap.MADV_DONTNEED)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+from glass_rt.errors import BackendError, import_failure, vendor_failure
+from glass_rt.machine.device import device_from_text
+from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
@@ -19,23 +21,21 @@ def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
     try:
         import onnxruntime
-    except ImportError:
-        raise MissingDependency("onnxruntime", "cpu", "this engine") from None
+    except ImportError as error:
+        raise import_failure(error, "onnxruntime", BACKEND_EXTRAS["onnxruntime"], "this engine") from None
     return onnxruntime
 
 
 def providers_for(device: str) -> list[tuple[str, dict[str, Any]]]:
     """ONNX Runtime's execution provider for `cpu`, `cuda` or `cuda:N`."""
-    name, _, index = device.partition(":")
-    if name == "cpu" and not index:
+    chosen = device_from_text(device, ("cpu", "cuda"), "ONNX Runtime")
+    if chosen.kind == "cpu":
         return [("CPUExecutionProvider", {})]
-    if name == "cuda" and (index or "0").isdigit():
-        return [("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0})]
-    raise UsageError(f"device: got {device!r}; ONNX Runtime engines run on cpu, cuda or cuda:N")
+    return [("CUDAExecutionProvider", {"device_id": chosen.index, "use_tf32": 0})]
 
 
 class OnnxRuntimeBackend:
-    """One ONNX Runtime session. See `Backend` for the contract."""
+    """A Backend on one ONNX Runtime session."""
 
     def __init__(self, engine: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         ort = load_onnxruntime()
@@ -49,12 +49,12 @@ class OnnxRuntimeBackend:
         try:
             self._session = ort.InferenceSession(str(engine), options, providers=providers)
         except Exception as error:  # the library raises a dozen unrelated types
-            raise BackendError(f"ONNX Runtime cannot open {engine}: {first_line(error)}") from error
+            raise vendor_failure("ONNX Runtime", f"open {engine}", error) from error
         wanted, running = providers[0][0], self._session.get_providers()[0]
         if running != wanted:  # the library falls back to the CPU in silence
             raise BackendError(
                 f"ONNX Runtime runs on {running}, not on the {wanted} asked for. "
-                f"Available: {', '.join(ort.get_available_providers())}. CUDA needs: pip install 'glass-rt[gpu]'"
+                f"Available: {', '.join(ort.get_available_providers())}. CUDA needs: {install_command('gpu')}"
             )
         on_gpu = wanted == "CUDAExecutionProvider"
         # Where outputs are bound; None on the CPU, where there is nothing to gain.
@@ -73,7 +73,7 @@ class OnnxRuntimeBackend:
                 else self._session.run(names, dict(feeds))
             )
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
+            raise vendor_failure("ONNX Runtime", "run the engine", error) from error
         return dict(zip(names, arrays, strict=True))
 
     def _run_bound(self, names: list[str], feeds: Mapping[str, Array], device: str, index: int) -> list[Array]:

@@ -11,8 +11,10 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
-from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+from glass_rt.errors import UsageError, import_failure, vendor_failure
+from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.extras import BACKEND_EXTRAS
 
 # The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -23,8 +25,8 @@ def load_openvino() -> Any:
     """The openvino module; raises MissingDependency with the command that installs it."""
     try:
         import openvino
-    except ImportError:
-        raise MissingDependency("openvino", "openvino", "this engine") from None
+    except ImportError as error:
+        raise import_failure(error, "openvino", BACKEND_EXTRAS["openvino"], "this engine") from None
     return openvino
 
 
@@ -37,17 +39,15 @@ def check_precision(precision: str) -> None:
 
 
 class OpenVinoBackend:
-    """One compiled model. See `Backend` for the contract.
+    """A Backend on one compiled model.
 
-    A model written with a fixed batch takes any number of views too: it is run as often as needed, the last time with
-    views that nobody asked for.
+    A model with a fixed batch takes any number of views too: it is run as often as needed, and the last run is padded.
     """
 
     def __init__(
         self, engine: Path, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
     ) -> None:
-        if device != "cpu":
-            raise UsageError(f"device: got {device!r}; OpenVINO engines of glass-rt run on cpu")
+        device_from_text(device, ("cpu",), "OpenVINO")
         check_precision(precision)
         core = load_openvino().Core()
         properties = {
@@ -59,7 +59,7 @@ class OpenVinoBackend:
             self._weights = _weights_of(engine)
             compiled = core.compile_model(_model(core, engine, self._weights), "CPU", properties)
         except (RuntimeError, OSError, ValueError) as error:
-            raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
+            raise vendor_failure("OpenVINO", f"open {engine}", error) from error
         self._give_back_weights()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
@@ -86,7 +86,7 @@ class OpenVinoBackend:
         try:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
+            raise vendor_failure("OpenVINO", "run the engine", error) from error
         if (batch := len(feeds[self.inputs[0].name])) not in self._batches_run:  # weights may have been packed for it
             self._batches_run.add(batch)
             self._give_back_weights()

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glass_rt.bulk import on_ray
 from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.on_ray import Pool
 from glass_rt.bulk.parts import PartSettings, count_errors
 from glass_rt.bulk.plan import (
     FOLDER,
     SUCCESS,
-    Plan,
-    Settings,
+    BulkPlan,
+    BulkSettings,
     check_same,
     done_parts,
     has_plan,
@@ -24,6 +24,7 @@ from glass_rt.bulk.plan import (
     units,
     write_plan,
 )
+from glass_rt.bulk.ray_driver import drive_ray
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
@@ -36,10 +37,10 @@ from glass_rt.options import DetectOptions, RunOptions
 class BulkJob:
     """A job: images to a folder with a row per image in Parquet files (`rows.SCHEMA`).
 
-    `sources`: see `sources.find_sources`. `target`: a folder or URI. `engine`: a bundle, at the same path on every
-    machine that works; another one there is refused by its SHA-256. `column`: of Parquet sources.
-    `images_per_part`: rows of one output file, which is also what a worker that dies has to do again (None: by the
-    number of images). `workers`, `address`: see `on_ray.Pool`.
+    `sources`: as `sources.find_sources` takes them. `target`: a folder or URI. `engine`: a bundle, at the same path on
+    every machine; its SHA-256 is checked there. `column`: of Parquet sources.
+    `images_per_part`: rows of one output file, which are judged again where a worker dies (None: by the number of
+    images). `workers`, `address`: as in `on_ray.Pool`.
     """
 
     sources: Sequence[str]
@@ -56,7 +57,7 @@ class BulkJob:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is, in images. `before`: done when it was resumed. `failed`: errors among all that are done."""
+    """A job's progress, in images. `before`: done when it was resumed. `failed`: errors among all that are done."""
 
     images: int
     before: int
@@ -65,10 +66,10 @@ class Progress:
 
 
 def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -> Progress:
-    """Runs a job to its end, or goes on with one that was cut short; `report` hears of every part.
+    """Runs a job to its end, or goes on with one that was interrupted; calls `report` after every part.
 
-    When it returns the target holds exactly one row per image. Raises GlassError: for arguments that make no job, for a
-    detector that cannot be opened, for a store that fails. What was written by then stays, for `resume`.
+    When it returns, the target holds exactly one row per image. Raises GlassError: for wrong arguments, for a detector
+    that cannot be opened, for a store that fails. Finished parts stay, for `resume`.
     """
     bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
     batch_for(bundle.manifest, job.run.batch)  # every worker would refuse it, after the plan was written
@@ -79,7 +80,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
         plain.append(name)
         roots |= root
     target, stores = locate(plain[0].rstrip("/") or "/"), Stores(roots)
-    plan = _plan(job, Settings.of(bundle.sha256, job.options, plain[1:], job.column), target, stores)
+    plan = _plan(job, BulkSettings.of(bundle.sha256, job.options, plain[1:], job.column), target, stores)
     done = done_parts(target, stores).intersection(plan.parts["part"].to_pylist())
     missing = plan.parts.filter(pa.array([part not in done for part in plan.parts["part"].to_pylist()], pa.bool_()))
     before = plan.images - sum(missing["images"].to_pylist())
@@ -95,8 +96,8 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
             roots=roots,
         )
         gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
-        pool = on_ray.Pool(job.workers, job.address, gpus)
-        for table in on_ray.run_on_ray(settings, list(units(missing)), pool):
+        pool = Pool(job.workers, job.address, gpus)
+        for table in drive_ray(settings, list(units(missing)), pool):
             images, errors = sum(table["images"].to_pylist()), sum(table["errors"].to_pylist())
             progress = Progress(progress.images, progress.before, progress.done + images, progress.failed + errors)
             report(progress)
@@ -108,7 +109,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     return progress
 
 
-def _plan(job: BulkJob, settings: Settings, target: Location, stores: Stores) -> Plan:
+def _plan(job: BulkJob, settings: BulkSettings, target: Location, stores: Stores) -> BulkPlan:
     """The plan that the target holds, where the job is resumed, else a new one."""
     if has_plan(target, stores):
         if not job.resume:

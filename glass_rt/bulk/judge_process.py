@@ -1,4 +1,4 @@
-"""The process that judges for a worker. It may die of what it reads; the worker goes on."""
+"""The process that judges for a worker. An image may kill it; the worker goes on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from glass_rt.bulk.messages import Answer, Opening, Ready, Refused, Task, Unreadable
+from glass_rt.bulk.messages import Opening, Ready, Refused, Task, TaskResult, Unreadable
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ImageNotReadable, first_line
-from glass_rt.inference.engines import batch_for
-from glass_rt.inference.pipeline import Pipeline, images_per_pack
+from glass_rt.inference.pipeline import Pipeline
 from glass_rt.machine.malloc import give_back_large_arrays
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
@@ -33,38 +32,38 @@ class _Unexpected(GlassError):
 
 
 def main(descriptor: int) -> NoReturn:
-    """Serves the worker at the other end of the inherited socket until that is gone."""
+    """Judges for the worker at the other end of the inherited socket until that end is closed."""
     give_back_large_arrays()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, whose end is noticed
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the worker, and with it the socket
     connection: Connection[object, object] = Connection(descriptor)
     with suppress(EOFError, OSError):
         _serve(connection)
-    os._exit(0)  # nobody is left to tell; threads that hang in a decoder are not waited for
+    os._exit(0)  # without waiting for threads that hang in a decoder
 
 
 def _serve(connection: Connection[object, object]) -> None:
     opening = connection.recv()
     assert isinstance(opening, Opening)
     try:
-        detector = Detector.open(opening.engine, **vars(opening.run))
+        detector = Detector.open(opening.engine, opening.run)
         size = detector.manifest.model.crop_size
-        # An engine that fails is no image's fault: so it has to judge a picture that is known to be harmless.
+        # Shows that the engine works, before an image can be blamed for its failure.
         canary = detector.detect(np.zeros((size, size, 3), np.uint8), opening.options)
     except GlassError as error:
         connection.send(Refused(str(error), error.kind))
         return
-    pipeline = detector.pipeline(opening.options.workers)
-    connection.send(Ready(_window(detector, pipeline, opening.run.batch), asdict(canary.engine)))
-    _answer_tasks(connection, pipeline, opening.options)
+    pipeline = detector.pipeline()
+    connection.send(Ready(pipeline.images_ahead, asdict(canary.engine)))
+    _judge_tasks(connection, pipeline, opening.options)
 
 
-def _answer_tasks(connection: Connection[object, object], pipeline: Pipeline, options: DetectOptions) -> None:
-    speaking = threading.Lock()  # verdicts come on the thread that judges, failures on those that decode
+def _judge_tasks(connection: Connection[object, object], pipeline: Pipeline, options: DetectOptions) -> None:
+    sending = threading.Lock()  # verdicts come from the thread that judges, failures from those that decode
 
-    def answer(number: int) -> Callable[[Future[Verdict]], None]:
+    def sender(number: int) -> Callable[[Future[Verdict]], None]:
         def send(verdict: Future[Verdict]) -> None:
-            with speaking, suppress(OSError):  # the worker has gone, which `recv` will notice
-                connection.send(Answer(number, _outcome(verdict)))
+            with sending, suppress(OSError):  # the worker has gone, which `recv` will notice
+                connection.send(TaskResult(number, _outcome(verdict)))
 
         return send
 
@@ -74,23 +73,16 @@ def _answer_tasks(connection: Connection[object, object], pipeline: Pipeline, op
         if isinstance(task.source, Unreadable):
             unread: Future[Verdict] = Future()
             unread.set_exception(ImageNotReadable(task.source.reason))
-            answer(task.number)(unread)
+            sender(task.number)(unread)
         else:
-            pipeline.submit(task.source, options).add_done_callback(answer(task.number))
+            pipeline.submit(task.source, options).add_done_callback(sender(task.number))
 
 
 def _outcome(verdict: Future[Verdict]) -> dict[str, object]:
-    """The JSON form of what became of an image."""
+    """The JSON form of an image's verdict or failure."""
     error = verdict.exception()
     if error is None:
         return verdict.result().to_json()
     if not isinstance(error, GlassError):
         error = _Unexpected(f"{type(error).__name__}: {first_line(error)}")
     return Failure(None, error).to_json()
-
-
-def _window(detector: Detector, pipeline: Pipeline, batch: int | None) -> int:
-    """Images that keep every thread of the pipeline busy: as many as `detect_many` takes ahead of its results."""
-    model = detector.manifest.model
-    per_pack = images_per_pack(model, batch_for(detector.manifest, batch))
-    return 2 * pipeline.workers + 2 * per_pack

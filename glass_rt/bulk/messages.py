@@ -1,4 +1,4 @@
-"""What a worker and the process that judges for it say to each other, pickled over a pair of sockets."""
+"""The messages between a supervisor and its judge process, pickled over a pair of sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from glass_rt.options import DetectOptions, RunOptions
 
 @dataclass(frozen=True)
 class Opening:
-    """First word of the worker: which detector to open, and how it is to judge."""
+    """The supervisor's first message: which detector to open, and the options to judge with."""
 
     engine: str
     options: DetectOptions
@@ -20,9 +20,9 @@ class Opening:
 
 @dataclass(frozen=True)
 class Ready:
-    """Answer to `Opening`: the detector is open and has judged a test picture.
+    """Reply to `Opening`: the detector is open and has judged a test picture.
 
-    `window`: images under way at which all of its threads are busy. `engine`: the `engine` object of its verdicts.
+    `window`: the images under way that keep all of its threads busy. `engine`: the `engine` object of its verdicts.
     """
 
     window: int
@@ -31,7 +31,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Refused:
-    """Answer to `Opening`: the detector cannot be opened."""
+    """An error that ends the work: the detector cannot be opened, or Ray cannot go on."""
 
     message: str
     kind: str
@@ -39,27 +39,27 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for an image that could not be fetched, and says why."""
+    """The reason why an image could not be fetched, in place of its bytes."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Task:
-    """One image to judge: a path on this machine, encoded bytes, or why there are none."""
+    """One image to judge: a path on this machine, encoded bytes, or the reason why there are none."""
 
     number: int
     source: str | bytes | Unreadable
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The JSON form of a verdict or of a failure, as `glass-rt infer --json` prints it."""
+class TaskResult:
+    """The verdict or failure of one task, as the JSON object of `glass-rt infer --json`."""
 
     number: int
     result: dict[str, Any]
 
 
 def error_of(message: str, kind: str) -> GlassError:
-    """An error of another process, which ends this one's work too: one of usage, or one at all."""
+    """An error of another process, to be raised in this one: UsageError, or GlassError for any other kind."""
     return UsageError(message) if kind == UsageError.kind else GlassError(message)

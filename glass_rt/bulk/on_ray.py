@@ -1,8 +1,7 @@
-"""Parts of a plan on Ray Data: a pool of stateful workers, on a cluster or on a Ray of our own on this machine.
+"""Parts of a plan on Ray Data: a pool of stateful workers, on a cluster or on a Ray started on this machine.
 
-Ray carries which parts are to be judged and how many errors they had, nothing else: workers read the images and write
-the files themselves. What Ray does when a worker dies, giving its parts to another, is then always right (see
-`glass_rt.bulk.plan`).
+Ray carries the parts to judge and their numbers of errors, nothing else: workers read the images and write the files
+themselves. When a worker dies, Ray gives its parts to another, which is always correct (see `glass_rt.bulk.plan`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,19 +20,18 @@ from glass_rt.bulk.messages import error_of
 from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.machine.environment import usable_cores
-from glass_rt.results.file_names import text_from_name
 
-_CPUS_PER_WORKER = 0.5  # what Ray books. A whole core each would let the pool wait for itself on a small machine
+_CPUS_PER_WORKER = 0.5  # that Ray reserves. With a whole core each, the pool would wait for itself on a small machine
 # Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:
 # Ray means it for systems without clusters, but otherwise it replaces 127.0.0.1 by the machine's address.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # of what its native code prints on our stderr; its files have everything
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # its native code prints on our stderr; its log files have everything
 _OWN_RAY = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Which workers there are. None: one per GPU where `gpus`, else one per machine; on the Ray that `address` names.
+    """The workers, on the Ray that `address` names. `workers` None: one per GPU where `gpus`, else one per machine.
 
     `address`: of a running cluster (`auto` finds one on this machine); None starts a Ray here and ends it afterwards.
     """
@@ -43,12 +41,12 @@ class Pool:
     gpus: bool = False
 
 
-def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Iterator[pa.Table]:
+def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Generator[pa.Table, None, None]:
     """Judges units of parts and gives tables of DONE_SCHEMA as they are done, in any order.
 
-    Raises GlassError where a worker cannot go on, such as for want of an engine, and BackendError where Ray gives up.
+    Raises GlassError where a worker cannot go on, such as without an engine, and BackendError where Ray fails.
     """
-    with redirect_stdout(sys.stderr), _connected(pool) as ray:  # Ray prints that a worker died, some of it at the end
+    with redirect_stdout(sys.stderr), _connected(pool) as ray:  # Ray prints when a worker dies, partly at the end
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -71,9 +69,9 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
         )  # by Ray's defaults workers are spread over machines, and one that died is replaced without end
         try:
             for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for said in table.to_pylist():
-                    if said["failure"] is not None:
-                        raise error_of(said["failure"], said["failure_kind"])
+                for part in table.to_pylist():
+                    if part["failure"] is not None:
+                        raise error_of(part["failure"], part["failure_kind"])
                 yield table
         except ray.exceptions.RayError as error:
             raise BackendError(
@@ -83,7 +81,7 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
 
 @contextmanager
 def _connected(pool: Pool) -> Iterator[Any]:
-    """Ray, connected: to what the process is connected to already, else as the pool says."""
+    """Ray, connected: as the process is already, else as the pool says."""
     own = {} if pool.address else _OWN_RAY
     loopback = _LOOPBACK if pool.address is None or _host(pool.address) in ("127.0.0.1", "localhost") else {}
     for name, value in (_QUIET | own | loopback).items():
@@ -106,7 +104,7 @@ def _connected(pool: Pool) -> Iterator[Any]:
         else:
             _check_reachable(pool.address)
             start = {"address": pool.address}
-        with _silent_stderr(), _plain_command_line(ray):  # where Ray remarks that it saw the environment set above
+        with _silent_stderr():  # on which Ray remarks on the environment set above
             ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = pool.address or "here"
@@ -122,7 +120,7 @@ def _host(address: str) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises OSError where nobody listens, which Ray would try for many minutes."""
+    """Raises OSError where no process listens; Ray would retry for many minutes."""
     port = address.rpartition(":")[2]
     if port.isdigit():
         socket.create_connection((_host(address), int(port)), timeout=10).close()
@@ -130,32 +128,20 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drops what native code writes to the standard error of this process; exceptions say what matters."""
-    kept = os.dup(2)
+    """Drops what native code writes to the standard error of this process; exceptions have what matters."""
+    saved = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(nothing)
 
 
-@contextmanager
-def _plain_command_line(ray: Any) -> Iterator[None]:
-    """Ray records the command line when it connects, and fails at a file name in it that is no UTF-8."""
-    utils, name = ray._private.utils, "get_entrypoint_name"  # no option says what is recorded
-    kept = getattr(utils, name, str)
-    setattr(utils, name, lambda: text_from_name(kept()))
-    try:
-        yield
-    finally:
-        setattr(utils, name, kept)
-
-
 def _workers(ray: Any, pool: Pool) -> tuple[int, int]:
-    """How many workers there are to be, and how many of them on one machine at most."""
+    """The number of workers, and the largest number of them on one machine."""
     machines = max(1, sum(node["Alive"] for node in ray.nodes()))
     if not pool.gpus:
         workers = pool.workers or machines
@@ -170,6 +156,6 @@ def _workers(ray: Any, pool: Pool) -> tuple[int, int]:
 
 
 def _last_line(error: BaseException) -> str:
-    """What the error says at its end: Ray puts the worker's stack trace before it."""
+    """The error's last line: Ray puts the worker's stack trace before it."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Parts of a plan to files of the output; what a worker of any cluster calls."""
+"""Parts of a plan to files of the output, on any cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glass_rt.bulk.worker import BulkWorker
 from glass_rt.errors import GlassError, first_line
 from glass_rt.options import DetectOptions, RunOptions
 
-# A part that is done, or (with `failure`) why the worker cannot go on: clusters wrap exceptions beyond recognition.
+# A part that is done, or (with `failure`) why the worker cannot go on: a cluster would wrap the exception.
 DONE_SCHEMA = pa.schema(
     [
         ("part", pa.int64()),
@@ -31,7 +31,7 @@ DONE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PartSettings:
-    """How parts are judged, and where their files go. All of it can be pickled."""
+    """How parts are judged, and where their files go. It can be pickled."""
 
     engine: str
     options: DetectOptions
@@ -43,17 +43,17 @@ class PartSettings:
 
 
 class PartWorker:
-    """Judges parts and writes their files; says of each how many images and errors it had."""
+    """Judges parts and writes their files; gives each part's numbers of images and errors."""
 
     def __init__(self, settings: PartSettings) -> None:
         for name in settings.drop_environment:
             os.environ.pop(name, None)
         self._settings = settings
         self._stores = Stores(settings.roots)
-        self._worker = BulkWorker(settings.engine, settings.options, **vars(settings.run), roots=settings.roots)
+        self._worker = BulkWorker(settings.engine, settings.options, settings.run, roots=settings.roots)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file is there already is not judged again."""
+        """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file exists already is not judged again."""
         done: list[dict[str, Any]] = []
         try:
             for counts in self._done(parts):
@@ -67,7 +67,7 @@ class PartWorker:
         self._worker.close()
 
     def _done(self, parts: pa.Table) -> Iterator[dict[str, int]]:
-        """Judges the parts; what there is to say of each, once its file is written."""
+        """Judges the parts; gives the counts of each once its file is written."""
         open_parts = []
         for part in parts.to_pylist():
             if self._stores.kind(self._file(part)) == "file":
@@ -111,7 +111,7 @@ class PartWorker:
 
 
 def count_errors(parts: Collection[int], target: Location, stores: Stores) -> int:
-    """How many images of these parts, whose files are there, could not be judged."""
+    """The number of images of these parts, whose files exist, that could not be judged."""
     if not parts:
         return 0
     files, _ = stores.open(target)

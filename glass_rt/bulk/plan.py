@@ -1,8 +1,9 @@
-"""What a job is made of, decided once and written down: the parts, each a handful of images and one output file.
+"""The plan of a job, made once and written beside the output: its parts, each a handful of images and one output file.
 
-A part is done when its file is there, and its file is whole or not there. So nothing else has to be remembered: a part
-that two workers judged, because one was thought dead, is written twice with the same rows under the same name; a job
-that was killed goes on with the parts whose files are missing. Images that came to a folder later are another job.
+A part is done when its file exists, and a file appears only when it is whole. So the job has no other state. Two
+workers may judge the same part, since Ray may take a live worker for dead: they write the same rows under the same
+name. A job that was killed goes on with the parts whose files are missing. Images that came to a folder later are no
+part of the job.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _PARTS_WANTED, _FEWEST, _MOST = 2000, 16, 1024
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the rows of a job depend on; a job is resumed with the same."""
+class BulkSettings:
+    """The arguments that a job's rows depend on; a job is resumed with the same."""
 
     bundle_sha256: str
     options: dict[str, Any]
@@ -47,22 +48,21 @@ class Settings:
     column: str | None
 
     @classmethod
-    def of(cls, bundle_sha256: str, options: DetectOptions, sources: Iterable[str], column: str | None) -> Settings:
-        """`sources`: without options of stores, and so without credentials."""
-        relevant = {name: value for name, value in asdict(options).items() if name != "workers"}
-        return cls(bundle_sha256, relevant, list(sources), column)
+    def of(cls, bundle_sha256: str, options: DetectOptions, sources: Iterable[str], column: str | None) -> BulkSettings:
+        """`sources` must be without options of stores, and so without credentials."""
+        return cls(bundle_sha256, asdict(options), list(sources), column)
 
 
 @dataclass(frozen=True)
-class Plan:
+class BulkPlan:
     """All parts of a job, PART_SCHEMA, in order."""
 
-    settings: Settings
+    settings: BulkSettings
     parts: pa.Table
 
     @property
     def images(self) -> int:
-        """How many rows the job will give."""
+        """The number of rows of the finished job."""
         return int(pc.sum(self.parts["images"]).as_py() or 0)
 
 
@@ -71,8 +71,8 @@ def part_name(part: int) -> str:
     return f"part-{part:06}.parquet"
 
 
-def make_plan(settings: Settings, found: Iterable[str | RowGroup], images_per_part: int | None = None) -> Plan:
-    """Cuts what was found into parts; a path that was found twice is judged once.
+def make_plan(settings: BulkSettings, found: Iterable[str | RowGroup], images_per_part: int | None = None) -> BulkPlan:
+    """Cuts the images into parts; a path that occurs twice is judged once.
 
     Parts hold `images_per_part` images; None: about two thousand parts, of 16 to 1024 images each.
     """
@@ -89,11 +89,11 @@ def make_plan(settings: Settings, found: Iterable[str | RowGroup], images_per_pa
     size = images_per_part or min(max(_FEWEST, -(-total // _PARTS_WANTED)), _MOST)
     parts = [*_of_paths(list(names), size), *_of_groups(dict.fromkeys(groups), size)]
     rows = [{"part": number, **part} for number, part in enumerate(parts)]
-    return Plan(settings, pa.Table.from_pylist(rows, PART_SCHEMA))
+    return BulkPlan(settings, pa.Table.from_pylist(rows, PART_SCHEMA))
 
 
-def write_plan(plan: Plan, target: Location, stores: Stores) -> None:
-    """Writes the plan beside the parts to come; what says that it is there comes last."""
+def write_plan(plan: BulkPlan, target: Location, stores: Stores) -> None:
+    """Writes the plan into the target; `plan.json`, by which `has_plan` finds it, comes last."""
     out = pa.BufferOutputStream()
     pq.write_table(plan.parts, out, compression="zstd")
     stores.write(target / FOLDER / "plan.parquet", out.getvalue())
@@ -102,12 +102,12 @@ def write_plan(plan: Plan, target: Location, stores: Stores) -> None:
 
 
 def has_plan(target: Location, stores: Stores) -> bool:
-    """Whether a job was begun there."""
+    """Whether the target holds a plan."""
     return stores.kind(target / FOLDER / "plan.json") == "file"
 
 
-def read_plan(target: Location, stores: Stores) -> Plan:
-    """The plan that was written there. Raises GlassError where it is damaged."""
+def read_plan(target: Location, stores: Stores) -> BulkPlan:
+    """The target's plan. Raises GlassError where it is damaged."""
     where = target / FOLDER / "plan.json"
     try:
         record = json.loads(stores.read(where))
@@ -116,13 +116,13 @@ def read_plan(target: Location, stores: Stores) -> Plan:
         record.pop("images")
         where = target / FOLDER / "plan.parquet"
         parts = pq.read_table(pa.BufferReader(stores.read(where)))
-        return Plan(Settings(**record), parts.cast(PART_SCHEMA))
+        return BulkPlan(BulkSettings(**record), parts.cast(PART_SCHEMA))
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise GlassError(f"{where}: the plan cannot be read: {first_line(error)}") from error
 
 
-def check_same(plan: Plan, settings: Settings) -> None:
-    """Raises UsageError where a job would be gone on with as another job, and says in what they differ."""
+def check_same(plan: BulkPlan, settings: BulkSettings) -> None:
+    """Raises UsageError where the plan is of a job with other settings, and names the difference."""
     for name, value in asdict(settings).items():
         before = getattr(plan.settings, name)
         if before == value:
@@ -134,13 +134,13 @@ def check_same(plan: Plan, settings: Settings) -> None:
 
 
 def done_parts(target: Location, stores: Stores) -> set[int]:
-    """Numbers of the parts whose files are there."""
+    """Numbers of the parts whose files exist."""
     names = (location.path.rpartition("/")[2] for location in stores.list(target, recursive=False))
     return {int(match[1]) for name in names if (match := re.fullmatch(r"part-(\d{6,})\.parquet", name))}
 
 
 def units(parts: pa.Table, most: int = _PARTS_WANTED) -> Iterator[pa.Table]:
-    """Parts in at most about `most` tables, which are handed to workers; parts of one row group stay together."""
+    """Parts in about `most` tables, the units of work; parts of one row group stay together."""
     size = max(1, -(-len(parts) // most))
     keys = list(zip(parts["file"].to_pylist(), parts["row_group"].to_pylist(), strict=True))
     start = 0

@@ -9,11 +9,13 @@ from glass_rt.bulk.arrow import pa
 from glass_rt.results.rows import Row, engine_columns, row_from_json, row_schema
 from glass_rt.version import __version__
 
+__all__ = ["SCHEMA"]
+
 SCHEMA = row_schema(of_job=True)
 
 
 def row_of(path: str, result: Mapping[str, Any], engine: Mapping[str, str]) -> Row:
-    """The row of one image: `path` as the job knows it, the JSON form of its verdict or failure, its engine's."""
+    """The row of one image: its path as the job has it, and the JSON of its verdict or failure and of its engine."""
     values = {**row_from_json(result), **engine_columns(engine), "path": path, "runtime": __version__}
     return {name: values.get(name) for name in SCHEMA.names}
 

@@ -1,4 +1,4 @@
-"""Which images the arguments of a bulk job mean: folders, patterns, files, lists, Parquet, on disks and in stores."""
+"""The images that the arguments of a bulk job name: folders, patterns, files, lists, Parquet, on disk or in stores."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class RowGroup:
 
 
 def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = None) -> Iterator[str | RowGroup]:
-    """Names of images, absolute or URIs, and places in Parquet files that hold images themselves.
+    """Names of images, absolute or URIs, and row groups of Parquet files that hold images themselves.
 
-    Names of files that are no UTF-8 are as `glass_rt.results.file_names` writes them, here and in lists and Parquet.
+    Names of files that are not UTF-8 are escaped as in `glass_rt.results.file_names`, here, in lists and in Parquet.
 
     An argument is a folder (its images at any depth, in the order of their names, as `infer` takes them), a pattern, an
     image, a list (`.txt`, `.lst`, `-` for standard input: a path or URI per line) or Parquet (`.parquet`, `.pq`): a
     column of strings holds paths or URIs, a column of binaries images. `column` names it, `a.b` where it lies in a
     struct (default: `path`, `bytes` or `image.bytes`, whichever is there first); with it every argument that is
     no list is Parquet, a folder all the Parquet files in it. In an object store, images are told by their names alone.
-    Raises UsageError and GlassError, also for an argument that means no image.
+    Raises UsageError and GlassError, also for an argument that names no image.
     """
     for argument in arguments:
         if argument == "-":
@@ -100,7 +100,7 @@ def _listed(file: Location, stores: Stores) -> Iterator[str]:
 
 
 def _names(name: str, data: bytes) -> Iterator[str]:
-    """The names in a list: all that stands between line ends, blanks around it too."""
+    """The names in a list: the text between line ends, with the blanks around it."""
     try:
         lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
-"""Files by path or URI: a disk, or what pyarrow has a filesystem for (`s3://`, `gs://`, `abfs://`, `hdfs://`, ...).
+"""Files by path or URI: on disk, or in a store that pyarrow can open (`s3://`, `gs://`, `abfs://`, `hdfs://`, ...).
 
 A URI given as an argument may carry its store's options as pyarrow spells them, and credentials:
-`s3://bucket/photos?endpoint_override=127.0.0.1:9000&scheme=http`. They open the store and are then dropped: what is
-recorded and put into rows is `s3://bucket/photos/a.jpg`, with the key as it is, nothing quoted.
+`s3://bucket/photos?endpoint_override=127.0.0.1:9000&scheme=http`. They open the store and are then dropped: the
+plan and the rows hold `s3://bucket/photos/a.jpg`, with the key as it is, nothing quoted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glass_rt.bulk.arrow import fs, pa
 from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
 
 LOCAL = ""
-_ATOMIC_PUT = ("s3", "gcs", "gs", "abfs", "abfss")  # an object appears when it is whole, and cannot be renamed cheaply
+_ATOMIC_PUT = ("s3", "gcs", "gs", "abfs", "abfss")  # an object appears when it is whole, and renaming copies it
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Stores:
             yield folder / name[prefix:]
 
     def write(self, where: Location, data: Any) -> None:
-        """Writes bytes or an Arrow buffer: the file is whole or not there. One that is there is replaced."""
+        """Writes bytes or an Arrow buffer. The file appears whole or not at all; an existing one is replaced."""
         files, path = self.open(where)
 
         def put() -> None:
@@ -127,7 +127,7 @@ class Stores:
             try:
                 with files.open_output_stream(partial) as stream:
                     stream.write(data)
-                if where.store == LOCAL:  # a name that outlives a power failure, and its content does not, would count
+                if where.store == LOCAL:  # else after a power failure the name might be there without the content
                     with Path(partial).open("rb+") as file:
                         os.fsync(file.fileno())
                 files.move(partial, path)
@@ -138,7 +138,7 @@ class Stores:
         _told(where, put)
 
     def remove_partial(self, folder: Location) -> None:
-        """Removes what writers that were killed left in a folder; for when no writer is at work."""
+        """Removes the files that killed writers left in a folder. No writer may be at work."""
         files, _ = self.open(folder)
         for found in list(self.list(folder, recursive=False)):
             if found.path.endswith(".partial"):
@@ -146,12 +146,12 @@ class Stores:
 
 
 def _remove(files: Any, path: str) -> None:
-    with suppress(pa.ArrowException, OSError):  # it is gone, or cannot be: the error at hand says more
+    with suppress(pa.ArrowException, OSError):  # the error under way says more than one of the clean-up
         files.delete_file(path)
 
 
 def _told(where: Location, act: Any) -> Any:
-    """What `act` returns; a store's error becomes ours, with the place that it is about."""
+    """The result of `act`; a store's error becomes a GlassError that names the place."""
     try:
         return act()
     except UnicodeError as error:  # pyarrow's paths are text

@@ -1,4 +1,4 @@
-"""The worker of a bulk job: Arrow in, Arrow out, and no word of the cluster that it runs on."""
+"""The worker of a bulk job: Arrow in, Arrow out, on any cluster."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.messages import Opening, Unreadable
 from glass_rt.bulk.rows import SCHEMA, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
-from glass_rt.bulk.supervisor import STALL_S, Guard, Request, Source
+from glass_rt.bulk.supervisor import STALL_S, JudgeRequest, Source, Supervisor
 from glass_rt.errors import ImageNotReadable, UsageError, first_line
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.file_names import name_from_text
 from glass_rt.results.rows import Row
 
-FETCHERS = 16  # threads that wait for an object store
-BATCH_ROWS = 64  # of a batch that is given out
+__all__ = ["BulkWorker"]
+
+FETCHERS = 16  # threads that read from object stores
+BATCH_ROWS = 64  # of an output batch
 
 
 class BulkWorker:
-    """A detector for Arrow data; open one per device and process. What it is given comes back as rows of `SCHEMA`.
+    """A detector for Arrow data; open one per device and process. Each image becomes a row of `SCHEMA`.
 
-    An image that cannot be judged gives a row with `error_kind` and `error`; one that kills its process, too (see
-    `glass_rt.bulk.supervisor`). A row does not depend on the other rows. For one thread at a time.
+    An image that cannot be judged gives a row with `error_kind` and `error`, as does one that kills the process that
+    judges it (see `glass_rt.bulk.supervisor`). A row does not depend on the other rows. For one thread at a time.
 
-    `engine` and the further arguments are those of `Detector.open`, `roots` those of `glass_rt.bulk.stores.Stores`.
+    `engine`, `run` and `changes` (fields of RunOptions) are those of `Detector.open`, `roots` those of
+    `glass_rt.bulk.stores.Stores`; a process that judges nothing for `stall_s` seconds is ended.
 
     >>> with BulkWorker("bundles/vit_b16") as worker:  # doctest: +SKIP
     ...     table = worker.judge_table(pa.table({"path": ["a.jpg", "s3://bucket/b.png"]}))
@@ -38,17 +43,15 @@ class BulkWorker:
         self,
         engine: str | os.PathLike[str],
         options: DetectOptions | None = None,
+        run: RunOptions | None = None,
         *,
-        device: str | None = None,
-        batch: int | None = None,
-        threads: int | None = None,
-        expect_bundle: str | None = None,
         roots: Mapping[str, str] | None = None,
         stall_s: float = STALL_S,
+        **changes: Any,
     ) -> None:
-        run = RunOptions(device, batch, threads, expect_bundle)
+        run = replace(run or RunOptions(), **changes)
         opening = Opening(os.fspath(engine), options or DetectOptions(), run)
-        self._guard = Guard(opening, stall_s=stall_s)
+        self._supervisor = Supervisor(opening, stall_s=stall_s)
         self._stores = Stores(roots)
         self._fetching = ThreadPoolExecutor(FETCHERS, thread_name_prefix="glass-rt bulk fetch")
 
@@ -60,19 +63,19 @@ class BulkWorker:
         """
         names: deque[str] = deque()  # of the images under way
 
-        def requests() -> Iterator[Request]:
+        def requests() -> Iterator[JudgeRequest]:
             for name, data in images:
                 names.append(name)
                 yield self._request(name, data)
 
-        for result in self._guard.judge(requests()):
-            yield row_of(names.popleft(), result, self._guard.engine)
+        for result in self._supervisor.judge(requests()):
+            yield row_of(names.popleft(), result, self._supervisor.engine)
 
     def judge(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Batches of images to batches of rows, in order: what Spark's `mapInArrow` wants of a function.
+        """Batches of images to batches of rows, in order: the form of Spark's `mapInArrow`.
 
         Columns of a batch: `path` (strings), `bytes` (binary, the encoded images), or both. Without `bytes`, or where
-        it is null, the path is read. Others are passed over. Batches given out hold up to 64 rows each.
+        it is null, the path is read. Other columns are ignored. Output batches hold up to 64 rows each.
         """
         waiting: list[Row] = []
         for row in self.rows(image for batch in batches for image in images_of(batch)):
@@ -84,17 +87,17 @@ class BulkWorker:
             yield from table_of(waiting).to_batches()
 
     def judge_table(self, table: pa.Table) -> pa.Table:
-        """A table of images to a table of rows, in order; columns as `judge` wants them."""
+        """A table of images to a table of rows, in order; columns as for `judge`."""
         return pa.Table.from_batches(self.judge(table.to_batches()), SCHEMA)
 
     @property
     def pid(self) -> int | None:
         """The process that judges, or None where none runs at the moment."""
-        return self._guard.pid
+        return self._supervisor.pid
 
     def close(self) -> None:
         """Ends the detector's process."""
-        self._guard.close()
+        self._supervisor.close()
         self._fetching.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> BulkWorker:
@@ -105,11 +108,11 @@ class BulkWorker:
     ) -> None:
         self.close()
 
-    def _request(self, name: str, data: bytes | None) -> Request:
+    def _request(self, name: str, data: bytes | None) -> JudgeRequest:
         if data is not None:
-            return Request(data)
+            return JudgeRequest(data)
         where = locate(name)
-        return Request(name_from_text(where.path)) if where.store == LOCAL else Request(self._fetch(where))
+        return JudgeRequest(name_from_text(where.path)) if where.store == LOCAL else JudgeRequest(self._fetch(where))
 
     def _fetch(self, where: Location) -> Future[Source]:
         def fetch() -> Source:
@@ -124,7 +127,7 @@ class BulkWorker:
 
 
 def images_of(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes | None]]:
-    """Names and bytes of a batch's images. Raises UsageError for columns that say neither."""
+    """Names and bytes of a batch's images. Raises UsageError where the column `path` is missing or holds a null."""
     columns = set(batch.schema.names)
     if "path" not in columns:
         raise UsageError(f"a batch has the columns {', '.join(sorted(columns)) or 'none'}; expected path, and bytes")

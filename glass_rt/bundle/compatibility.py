@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.manifest import Engine
 from glass_rt.bundle.requirements import Requirements
 from glass_rt.errors import BundleUnfit
+from glass_rt.machine.device import named_gpu
 from glass_rt.machine.environment import Gpu, gpus, installed
 from glass_rt.machine.gpu_advice import GPU_COMMANDS, rebuild_command
 
@@ -18,12 +18,9 @@ def check_machine(bundle: Bundle, device: str | None = None) -> None:
     requirements = bundle.manifest.engine.requirements
     if requirements is None:
         return
-    found = gpus()
-    _, _, index = (device or "cuda").partition(":")
-    number = int(index) if index.isdigit() else 0
-    problem = misfit(requirements, installed(requirements.library), found[number] if number < len(found) else None)
+    problem = misfit(requirements, installed(requirements.library), named_gpu(device))
     if problem is not None:
-        raise BundleUnfit(f"{bundle.folder}: {problem}. {_remedy(bundle.manifest.engine, bundle, found)}")
+        raise BundleUnfit(f"{bundle.folder}: {problem}. {_remedy(bundle)}")
 
 
 def misfit(requirements: Requirements, version: str | None, gpu: Gpu | None) -> str | None:
@@ -53,8 +50,9 @@ def misfit(requirements: Requirements, version: str | None, gpu: Gpu | None) -> 
     return None
 
 
-def _remedy(engine: Engine, bundle: Bundle, found: tuple[Gpu, ...]) -> str:
-    if not found:
+def _remedy(bundle: Bundle) -> str:
+    if not gpus():
         return GPU_COMMANDS
+    engine = bundle.manifest.engine
     command = rebuild_command(str(bundle.folder), engine.backend, engine.precision)
     return f"Build it for this machine (neither PyTorch nor the checkpoint is needed): {command}"

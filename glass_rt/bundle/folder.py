@@ -17,6 +17,7 @@ from typing import TypeVar
 from glass_rt.bundle.manifest import BundleManifest, FileEntry, PortableManifest, to_json
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
 from glass_rt.machine.cache_files import BESIDE
+from glass_rt.machine.write_whole import write_whole
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -93,9 +94,7 @@ def write_manifest(folder: Path, manifest: ManifestT) -> ManifestT:
     entries = {name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name)) for name in _files(folder)}
     complete = replace(manifest, files=entries)
     text = json.dumps(to_json(complete), indent=2) + "\n"
-    temporary = folder / f".{MANIFEST}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, text.encode())
     return complete
 
 

@@ -5,11 +5,40 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from glass_rt.errors import BundleInvalid, GlassError
 
 T = TypeVar("T")
+_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """In `Annotated[int, AtLeast(1)]`: the least value that is accepted."""
+
+    low: int
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is large enough."""
+        return bool(value >= self.low)
+
+    def __str__(self) -> str:
+        return f"at least {self.low}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """In `Annotated[str, OneOf(("a", "b"))]`: the values that are accepted."""
+
+    choices: tuple[str, ...]
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is one of the choices."""
+        return value in self.choices
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.choices)}"
 
 
 def record_from_json(
@@ -18,8 +47,8 @@ def record_from_json(
     """The dataclass `kind` from a JSON object; `where` names it in errors.
 
     Fields may be str, int, float, bool, other dataclasses, `tuple[X, ...]`, `tuple[X, X]`, `Mapping[str, X]`,
-    `dict[str, X]`, `X | None` and Any. Fields with a default may be missing, unknown ones are passed over unless it is
-    `strict`. Raises `error` by name.
+    `dict[str, X]`, `X | None` and Any, and `Annotated` by AtLeast or OneOf. Fields
+    with a default may be missing, unknown ones are passed over unless it is `strict`. Raises `error` by name.
     """
     return _Reader(error, strict).record(kind, values, where)
 
@@ -32,21 +61,24 @@ class _Reader:
     def record(self, kind: type[T], values: Any, where: str) -> T:
         """A dataclass."""
         self._expect(dict, "an object", values, where)
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         if self.strict and (unknown := sorted(set(values) - set(hints))):
             raise self.error(f"{where}: unknown field {unknown[0]!r}")
         found = {}
         for field in fields(kind):  # type: ignore[arg-type]  # callers pass dataclasses
+            place = f"{where}{'' if where.endswith(': ') else '.'}{field.name}"
             if field.name in values:
-                found[field.name] = self._value(hints[field.name], values[field.name], f"{where}.{field.name}")
+                found[field.name] = self._value(hints[field.name], values[field.name], place)
             elif field.default is MISSING and field.default_factory is MISSING:
-                raise self.error(f"{where}.{field.name} is missing")
+                raise self.error(f"{place} is missing")
         return kind(**found)
 
     def _value(self, hint: Any, value: Any, where: str) -> Any:
         origin, arguments = get_origin(hint), get_args(hint)
         if hint is Any:
             return value
+        if origin is Annotated:
+            return self._accepted(self._value(arguments[0], value, where), arguments[1:], where)
         if origin in (Union, types.UnionType):
             inner = next(argument for argument in arguments if argument is not type(None))
             return None if value is None else self._value(inner, value, where)
@@ -57,13 +89,19 @@ class _Reader:
         if isinstance(origin, type) and issubclass(origin, Mapping):
             self._expect(dict, "an object", value, where)
             return {name: self._value(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
-        self._expect((int, float) if hint is float else hint, hint.__name__, value, where)
+        self._expect((int, float) if hint is float else hint, _WORDS[hint], value, where)
         if isinstance(value, bool) and hint is not bool:
-            raise self.error(f"{where} is {value!r}; expected {hint.__name__}")
+            raise self.error(f"{where} is {value!r}; expected {_WORDS[hint]}")
         try:
             return hint(value)
         except OverflowError:  # JSON's integers have any length
-            raise self.error(f"{where} is {value!r:.60}; expected {hint.__name__}") from None
+            raise self.error(f"{where} is {value!r:.60}; expected {_WORDS[hint]}") from None
+
+    def _accepted(self, value: Any, rules: tuple[AtLeast | OneOf, ...], where: str) -> Any:
+        for rule in rules:
+            if not rule.accepts(value):
+                raise self.error(f"{where} is {value!r:.60}; expected {rule}")
+        return value
 
     def _tuple(self, arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
         self._expect(list, "a list", value, where)

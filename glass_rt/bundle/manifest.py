@@ -1,16 +1,17 @@
 """What a portable model or a bundle says of itself: `manifest.json` as frozen dataclasses.
 
-Manifests come from disk and are not trusted: every field is checked for its type and range on reading.
+Manifests come from disk and are not trusted: every field is checked for its type and range on reading (see
+`glass_rt.bundle.from_json`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from glass_rt.bundle.from_json import record_from_json
+from glass_rt.bundle.from_json import AtLeast, OneOf, record_from_json
 from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Profile, Requirements
 from glass_rt.errors import BundleInvalid, UsageError
@@ -20,7 +21,6 @@ ARCHITECTURES = ("glass", "resize")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FAKE, REAL = "fake", "real"
 Kind = Literal["portable", "bundle"]
-RecordT = TypeVar("RecordT")
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Model:
     name: str
     architecture: str
     backbone: str
-    embedding_dim: int
+    embedding_dim: Annotated[int, AtLeast(1)]
     classes: tuple[str, str]
-    crop_size: int
-    trained_crops: int
+    crop_size: Annotated[int, AtLeast(1)]
+    trained_crops: Annotated[int, AtLeast(0)]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: Weights
@@ -73,7 +73,7 @@ class Model:
 class FileEntry:
     """Size in bytes and SHA-256 of one file of the folder."""
 
-    size: int
+    size: Annotated[int, AtLeast(0)]
     sha256: str
 
 
@@ -85,12 +85,15 @@ class Engine:
     """
 
     backend: str
-    precision: str
+    precision: Annotated[str, OneOf(PRECISIONS)]
     device: str
-    max_batch: int
+    max_batch: Annotated[int, AtLeast(1)]
     files: Mapping[str, str]
     requirements: Requirements | None = None
     profile: Profile | None = None
+
+    def __post_init__(self) -> None:
+        _check_names(self.files.values())
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Parity:
     `embedding` is the largest relative L2 distance of an embedding, `logits` the largest absolute difference.
     """
 
-    status: str
+    status: Annotated[str, OneOf(("passed", "pending"))]
     embedding: float | None = None
     logits: float | None = None
     embedding_tolerance: float | None = None
@@ -120,6 +123,11 @@ class PortableManifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     precisions: Mapping[str, PrecisionReport] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check_names(self.files)
+        for graphs in self.graphs.values():
+            _check_names(graphs.values())
+
 
 @dataclass(frozen=True)
 class BundleManifest:
@@ -133,6 +141,10 @@ class BundleManifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     precision_report: PrecisionReport | None = None
 
+    def __post_init__(self) -> None:
+        _check_names(self.files)
+        check_threshold(self.threshold)
+
 
 def to_json(manifest: PortableManifest | BundleManifest) -> dict[str, Any]:
     """The manifest as JSON values, with schema and kind in front."""
@@ -142,49 +154,12 @@ def to_json(manifest: PortableManifest | BundleManifest) -> dict[str, Any]:
 
 def portable_from_json(text: str) -> PortableManifest:
     """Parses a portable model's manifest; raises BundleInvalid by the name of the field that is wrong."""
-    fields = _Fields(_load(text, "portable"), "")
-    return PortableManifest(
-        model=_model(fields.child("model")),
-        graphs={
-            precision: {role: _file_name(name) for role, name in fields.child("graphs").strings(precision).items()}
-            for precision in fields.child("graphs").values
-        },
-        tools=fields.strings("tools"),
-        files=_files(fields),
-        precisions={
-            precision: record_from_json(PrecisionReport, report, f"manifest.json: precisions.{precision}")
-            for precision, report in fields.optional_child("precisions").items()
-        },
-    )
+    return record_from_json(PortableManifest, _load(text, "portable"), "manifest.json: ")
 
 
 def bundle_from_json(text: str) -> BundleManifest:
     """Parses a bundle's manifest; raises BundleInvalid by the name of the field that is wrong."""
-    fields = _Fields(_load(text, "bundle"), "")
-    engine, parity = fields.child("engine"), fields.child("parity")
-    return BundleManifest(
-        model=_model(fields.child("model")),
-        engine=Engine(
-            backend=engine.text("backend"),
-            precision=engine.choice("precision", PRECISIONS),
-            device=engine.text("device"),
-            max_batch=engine.integer("max_batch", low=1),
-            files={role: _file_name(name) for role, name in engine.strings("files").items()},
-            requirements=engine.optional_record("requirements", Requirements),
-            profile=engine.optional_record("profile", Profile),
-        ),
-        parity=Parity(
-            status=parity.choice("status", ("passed", "pending")),
-            embedding=parity.optional_number("embedding"),
-            logits=parity.optional_number("logits"),
-            embedding_tolerance=parity.optional_number("embedding_tolerance"),
-            logits_tolerance=parity.optional_number("logits_tolerance"),
-        ),
-        threshold=check_threshold(fields.number("threshold")),
-        tools=fields.strings("tools"),
-        files=_files(fields),
-        precision_report=fields.optional_record("precision_report", PrecisionReport),
-    )
+    return record_from_json(BundleManifest, _load(text, "bundle"), "manifest.json: ")
 
 
 def check_threshold(value: float) -> float:
@@ -208,108 +183,14 @@ def _load(text: str, kind: Kind) -> dict[str, Any]:
         )
     if values.get("kind") != kind:
         raise BundleInvalid(f"manifest.json describes a {values.get('kind')!r}; expected a {kind!r}")
+    if "files" not in values:
+        raise BundleInvalid("manifest.json: files is missing")
     return values
 
 
-def _model(fields: _Fields) -> Model:
-    weights = fields.child("weights")
-    return Model(
-        name=fields.text("name"),
-        architecture=fields.text("architecture"),
-        backbone=fields.text("backbone"),
-        embedding_dim=fields.integer("embedding_dim", low=1),
-        classes=fields.pair_of_text("classes"),
-        crop_size=fields.integer("crop_size", low=1),
-        trained_crops=fields.integer("trained_crops", low=0),
-        mean=fields.triple("mean"),
-        std=fields.triple("std"),
-        weights=Weights(weights.text("source"), weights.text("sha256"), weights.boolean("trained")),
-    )
-
-
-def _files(fields: _Fields) -> dict[str, FileEntry]:
-    files = fields.child("files")
-    entries = {}
-    for name in files.values:
-        entry = files.child(name)
-        entries[_file_name(name)] = FileEntry(entry.integer("size", low=0), entry.text("sha256"))
-    return entries
-
-
-def _file_name(name: str) -> str:
-    """A relative path that stays inside the folder."""
-    parts = name.split("/")
-    if name.startswith("/") or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-        raise BundleInvalid(f"manifest.json names a file outside its folder: {name!r}")
-    return name
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """Typed access to JSON values that names the field it trips over."""
-
-    values: dict[str, Any]
-    path: str
-
-    def _get(self, key: str, expected: type | tuple[type, ...], what: str) -> Any:
-        value = self.values.get(key)
-        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-            raise BundleInvalid(f"manifest.json: {self.path}{key} is {value!r:.60}; expected {what}")
-        return value
-
-    def child(self, key: str) -> _Fields:
-        return _Fields(self._get(key, dict, "an object"), f"{self.path}{key}.")
-
-    def text(self, key: str) -> str:
-        return str(self._get(key, str, "a string"))
-
-    def boolean(self, key: str) -> bool:
-        return bool(self._get(key, bool, "true or false"))
-
-    def integer(self, key: str, low: int) -> int:
-        value = int(self._get(key, int, "an integer"))
-        if value < low:
-            raise BundleInvalid(f"manifest.json: {self.path}{key} is {value}; expected at least {low}")
-        return value
-
-    def number(self, key: str) -> float:
-        return self._float(key, self._get(key, (int, float), "a number"))
-
-    def _float(self, key: str, value: Any) -> float:
-        try:
-            return float(value)
-        except OverflowError:  # JSON's integers have any length
-            raise BundleInvalid(f"manifest.json: {self.path}{key} is {value!r:.60}; expected a number") from None
-
-    def optional_child(self, key: str) -> dict[str, Any]:
-        return {} if self.values.get(key) is None else self.child(key).values
-
-    def optional_record(self, key: str, kind: type[RecordT]) -> RecordT | None:
-        values = self.values.get(key)
-        return None if values is None else record_from_json(kind, values, f"manifest.json: {self.path}{key}")
-
-    def optional_number(self, key: str) -> float | None:
-        return None if self.values.get(key) is None else self.number(key)
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value not in choices:
-            raise BundleInvalid(f"manifest.json: {self.path}{key} is {value!r}; expected one of {', '.join(choices)}")
-        return value
-
-    def strings(self, key: str) -> dict[str, str]:
-        child = self.child(key)
-        return {name: child.text(name) for name in child.values}
-
-    def pair_of_text(self, key: str) -> tuple[str, str]:
-        values = self._get(key, list, "a list of two names")
-        if len(values) != 2 or not all(isinstance(value, str) for value in values):
-            raise BundleInvalid(f"manifest.json: {self.path}{key} is {values!r:.60}; expected two names")
-        return values[0], values[1]
-
-    def triple(self, key: str) -> tuple[float, float, float]:
-        values = self._get(key, list, "a list of three numbers")
-        if len(values) != 3 or not all(isinstance(value, (int, float)) for value in values):
-            raise BundleInvalid(f"manifest.json: {self.path}{key} is {values!r:.60}; expected three numbers")
-        first, second, third = (self._float(key, value) for value in values)
-        return first, second, third
+def _check_names(names: Iterable[str]) -> None:
+    """Raises BundleInvalid for a name that is not a relative path inside the folder."""
+    for name in names:
+        parts = name.split("/")
+        if name.startswith("/") or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
+            raise BundleInvalid(f"manifest.json names a file outside its folder: {name!r}")

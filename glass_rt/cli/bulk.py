@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
+from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, worker_run_options
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.options import DetectOptions, RunOptions
 
@@ -30,7 +30,7 @@ from glass_rt.options import DetectOptions, RunOptions
     "--part-images", type=click.IntRange(1), metavar="N", help="Images per output file.  [default: 16 to 1024]"
 )
 @detect_options
-@run_options
+@worker_run_options
 @json_option
 @quiet_option
 def bulk(

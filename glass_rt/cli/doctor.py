@@ -12,16 +12,13 @@ import click
 
 from glass_rt.cli.options import json_option
 from glass_rt.machine.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
+from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 from glass_rt.version import __version__
 
 _PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")
 _GPU_ACCESS = ("cuda-core", "pycuda")
-_ADVICE = {
-    "onnxruntime": "pip install 'glass-rt[cpu]'",
-    "tensorrt": "pip install 'glass-rt[tensorrt,cuda]'   (NVIDIA GPU)",
-    "tensorrt_rtx": "pip install 'glass-rt[tensorrt-rtx,cuda]'   (NVIDIA GPU; builds anywhere)",
-}
+_REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
 
 
 @click.command(short_help="What this machine has, lacks, and how to get it.")
@@ -65,7 +62,7 @@ def _print(
         click.echo("GPU       none: nvidia-smi finds no NVIDIA GPU or driver")
     click.echo("Backends")
     for name, version in backends.items():
-        missing = f"not installed; {_ADVICE[name]}" if name in _ADVICE else "not installed"
+        missing = f"not installed; {install_command(BACKEND_EXTRAS[name])}{_REMARKS.get(name, '')}"
         click.echo(f"  {name:<24}{version or missing}")
     click.echo("GPU access")
     for name in _GPU_ACCESS:
@@ -82,15 +79,13 @@ def _print(
 
 
 def _gpu_access_advice(package: str) -> str:
-    return {"cuda-core": "; pip install 'glass-rt[cuda]'", "pycuda": "; Jetson: pip install 'glass-rt[pycuda]'"}[
-        package
-    ]
+    return f"; {install_command('cuda')}" if package == "cuda-core" else f"; Jetson: {install_command('pycuda')}"
 
 
 def _purpose(package: str) -> str:
     if package in ("torch", "torchvision", "onnx"):
-        return "; only the export stage needs it: pip install 'glass-rt[export]'"
-    return "; only HEIC images need it: pip install 'glass-rt[heic]'" if package == "pillow-heif" else ""
+        return f"; only the export stage needs it: {install_command('export')}"
+    return f"; only HEIC images need it: {install_command('heic')}" if package == "pillow-heif" else ""
 
 
 def _problems() -> list[str]:
@@ -107,5 +102,5 @@ def _problems() -> list[str]:
             "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
         )
     if not any(backend_versions().values()):
-        problems.append("no backend is installed, so no engine can run: pip install 'glass-rt[cpu]'")
+        problems.append(f"no backend is installed, so no engine can run: {install_command('cpu')}")
     return problems

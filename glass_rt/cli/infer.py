@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -14,12 +13,12 @@ import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
-from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options, workers_option
+from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
-from glass_rt.image.decode import ImageSource, load
+from glass_rt.image.encoded import ImageSource, load
 from glass_rt.inference.find_images import find_images, is_pattern
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.file_names import text_from_name
@@ -45,7 +44,6 @@ from glass_rt.results.verdict import Failure, Verdict
     help="Append the results to a .jsonl, .csv or .parquet file instead of printing them.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the file of --output: skip the images it holds.")
-@workers_option
 @run_options
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object per line, as they come.")
@@ -58,7 +56,6 @@ def infer(
     overlay: Path | None,
     output: Path | None,
     resume: bool,
-    workers: int | None,
     run: RunOptions,
     as_json: bool,
     jsonl: bool,
@@ -78,12 +75,11 @@ def infer(
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output")
     _check_overlay(overlay, images)
-    options = replace(options, workers=workers)
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
     single = len(images) == 1 and not os.path.isdir(images[0]) and not is_pattern(images[0])
     results = CountedResults(sys.stderr) if output else writer_for(form, sys.stdout, single=single)
     with ExitStack() as stack:
-        detector = stack.enter_context(Detector.open(chosen_bundle(engine), **vars(run)))
+        detector = stack.enter_context(Detector.open(chosen_bundle(engine), run))
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
         found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())

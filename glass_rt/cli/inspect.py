@@ -13,7 +13,7 @@ from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Shapes
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import json_option
-from glass_rt.inference.pending_parity import settled_parity
+from glass_rt.inference.pending_parity import known_parity
 from glass_rt.results.verdict import UNTRAINED
 
 
@@ -36,7 +36,7 @@ def inspect(bundle: Path | None, as_json: bool) -> int:
 
 def _rows(bundle: Bundle) -> list[tuple[str, str]]:
     manifest = bundle.manifest
-    model, engine, parity = manifest.model, manifest.engine, settled_parity(bundle)
+    model, engine, parity = manifest.model, manifest.engine, known_parity(bundle)
     crops = f", {model.trained_crops} crops of {model.crop_size} px" if model.trained_crops else ""
     rows = [
         ("bundle", f"{bundle.folder}"),

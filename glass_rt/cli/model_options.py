@@ -1,4 +1,4 @@
-"""The options of `build` and `export` that say which model is meant, gathered into one argument."""
+"""The options of `build` and `export` that say which model is meant, as one argument."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from glass_rt.bundle.manifest import ARCHITECTURES
-from glass_rt.cli.option_group import gathered
+from glass_rt.cli.option_group import option_group
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ModelChoice:
 
 
 # The command gets `model`, a ModelChoice.
-model_options = gathered(
+model_options = option_group(
     "model",
     ModelChoice,
     (

@@ -11,7 +11,7 @@ import click
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def gathered(name: str, make: Callable[..., object], options: Sequence[Decorator]) -> Decorator:
+def option_group(name: str, make: Callable[..., object], options: Sequence[Decorator]) -> Decorator:
     """A decorator that adds click options to a command, which gets one argument for them all.
 
     The argument is called `name`, and is what `make` makes of the options' values, given by the options' names.
@@ -20,11 +20,11 @@ def gathered(name: str, make: Callable[..., object], options: Sequence[Decorator
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def gathering(**values: Any) -> Any:
+        def with_object(**values: Any) -> Any:
             made = make(**{option: values.pop(option) for option in taken if option is not None})
             return command(**{name: made}, **values)
 
-        return _with(options, gathering)
+        return _with(options, with_object)
 
     return decorate
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from glass_rt.cli.option_group import gathered
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.cli.option_group import option_group
+from glass_rt.errors import UsageError
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
-from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions
+from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notices on stderr.")
@@ -44,11 +45,13 @@ max_pixels_option = click.option(
 
 def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) -> Crops:
     """The value of `--crops`: a number from 1 on, or `auto`."""
-    if value is None or value == "auto":
-        return value  # type: ignore[return-value] # mypy does not narrow a string to a literal
-    if value.isdecimal() and int(value) > 0:
-        return int(value)
-    raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto", param=param)
+    try:
+        crops = None if value is None else crops_from_text(value)
+    except UsageError:
+        crops = 0
+    if crops == 0:
+        raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto", param=param)
+    return crops
 
 
 _JUDGING = (
@@ -97,6 +100,9 @@ _JUDGING = (
 )
 
 # How an engine is run: the command gets `run`, a RunOptions.
-run_options = gathered("run", RunOptions, (device_option, batch_option, threads_option, expect_bundle_option))
-# How images are judged: the command gets `options`, a DetectOptions of all but `workers`.
-detect_options = gathered("options", DetectOptions, _JUDGING)
+_RUNNING = (device_option, batch_option, threads_option, expect_bundle_option)
+run_options = option_group("run", RunOptions, (*_RUNNING, workers_option))
+# The same for `bulk`, whose `--workers` are processes.
+worker_run_options = option_group("run", RunOptions, _RUNNING)
+# How images are judged: the command gets `options`, a DetectOptions.
+detect_options = option_group("options", DetectOptions, _JUDGING)

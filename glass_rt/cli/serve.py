@@ -17,7 +17,7 @@ from glass_rt.cli.options import engine_option, quiet_option, run_options
 from glass_rt.cli.server_options import server_options
 from glass_rt.detector import Detector
 from glass_rt.options import RunOptions
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
     from glass_rt.serve.service import Service
@@ -41,7 +41,7 @@ def serve(
     host: str,
     port: int,
     grpc_port: int | None,
-    settings: Settings,
+    settings: ServerSettings,
     run: RunOptions,
     quiet: bool,
 ) -> int:
@@ -59,7 +59,7 @@ def serve(
     from glass_rt.serve.metrics import Metrics
     from glass_rt.serve.service import Service
 
-    open_detector = partial(Detector.open, chosen_bundle(engine), **vars(run))
+    open_detector = partial(Detector.open, chosen_bundle(engine), run)
     listener = server.bind(host, port)
     log = log_json(sys.stderr, logging.WARNING if quiet else logging.INFO)
 

@@ -1,4 +1,4 @@
-"""The options of `serve` that say what the server allows, gathered into one argument."""
+"""The options of `serve` that say what the server allows, as one argument."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from glass_rt.cli.option_group import Decorator, gathered
-from glass_rt.cli.options import max_pixels_option, workers_option
-from glass_rt.serve.settings import Settings
+from glass_rt.cli.option_group import Decorator, option_group
+from glass_rt.cli.options import max_pixels_option
+from glass_rt.serve.settings import ServerSettings
 
-DEFAULTS = Settings()
+DEFAULTS = ServerSettings()
 
 
 def parse_size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -61,15 +61,14 @@ _OPTIONS = (
     _seconds("--body-timeout", "body_timeout_s", "For a request's body to arrive."),
     _seconds("--header-timeout", "header_timeout_s", "For a request's headers to arrive."),
     _seconds("--drain-timeout", "drain_timeout_s", "For requests under way to finish after SIGTERM."),
-    workers_option,
 )
 
 
-def _settings(api_key_file: Path | None, **limits: Any) -> Settings:
+def _settings(api_key_file: Path | None, **limits: Any) -> ServerSettings:
     from glass_rt.serve.api_keys import read_api_keys
 
-    return Settings(**limits, api_keys=read_api_keys(api_key_file) if api_key_file else ())
+    return ServerSettings(**limits, api_keys=read_api_keys(api_key_file) if api_key_file else ())
 
 
-# The command gets `settings`, a Settings.
-server_options = gathered("settings", _settings, _OPTIONS)
+# The command gets `settings`, a ServerSettings.
+server_options = option_group("settings", _settings, _OPTIONS)

@@ -12,6 +12,7 @@ from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import device_option, expect_bundle_option, json_option
 from glass_rt.inference.engines import open_engines
 from glass_rt.inference.parity import verify_parity
+from glass_rt.options import RunOptions
 
 
 @click.command(short_help="Check a bundle: every file, and parity with PyTorch.")
@@ -25,7 +26,7 @@ def verify(bundle: Path | None, device: str | None, expect_bundle: str | None, a
     DIR defaults to the bundle that infer would use.
     """
     opened = Bundle.open(chosen_bundle(bundle), expect_sha256=expect_bundle, every_file=True)
-    engines = open_engines(opened, device=device)
+    engines = open_engines(opened, RunOptions(device))
     try:
         parity = verify_parity(opened, engines)
     finally:

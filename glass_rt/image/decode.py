@@ -1,4 +1,4 @@
-"""Bytes to RGB pixels, equal to Pillow's `convert("RGB")`, with the size checked before the decoder starts.
+"""Bytes to RGB pixels, equal to Pillow's `convert("RGB")`.
 
 OpenCV decodes everything but HEIC, and JPEGs where simplejpeg is installed (the `jpeg` extra). On real photographs
 and on the formats in the tests the pixels are identical to Pillow's; where they are known to differ (16-bit grey,
@@ -8,9 +8,7 @@ transparent GIF) the image carries a notice.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import cv2
@@ -23,27 +21,26 @@ except ImportError:
     simplejpeg = None
 
 from glass_rt.errors import (
+    GlassError,
     ImageCorrupt,
     ImageFormatError,
     ImageNotReadable,
-    ImageTooLarge,
     MissingDependency,
+    OutOfMemory,
     first_line,
 )
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.header import Header, read_header
+from glass_rt.image.header import Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
-DEFAULT_MAX_PIXELS = 200_000_000
 BYTES_PER_PIXEL = 3
 
 # Most bytes per pixel that were seen while one image of each format was decoded, its pixels among them. From encoded
 # bytes OpenCV decodes into memory of its own and copies that for Python; from a file into Python's.
 _COPIED = 2 * BYTES_PER_PIXEL
-_PEAK_BYTES = {
+_PEAK_BYTES_PER_PIXEL = {
     "jpeg": _COPIED,
     "png": _COPIED,
     "bmp": _COPIED,
@@ -61,7 +58,7 @@ class ImageInfo:
     """What is known of an image beside its pixels.
 
     Width and height are those of the stored pixels: EXIF orientation is *not* applied, as in training. `sha256` is
-    that of the file's bytes, or for an array of its shape and bytes (see `from_array`).
+    that of the file's bytes, or for an array of `"H x W"` and its row-major bytes.
     """
 
     width: int
@@ -80,88 +77,34 @@ class Image:
     pixels: Pixels
 
 
-def load(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, buffer: PixelBuffer | None = None) -> Image:
-    """An image from a path, from encoded bytes, or from an RGB uint8 (H, W, 3) array; see `decode` for `buffer`."""
-    data = read(source)
-    return from_array(data) if isinstance(data, np.ndarray) else decode(data, max_pixels=max_pixels, buffer=buffer)
-
-
-def read(source: ImageSource) -> bytes | NDArray[np.uint8]:
-    """The encoded bytes of a source, or its pixels where it is an array."""
-    if isinstance(source, np.ndarray):
-        return source
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source)
-    return read_file(source)
-
-
-def decoded_bytes(data: bytes | NDArray[np.uint8], max_pixels: int = DEFAULT_MAX_PIXELS) -> int:
-    """Bytes that `load` will hold at most, by the header alone; raises as `decode` does for what has no good one."""
-    if isinstance(data, np.ndarray):
-        return data.nbytes
-    header = checked_header(data, max_pixels)
-    copies = 2 if header.format in _FROM_FILE else 1
-    return copies * len(data) + _peak_bytes(header) * header.width * header.height
-
-
-def _peak_bytes(header: Header) -> int:
-    """Bytes per pixel while it is decoded."""
+def _peak_bytes_per_pixel(header: Header) -> int:
     if header.format == "jpeg":
         pixels = BYTES_PER_PIXEL if simplejpeg is not None and not header.cmyk else _COPIED
         # A progressive one's coefficients are kept until its end, two bytes for each sample.
         return max(pixels, BYTES_PER_PIXEL + (8 if header.cmyk else 6)) if header.progressive else pixels
     if header.format == "png" and can_hold_files():
         return BYTES_PER_PIXEL
-    return _PEAK_BYTES[header.format]
+    return _PEAK_BYTES_PER_PIXEL[header.format]
 
 
-def checked_header(data: bytes, max_pixels: int) -> Header:
-    """The header of an image that is not too large to decode."""
-    header = read_header(data)
-    if header.width * header.height > max_pixels:
-        megapixels = header.width * header.height / 1e6
-        raise ImageTooLarge(
-            f"{header.width} x {header.height} is {megapixels:.0f} megapixels; "
-            f"the limit is {max_pixels / 1e6:.0f} (raise it with --max-pixels)"
-        )
-    return header
+def decode_image(data: bytes, header: Header, buffer: PixelBuffer | None = None) -> Image:
+    """Decodes the bytes of an image whose header was read before.
 
-
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; raises ImageNotReadable with the system's reason."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ImageNotReadable("no such file") from None
-    except IsADirectoryError:
-        raise ImageNotReadable("this is a folder, not an image") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageNotReadable(f"the file cannot be read: {reason}") from error
-
-
-def from_array(pixels: NDArray[np.uint8]) -> Image:
-    """Wraps an RGB uint8 (H, W, 3) array; its identity is the SHA-256 of `"H x W"` and the row-major bytes."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ImageFormatError(f"array: got {pixels.shape} {pixels.dtype}; expected (height, width, 3) uint8, RGB")
-    contiguous = np.ascontiguousarray(pixels)
-    digest = hashlib.sha256(f"{pixels.shape[0]} x {pixels.shape[1]}".encode())
-    digest.update(contiguous.data)
-    return Image(ImageInfo(pixels.shape[1], pixels.shape[0], "array", digest.hexdigest()), contiguous)
-
-
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, buffer: PixelBuffer | None = None) -> Image:
-    """Decodes an encoded image; the pixels may lie in `buffer`, where one is given, and die with its next use.
-
-    Raises ImageFormatError (not a supported image), ImageTooLarge (from the header, before decoding) or
-    ImageCorrupt (truncated or damaged: a part of a picture is never judged).
+    The pixels may lie in `buffer`, where one is given, and are valid until its next use. Raises ImageFormatError (a
+    kind that no decoder here reads), OutOfMemory, ImageCorrupt (truncated or damaged: a part of a picture
+    is never judged) or MissingDependency.
     """
-    header = checked_header(data, max_pixels)
     pixels, warning = _decode_pixels(data, header, buffer)
     height, width = pixels.shape[:2]
     orientation = 1 if header.format == "tiff" else header.orientation  # libtiff (and Pillow) turn TIFFs themselves
     digest = hashlib.sha256(data).hexdigest()
     return Image(ImageInfo(width, height, header.format, digest, orientation, (*warning, *_notices(header))), pixels)
+
+
+def peak_bytes(header: Header, size: int) -> int:
+    """Bytes that `decode_image` holds at most for a file of `size` bytes, the file among them."""
+    copies = 2 if header.format in _FROM_FILE else 1
+    return copies * size + _peak_bytes_per_pixel(header) * header.width * header.height
 
 
 def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> tuple[Pixels, tuple[str, ...]]:
@@ -190,22 +133,31 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
         else:
             pixels = cv2.imdecode(encoded, rgb)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise OutOfMemory(f"decode {header.width} x {header.height} pixels") from None
         raise ImageCorrupt(f"the {header.format.upper()} cannot be decoded: {error.err or error}") from error
     except OSError as error:
         raise ImageNotReadable(f"no room for a copy of the file in memory: {error.strerror or error}") from error
     except MemoryError:
-        raise ImageTooLarge(f"not enough memory to decode {header.width} x {header.height} pixels") from None
+        raise OutOfMemory(f"decode {header.width} x {header.height} pixels") from None
     if pixels is None:
-        raise ImageCorrupt(_refusal(header))
+        raise _refusal(header, len(data))
     if pixels.dtype != np.uint8:
         raise ImageFormatError(f"{pixels.dtype} pixels are not supported; convert the image to 8 bits per channel")
     return pixels.astype(np.uint8, copy=False)
 
 
-def _refusal(header: Header) -> str:
+def _refusal(header: Header, size: int) -> GlassError:
+    """Why OpenCV gave no pixels: it does not say, and has no memory for them as often as it dislikes the file."""
+    try:
+        np.empty(peak_bytes(header, size), np.uint8)
+    except MemoryError:
+        return OutOfMemory(f"decode {header.width} x {header.height} pixels")
     if header.format == "tiff" and header.depth > 16:
-        return f"a TIFF of {header.depth} bits per channel is not supported; convert the image to 8 bits per channel"
-    return f"the {header.format.upper()} is truncated, damaged or of an unsupported kind"
+        return ImageCorrupt(
+            f"a TIFF of {header.depth} bits per channel is not supported; convert the image to 8 bits per channel"
+        )
+    return ImageCorrupt(f"the {header.format.upper()} is truncated, damaged or of an unsupported kind")
 
 
 def _decode_heic(data: bytes) -> Pixels:
@@ -216,7 +168,9 @@ def _decode_heic(data: bytes) -> Pixels:
     try:
         heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=False)
         stored = np.asarray(heif)
-    except (ValueError, OSError, RuntimeError, EOFError) as error:
+    except MemoryError:
+        raise OutOfMemory("decode this HEIC") from None
+    except Exception as error:  # the library raises a dozen unrelated types for files that it cannot read
         raise ImageCorrupt(f"the HEIC cannot be decoded: {error}") from error
     if stored.ndim == 2:
         stored = stored[:, :, None].repeat(3, axis=2)

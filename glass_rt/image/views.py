@@ -12,7 +12,7 @@ from glass_rt.image.resize import resize_antialiased, resize_pillow
 from glass_rt.image.sampling import Box
 
 
-class Views(Protocol):
+class ViewWriter(Protocol):
     """Where views are written, and how: in memory, or on a device for engines that read them there."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -26,19 +26,19 @@ class Views(Protocol):
 
 
 class HostViews:
-    """Views in NumPy arrays."""
+    """Writes views into NumPy arrays."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """See `Views`."""
+        """An array in memory, of any content."""
         return np.empty(shape, dtype)
 
     def write(self, pixels: Pixels, boxes: tuple[Box, ...], view: NDArray[np.float32], crops: Pixels) -> None:
-        """See `Views`."""
+        """Resizes the image into `view` and copies its windows into `crops`."""
         view[...] = global_view(pixels, len(view))
         cut_crops(pixels, boxes, crops)
 
     def close(self) -> None:
-        """See `Views`; NumPy's arrays free themselves."""
+        """Nothing to do: NumPy frees its arrays itself."""
 
 
 def global_view(pixels: Pixels, size: int) -> NDArray[np.float32]:

@@ -7,26 +7,32 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.compatibility import check_machine
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
-from glass_rt.image.views import HostViews, Views
-from glass_rt.inference.pending_parity import settle_parity
+from glass_rt.image.views import HostViews, ViewWriter
+from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.machine.environment import usable_cores
+from glass_rt.options import RunOptions
 
 
-def open_engines(bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> dict[str, Backend]:
+def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Backend]:
     """The bundle's engines by role, opened.
 
     Before a vendor's library reads them this machine is compared with what they require, and where parity is pending
     they pass the gate first. Raises BundleUnfit, ParityError, BackendError, MissingDependency, UsageError.
     """
-    check_machine(bundle, device)
+    run = run or RunOptions()
+    check_machine(bundle, run.device)
     engine = bundle.manifest.engine
     engines: dict[str, Backend] = {}
     try:
         for role in bundle.manifest.model.roles:
             engines[role] = open_backend(
-                engine.backend, bundle.engine_file(role), precision=engine.precision, device=device, threads=threads
+                engine.backend,
+                bundle.engine_file(role),
+                precision=engine.precision,
+                device=run.device,
+                threads=run.threads,
             )
-        settle_parity(bundle, engines, device)
+        resolve_parity(bundle, engines, run.device)
     except BaseException:
         for opened in engines.values():
             opened.close()
@@ -44,7 +50,7 @@ def check_views(manifest: BundleManifest, views: str) -> None:
         raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
 
 
-def open_views(views: str, device: str | None) -> Views:
+def open_views(views: str, device: str | None) -> ViewWriter:
     """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
     if views == "host":
         return HostViews()
@@ -63,8 +69,8 @@ def open_views(views: str, device: str | None) -> Views:
 def batch_for(manifest: BundleManifest, asked: int | None) -> int:
     """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
 
-    Where nobody says: on a CPU as many as it has cores, 4 to 16, for on two cores a view took as long in a batch of 4
-    as in one of 8 or 16, and every view in a batch costs memory. GPUs get all that their bundle allows.
+    Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in a batch
+    of 4 as in one of 8 or 16, and every view in a batch costs memory. A GPU gets all that its bundle allows.
     """
     most = manifest.engine.max_batch
     if asked is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
-from glass_rt.image.views import HostViews, Views
+from glass_rt.image.views import HostViews, ViewWriter
 
 if TYPE_CHECKING:
     from glass_rt.inference.judgement import Judgement, Stopping
@@ -39,7 +39,7 @@ class Pack:
     `reserve` hands out places until the pack is full; arrays are allocated once at their full size.
     """
 
-    def __init__(self, crop_size: int, max_images: int, max_crops: int, views: Views | None = None) -> None:
+    def __init__(self, crop_size: int, max_images: int, max_crops: int, views: ViewWriter | None = None) -> None:
         empty = (views or HostViews()).empty
         self._globals = empty((max_images, crop_size, crop_size, 3), np.float32)
         self._crops = empty((max_crops, crop_size, crop_size, 3), np.uint8)
@@ -62,7 +62,7 @@ class Pack:
         self.unfilled += 1
         return slot
 
-    def settle(self) -> None:
+    def drop_cancelled(self) -> None:
         """Takes out the images that were given up meanwhile; from here on the others cannot be."""
         wanted = [index for index, slot in enumerate(self.slots) if slot.judgement.set_running_or_notify_cancel()]
         if len(wanted) == len(self.slots):
@@ -98,7 +98,7 @@ class Packer:
     where it is on a device, they are arrays of the device.
     """
 
-    def __init__(self, crop_size: int, max_crops: int, max_images: int, views: Views | None = None) -> None:
+    def __init__(self, crop_size: int, max_crops: int, max_images: int, views: ViewWriter | None = None) -> None:
         self.views = views or HostViews()
         self._crop_size, self._max_crops, self._max_images = crop_size, max_crops, max_images
         self._changed = threading.Condition()
@@ -132,12 +132,12 @@ class Packer:
                 if self._closed:
                     return None
                 pack = self._packs.popleft()
-            pack.settle()
+            pack.drop_cancelled()
             if pack.slots:
                 return pack
 
     def close(self) -> None:
-        """Lets `take` return None, and gives up the images that nobody took."""
+        """Lets `take` return None, and gives up the images that were not taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

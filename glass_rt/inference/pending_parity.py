@@ -1,4 +1,4 @@
-"""Parity that was pending when the bundle was built, settled where its engines can run at last.
+"""Parity that was pending when the bundle was built: the gate is passed at the first opening where the engines can run.
 
 The outcome lies in the bundle's `cache/` folder, outside of the manifest, so that the bundle stays the one that was
 pinned. It holds for one bundle on one kind of GPU, driver and library version; elsewhere the gate is passed again.
@@ -7,7 +7,6 @@ pinned. It holds for one bundle on one kind of GPU, driver and library version; 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,14 +18,16 @@ from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
 from glass_rt.machine.cache_files import BESIDE
-from glass_rt.machine.environment import gpus, installed
+from glass_rt.machine.device import named_gpu
+from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import rebuild_command
+from glass_rt.machine.write_whole import write_whole
 
 RECORD = f"{BESIDE}/parity.json"
 
 
-def settle_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | None = None) -> Parity:
-    """The bundle's parity: as built, as settled here before, or by passing the gate now and noting the outcome.
+def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | None = None) -> Parity:
+    """The bundle's parity: as built, as found here before, or by passing the gate now and noting the outcome.
 
     Raises ParityError, saying what to do, where the engines fail the gate; a bundle in a folder that cannot be written
     passes it at every opening.
@@ -35,7 +36,7 @@ def settle_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | 
     if built.status != "pending":
         return built
     circumstances = _circumstances(bundle, device)
-    if (known := _settled(bundle, circumstances)) is not None:
+    if (known := _found_here(bundle, circumstances)) is not None:
         return known
     try:
         parity = verify_parity(bundle, engines)
@@ -51,24 +52,22 @@ def settle_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | 
     return parity
 
 
-def settled_parity(bundle: Bundle, device: str | None = None) -> Parity:
+def known_parity(bundle: Bundle, device: str | None = None) -> Parity:
     """What is known of the bundle's parity on this machine, without running anything."""
     built = bundle.manifest.parity
     if built.status != "pending":
         return built
-    return _settled(bundle, _circumstances(bundle, device)) or built
+    return _found_here(bundle, _circumstances(bundle, device)) or built
 
 
 def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
     requirements = bundle.manifest.engine.requirements
-    _, _, index = (device or "cuda").partition(":")
-    found, number = gpus(), int(index) if index.isdigit() else 0
-    gpu = asdict(found[number]) if number < len(found) else None
+    gpu = named_gpu(device)
     library = f"{requirements.library} {installed(requirements.library)}" if requirements else None
-    return {"bundle_sha256": bundle.sha256, "gpu": gpu, "library": library}
+    return {"bundle_sha256": bundle.sha256, "gpu": gpu and asdict(gpu), "library": library}
 
 
-def _settled(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:
+def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:
     try:
         record = json.loads((bundle.folder / RECORD).read_text(encoding="utf-8"))
         if record["status"] != "passed" or any(record[key] != value for key, value in circumstances.items()):
@@ -83,9 +82,4 @@ def _note(bundle: Bundle, record: Mapping[str, Any]) -> None:
     path = bundle.folder / RECORD
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, (json.dumps(record, indent=2) + "\n").encode())

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.manifest import Model
-from glass_rt.errors import BackendError, GlassError, first_line
+from glass_rt.errors import BackendError, GlassError, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.decode import (
-    BYTES_PER_PIXEL,
-    DEFAULT_MAX_PIXELS,
-    ImageSource,
-    decoded_bytes,
-    load,
-    read,
-)
-from glass_rt.image.views import Views
+from glass_rt.image.decode import BYTES_PER_PIXEL
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
-from glass_rt.inference.pack import Packer
-from glass_rt.inference.prepared_image import Subject, path_of, place, verdict_of
+from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.byte_budget import ByteBudget
 from glass_rt.machine.environment import usable_cores
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 
-RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
 MAX_WORKERS = 8
+log = logging.getLogger("glass_rt")
+
 PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, seconds
 
 
@@ -46,31 +36,23 @@ class Pipeline:
     """Judges images from any number of threads; those that are there at the same time share the engine's batches.
 
     What decoders hold at the same time is bounded by a budget, the pixels of one image of `max_pixels` (see
-    `decoding_budget`); an image that takes more goes alone. Views are held until they are judged: whoever submits
+    `decoding_budget`); an image that takes more goes alone. Views are held until they are judged: the caller
     bounds how many images are under way, as `run` does.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        judge: Judge,
-        batch: int,
-        workers: int | None = None,
-        observe: PackObserver | None = None,
-        views: Views | None = None,
-    ) -> None:
-        self._bundle = bundle
+    def __init__(self, judge: Judge, workers: int | None = None, observe: PackObserver | None = None) -> None:
         self._judge = judge
-        self._batch = batch
+        self._opened = judge.opened
         self._observe = observe
         self.workers = workers or min(usable_cores(), MAX_WORKERS)
         self._budget = ByteBudget()
-        self._packer = packer_for(bundle.manifest.model, batch, views)
+        self._packer = self._opened.new_packer()
         self._of_thread = threading.local()
         self._pack_taken: float | None = None
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
-        self._judging.start()
+        with _threads_to_start():
+            self._judging.start()
 
     def submit(self, source: ImageSource, options: DetectOptions) -> Future[Verdict]:
         """Begins to judge one image. The future gives its verdict, or raises ImageError or BackendError.
@@ -80,7 +62,8 @@ class Pipeline:
         """
         result: Future[Verdict] = Future()
         wanted = [source]
-        decoding = self._decoding.submit(self._prepare, wanted, options, result)
+        with _threads_to_start():
+            decoding = self._decoding.submit(self._prepare, wanted, options, result)
         decoding.add_done_callback(lambda task: task.cancelled() and result.cancel())
         # An image given up waits its turn in the pool's queue all the same, but without its bytes.
         result.add_done_callback(lambda future: wanted.clear() if future.cancelled() else None)
@@ -92,20 +75,26 @@ class Pipeline:
         Sources are taken ahead of the results, by a few images per worker, whatever the number of images.
         """
         pending: deque[tuple[str | None, Future[Verdict]]] = deque()
-        ahead = 2 * self.workers + 2 * images_per_pack(self._bundle.manifest.model, self._batch)
+        ahead = self.images_ahead
         try:
             for source in sources:
                 if isinstance(source, Failure):
                     pending.append((source.path, _failed(source.error)))
                 else:
-                    pending.append((path_of(source), self.submit(source, options)))
+                    pending.append((_path_of(source), self.submit(source, options)))
                 while pending and (len(pending) >= ahead or pending[0][1].done()):
-                    yield _result(*pending.popleft())
-            while pending:
-                yield _result(*pending.popleft())
+                    path, judged = pending.popleft()
+                    yield result_of(judged, path)
+            for path, judged in pending:
+                yield result_of(judged, path)
         finally:
             for _, future in pending:
                 future.cancel()
+
+    @property
+    def images_ahead(self) -> int:
+        """Images under way that keep the decoders and the judge busy."""
+        return 2 * self.workers + 2 * self._opened.images_per_pack
 
     @property
     def pack_taken(self) -> float | None:
@@ -116,7 +105,7 @@ class Pipeline:
         """Gives up the images that are not yet with the judge, and waits for those that are."""
         self._decoding.shutdown(wait=True, cancel_futures=True)
         self._packer.close()
-        self._judging.join()  # nobody closes an engine under the pack at work
+        self._judging.join()  # the engines may be closed next, and a pack may be at work
 
     def __enter__(self) -> Pipeline:
         return self
@@ -132,7 +121,7 @@ class Pipeline:
         except IndexError:  # given up meanwhile
             return
         try:
-            subject = self._place(source, options)
+            prepared = self._prepare_image(source, options)
         except BaseException as error:
             _fail(result, error)
             return
@@ -144,20 +133,18 @@ class Pipeline:
                 _fail(result, failure)
             elif result.set_running_or_notify_cancel():
                 try:
-                    result.set_result(verdict_of(subject, judged.result(), self._bundle, options))
-                except BaseException as error:  # an error in a callback would reach nobody
+                    result.set_result(verdict_of(prepared, judged.result(), self._opened.bundle, options))
+                except BaseException as error:  # an error in a callback would be lost
                     result.set_exception(error)
 
-        subject.judgement.add_done_callback(conclude)
-        result.add_done_callback(lambda future: future.cancelled() and subject.judgement.cancel())
+        prepared.judgement.add_done_callback(conclude)
+        result.add_done_callback(lambda future: future.cancelled() and prepared.judgement.cancel())
 
-    def _place(self, source: ImageSource, options: DetectOptions) -> Subject:
-        start = perf_counter()
-        data = read(source)
-        size = decoded_bytes(data, options.max_pixels)
-        read_ms = (perf_counter() - start) * 1e3
-        with self._budget.hold(size, decoding_budget(options.max_pixels)):
-            return decode_and_place(source, data, read_ms, self._bundle, options, self._packer, self._pixel_buffer())
+    def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
+        with as_image_error():
+            image = read_image(source, options.max_pixels)
+        with self._budget.hold(image.peak_bytes, decoding_budget(options.max_pixels)):
+            return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
 
     def _pixel_buffer(self) -> PixelBuffer:
         """This decoding thread's own: an image's pixels are done with once its views are placed."""
@@ -175,7 +162,7 @@ class Pipeline:
             self._pack_taken = start = perf_counter()
             try:
                 judgements = self._judge.judge(pack)
-            except BaseException as error:  # reaches whoever waits for the image
+            except BaseException as error:  # raised to the caller that waits for the image
                 self._pack_taken = None
                 for slot in pack.slots:
                     slot.judgement.set_exception(error)
@@ -184,22 +171,26 @@ class Pipeline:
             if self._observe is not None:
                 self._observe(len(pack.slots), pack.num_crops, perf_counter() - start)
             for slot, judgement in zip(pack.slots, judgements, strict=True):
-                slot.judgement.set_result(judgement)
+                if isinstance(judgement, BackendError):
+                    slot.judgement.set_exception(judgement)
+                else:
+                    slot.judgement.set_result(judgement)
 
 
-def judge_one(
-    source: ImageSource, bundle: Bundle, judge: Judge, batch: int, options: DetectOptions, views: Views | None = None
-) -> Verdict:
+def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verdict:
     """One image on the calling thread, by the shortest path. Raises ImageError, BackendError."""
-    packer = packer_for(bundle.manifest.model, batch, views)
+    opened = judge.opened
+    packer = opened.new_packer()
     with single_threaded_blas():
-        start = perf_counter()
-        data = read(source)
-        subject = decode_and_place(source, data, (perf_counter() - start) * 1e3, bundle, options, packer)
+        with as_image_error():
+            image = read_image(source, options.max_pixels)
+        prepared = prepare_image(image, opened.manifest, options, packer)
         pack = packer.take()
-        assert pack is not None, "the image was just placed"
+        assert pack is not None, "the image was just prepared"
         (judgement,) = judge.judge(pack)
-    return verdict_of(subject, judgement, bundle, options)
+    if isinstance(judgement, BackendError):
+        raise judgement
+    return verdict_of(prepared, judgement, opened.bundle, options)
 
 
 def decoding_budget(max_pixels: int) -> int:
@@ -210,30 +201,19 @@ def decoding_budget(max_pixels: int) -> int:
     return BYTES_PER_PIXEL * max(max_pixels, DEFAULT_MAX_PIXELS)
 
 
-def packer_for(model: Model, batch: int, views: Views | None = None) -> Packer:
-    """Packs with room for a few runs of the engine; `views` None: in memory."""
-    return Packer(model.crop_size, RUNS_PER_PACK * batch, batch, views)
+def _path_of(source: ImageSource) -> str | None:
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
-def images_per_pack(model: Model, batch: int) -> int:
-    """Images that fill a pack, of as many crops as the model is trained with."""
-    return max(1, RUNS_PER_PACK * batch // max(1, model.trained_crops))
-
-
-def decode_and_place(
-    source: ImageSource,
-    data: bytes | NDArray[np.uint8],
-    read_ms: float,
-    bundle: Bundle,
-    options: DetectOptions,
-    packer: Packer,
-    buffer: PixelBuffer | None = None,
-) -> Subject:
-    """From what was read of an image to its views in a pack; it is decoded into `buffer`. Raises ImageError."""
-    start = perf_counter()
-    image = load(data, max_pixels=options.max_pixels, buffer=buffer)
-    decode_ms = read_ms + (perf_counter() - start) * 1e3
-    return place(path_of(source), image, decode_ms, bundle.manifest, options, packer)
+@contextmanager
+def _threads_to_start() -> Iterator[None]:
+    """Python's error where the system gives no thread, as ours. Raises OutOfMemory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise OutOfMemory("start a thread") from None
 
 
 def _failed(error: GlassError) -> Future[Verdict]:
@@ -247,22 +227,23 @@ def _fail(result: Future[Verdict], error: BaseException) -> None:
         result.set_exception(error)
 
 
-def _result(path: str | None, future: Future[Verdict]) -> Verdict | Failure:
-    try:
-        return future.result()
-    except GlassError as error:
-        return Failure(path, error)
+def _from_the_engine(error: Exception) -> GlassError:
+    return BackendError(first_line(error))
 
 
-log = logging.getLogger("glass_rt")
+def result_of(
+    judged: Future[Verdict],
+    path: str | None = None,
+    unexpected: Callable[[Exception], GlassError] = _from_the_engine,
+) -> Verdict | Failure:
+    """Waits for an image's verdict; an error that was raised instead is its failure, under the name `path`.
 
-
-def result_of(judged: Future[Verdict]) -> Verdict | Failure:
-    """Waits for an image's verdict; what was raised instead is its failure, whoever raised it."""
+    `unexpected` makes an error of ours of one that was not raised on purpose, such as a vendor library's.
+    """
     try:
         return judged.result()
     except GlassError as error:
-        return Failure(None, error)
-    except Exception as error:  # a library's, from under the engine
+        return Failure(path, error)
+    except Exception as error:
         log.exception("unexpected error while judging")
-        return Failure(None, BackendError(first_line(error)))
+        return Failure(path, unexpected(error))

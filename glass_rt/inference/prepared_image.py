@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import os
+import logging
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest, Model
-from glass_rt.errors import ImageTooLarge
-from glass_rt.image.decode import Image, ImageInfo
+from glass_rt.errors import GlassError, ImageCorrupt, OutOfMemory, first_line
+from glass_rt.image.buffer import PixelBuffer
+from glass_rt.image.decode import ImageInfo
+from glass_rt.image.encoded import ArrayImage, EncodedImage
 from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
 from glass_rt.image.views import baseline_view
 from glass_rt.inference.judgement import Judgement, Stopping
-from glass_rt.inference.pack import Packer
+from glass_rt.inference.pack import Packer, Slot
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
 
+log = logging.getLogger("glass_rt")
+
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class PreparedImage:
     """What is kept of an image once its views are in a pack and its pixels are gone.
 
-    Not its slot: callbacks of `judgement` hold the subject, and a slot's arrays would stay with them until Python looks
+    Not its slot: callbacks of `judgement` hold this object, and a slot's arrays would stay with them until Python looks
     for reference cycles.
     """
 
@@ -35,20 +42,26 @@ class Subject:
     views_ms: float
 
 
-def place(
-    path: str | None, image: Image, decode_ms: float, manifest: BundleManifest, options: DetectOptions, packer: Packer
-) -> Subject:
-    """Chooses the windows of an image and writes its views into a pack."""
+def prepare_image(
+    source: EncodedImage | ArrayImage,
+    manifest: BundleManifest,
+    options: DetectOptions,
+    packer: Packer,
+    buffer: PixelBuffer | None = None,
+) -> PreparedImage:
+    """Decodes an image (into `buffer`, where one is given), chooses its windows and writes its views into a pack.
+
+    Raises ImageError, OutOfMemory, MissingDependency.
+    """
     start = perf_counter()
-    model = manifest.model
-    sampling = _sample(image.info, model, options)
-    try:
-        slot = packer.reserve(len(sampling.boxes) if sampling else 0)
-    except MemoryError:
-        raise ImageTooLarge(f"not enough memory for the {len(sampling.boxes) if sampling else 0} crops") from None
+    with as_image_error():
+        image = source.decode(buffer)
+    decoded = perf_counter()
+    sampling = _sample(image.info, manifest.model, options)
+    slot = _reserve(packer, sampling)
     try:
         if sampling is None:
-            slot.global_view[...] = baseline_view(image.pixels, model.crop_size)
+            slot.global_view[...] = baseline_view(image.pixels, manifest.model.crop_size)
         else:
             slot.draws = options.draws
             slot.stopping = _stopping(manifest, options)
@@ -58,7 +71,35 @@ def place(
         raise
     finally:
         packer.filled(slot)
-    return Subject(path, image.info, sampling, slot.judgement, decode_ms, (perf_counter() - start) * 1e3)
+    decode_ms, views_ms = source.read_ms + (decoded - start) * 1e3, (perf_counter() - decoded) * 1e3
+    return PreparedImage(source.path, image.info, sampling, slot.judgement, decode_ms, views_ms)
+
+
+@contextmanager
+def as_image_error() -> Iterator[None]:
+    """Whatever header parser or decoder raise in the block is this image's error: the other images go on.
+
+    What is not ours becomes ImageCorrupt, with a line in the log, or OutOfMemory.
+    """
+    try:
+        yield
+    except GlassError:
+        raise
+    except MemoryError:
+        raise OutOfMemory("decode this image") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.warning("unexpected error in a decoder: %s (%s, line %d)", reason, where.name, where.lineno or 0)
+        raise ImageCorrupt(f"it cannot be decoded: {reason}") from error
+
+
+def _reserve(packer: Packer, sampling: Sampling | None) -> Slot:
+    crops = len(sampling.boxes) if sampling else 0
+    try:
+        return packer.reserve(crops)
+    except MemoryError:
+        raise OutOfMemory(f"hold {crops} crops") from None
 
 
 def _stopping(manifest: BundleManifest, options: DetectOptions) -> Stopping | None:
@@ -71,20 +112,15 @@ def _threshold(manifest: BundleManifest, options: DetectOptions) -> float:
     return manifest.threshold if options.threshold is None else options.threshold
 
 
-def path_of(source: object) -> str | None:
-    """The path of a source that is one."""
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-
-
-def verdict_of(subject: Subject, judgement: Judgement, bundle: Bundle, options: DetectOptions) -> Verdict:
+def verdict_of(prepared: PreparedImage, judgement: Judgement, bundle: Bundle, options: DetectOptions) -> Verdict:
     """The verdict with its evidence."""
-    manifest, output, info, sampling = bundle.manifest, judgement.output, subject.info, subject.sampling
+    manifest, output, info, sampling = bundle.manifest, judgement.output, prepared.info, prepared.sampling
     model = manifest.model
     probability_fake = float(output.probabilities[model.fake_index])
     threshold = _threshold(manifest, options)
-    timings = (subject.decode_ms, subject.views_ms, judgement.engine_ms, judgement.aggregate_ms)
+    timings = (prepared.decode_ms, prepared.views_ms, judgement.engine_ms, judgement.aggregate_ms)
     return Verdict(
-        path=subject.path,
+        path=prepared.path,
         sha256=info.sha256,
         width=info.width,
         height=info.height,
@@ -103,7 +139,7 @@ def verdict_of(subject: Subject, judgement: Judgement, bundle: Bundle, options: 
         crops=_evidence(sampling, judgement, model.fake_index) if sampling else (),
         draws=_draws(judgement, model.fake_index) if options.draws > 1 and sampling else None,
         orientation=info.orientation,
-        notices=_notices(subject, judgement, model, options),
+        notices=_notices(prepared, judgement, model, options),
         engine=EngineInfo(
             model.name,
             model.architecture,
@@ -151,15 +187,15 @@ def _draws(judgement: Judgement, fake: int) -> Draws:
     return Draws(tuple(values.tolist()), float(values.mean()), float(values.std(ddof=1)))
 
 
-def _notices(subject: Subject, judgement: Judgement, model: Model, options: DetectOptions) -> tuple[str, ...]:
+def _notices(prepared: PreparedImage, judgement: Judgement, model: Model, options: DetectOptions) -> tuple[str, ...]:
     """What somebody who relies on the verdict must know, most important first."""
     notices = [] if model.weights.trained else [UNTRAINED]
-    sampling = subject.sampling
+    sampling = prepared.sampling
     if sampling is not None:
         per_draw = judgement.used // options.draws
         if sampling.mode == "stratified" and not sampling.stratified:
             notices.append(
-                f"not stratified: {subject.info.width} x {subject.info.height} has too few cells of "
+                f"not stratified: {prepared.info.width} x {prepared.info.height} has too few cells of "
                 f"{model.crop_size} px for {len(sampling.boxes) // options.draws} crops, "
                 "so they were drawn anywhere and may overlap"
             )
@@ -169,4 +205,4 @@ def _notices(subject: Subject, judgement: Judgement, model: Model, options: Dete
             notices.append(f"{per_draw} crops; this model is trained with {model.trained_crops}")
         if options.draws > 1:
             notices.append(f"mean of {options.draws} draws; the model is trained with one")
-    return (*notices, *subject.info.notices)
+    return (*notices, *prepared.info.notices)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from glass_rt.machine.write_whole import write_whole
 
 BESIDE = "cache"  # a folder in the bundle
 CACHE_VARIABLE = "GLASS_RT_CACHE"
@@ -25,19 +26,20 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-rt"
 
 
-def keep(data: bytes, places: Iterable[Path]) -> Path | None:
+def write_cached(data: bytes, places: Iterable[Path]) -> Path | None:
     """Writes `data`, behind its SHA-256, at the first of the places that can be written; None where none can."""
     for place in places:
         try:
-            _write(place, hashlib.sha256(data).digest() + data)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, hashlib.sha256(data).digest() + data, private=True)
         except OSError:
             continue
         return place
     return None
 
 
-def kept(places: Iterable[Path]) -> bytes | None:
-    """The first of these files that is whole, this user's, and writable by nobody else."""
+def read_cached(places: Iterable[Path]) -> bytes | None:
+    """The first of these files that is whole, this user's, and writable by this user alone."""
     for place in places:
         try:
             status = place.stat()
@@ -50,15 +52,3 @@ def kept(places: Iterable[Path]) -> bytes | None:
         if hashlib.sha256(data).digest() == digest:
             return data
     return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # only its owner may read or write it
-        try:
-            file.write(content)
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

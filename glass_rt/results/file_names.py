@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+__all__ = ["name_from_text", "text_from_name"]
+
 _CODE = "d[89a-f][0-9a-f]{2}|00[0189][0-9a-f]|005c|007f"
 _NO_TEXT = re.compile(rf"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|\\(?=u(?:{_CODE}))")
 _ESCAPE = re.compile(rf"\\u({_CODE})")

@@ -15,7 +15,7 @@ def row_schema(*, of_job: bool) -> pa.Schema:
     """The columns: the fields of the JSON, some of them spread. Of a row either `label` or `error_kind` is null.
 
     `of_job`: the rows of a job, where path and engine are known of failures too, and are said to be never null, nor
-    are the numbers of a crop. Times are left out of them: the same image gives the same row, whoever judges it.
+    are the numbers of a crop. Times are left out of them: the same image gives the same row on every worker.
     """
     import pyarrow as pa  # whose absence the caller has noticed before, and knows what it is needed for
 

@@ -1,1 +1,1 @@
-"""Judging over HTTP: one process, one event loop, a pool that decodes and one thread that judges."""
+"""The server: one process, one event loop, a pool of threads that decode and one thread that judges."""

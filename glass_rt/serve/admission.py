@@ -1,4 +1,4 @@
-"""How much a server has under way at once, and what it says when that is enough."""
+"""How much a server takes on at once, and its refusal of more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from glass_rt.serve.refusals import BodyTooLarge, DeadlineExceeded, Overloaded
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 SMOOTHING = 1 / 16  # the weight of the newest image in the pace
 
@@ -16,11 +16,11 @@ SMOOTHING = 1 / 16  # the weight of the newest image in the pace
 class Admission:
     """Counts images under way and bytes held, on the event loop's thread alone.
 
-    Images are also refused where those before them would take the better part of the deadline at the pace of late, so
-    that what is accepted can be expected to be judged in time.
+    Images are also refused where, at the recent pace, those before them take more than half of the deadline. An
+    accepted image can so be expected to be judged in time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self.images = 0
         self.bytes = 0
@@ -29,18 +29,18 @@ class Admission:
 
     @property
     def expected_wait_s(self) -> float:
-        """How long the images under way will take, at the pace of late."""
+        """How long the images under way will take at the recent pace."""
         return self.images * self._seconds_per_image
 
     def check_room(self) -> None:
-        """Raises Overloaded where not even a small request would be taken on."""
+        """Raises Overloaded where the server would refuse even a small request."""
         self._check(1, 1)
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
-        """Takes on `count` images while the block runs. Raises Overloaded, or BodyTooLarge where it is never possible.
+        """Takes on `count` images while the block runs. Raises Overloaded, or BodyTooLarge past the queue's size.
 
-        A request of several images is taken on whole or not at all.
+        All images of a request are taken on, or none.
         """
         if count > self._settings.queue_images:
             raise BodyTooLarge(
@@ -60,12 +60,12 @@ class Admission:
             self.images -= count
 
     def hold(self, size: int) -> None:
-        """Counts bytes that are kept in memory from now on; `let_go` gives them back. Raises Overloaded."""
+        """Counts bytes that are in memory from now on, until `let_go` subtracts them. Raises Overloaded."""
         self._check(0, size)
         self.bytes += size
 
     def let_go(self, size: int) -> None:
-        """The opposite of `hold`."""
+        """Subtracts bytes that `hold` counted."""
         self.bytes -= size
 
     def _check(self, images: int, size: int) -> None:

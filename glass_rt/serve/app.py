@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from glass_rt.errors import GlassError
 from glass_rt.results.verdict import SCHEMA
-from glass_rt.serve.http.limits import Gate
+from glass_rt.serve.http.limits import RequestLimits
 from glass_rt.serve.http.openapi import openapi_route
 from glass_rt.serve.http.page import page_route
 from glass_rt.serve.http.probes import healthz, metrics, readyz
@@ -27,12 +27,12 @@ from glass_rt.serve.http.verdict_route import post_verdict
 from glass_rt.serve.oip import rest
 from glass_rt.serve.service import Service
 
-# No API key is asked for: health checks have none, and the descriptions tell a person without one what to do.
+# Paths without an API key: health checks have none, and the descriptions tell a person without one what to do.
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/", "/openapi.json"}) | rest.OPEN_PATHS
 
 
 def create_app(service: Service) -> Starlette:
-    """The server's ASGI application, with every route that it has; the caller starts and stops the service.
+    """The server's ASGI application, with all of its routes; the caller starts and stops the service.
 
     Handlers find the service in `app.state.service`.
     """
@@ -48,21 +48,21 @@ def create_app(service: Service) -> Starlette:
         ],
         middleware=[
             Middleware(Trace, metrics=service.metrics),
-            Middleware(Gate, service=service, open_paths=OPEN_PATHS),
+            Middleware(RequestLimits, service=service, open_paths=OPEN_PATHS),
         ],
-        exception_handlers={GlassError: _answer_error, HTTPException: _answer_http_error},  # type: ignore[dict-item]
+        exception_handlers={GlassError: _glass_error_response, HTTPException: _http_error_response},  # type: ignore[dict-item]
     )
     app.router.redirect_slashes = False  # a redirect would send clients to the address in their own Host header
     app.state.service = service
     return app
 
 
-def _answer_error(request: Request, error: GlassError) -> Response:
+def _glass_error_response(request: Request, error: GlassError) -> Response:
     return error_response(error, request.url.path)
 
 
-def _answer_http_error(request: Request, error: HTTPException) -> Response:
-    """Of the router: no such path, or not with this method."""
+def _http_error_response(request: Request, error: HTTPException) -> Response:
+    """The router's errors: no such path, or another method than the path has."""
     if request.url.path.startswith(INFERENCE_PROTOCOL):
         body: dict[str, object] = {"error": error.detail}
     else:

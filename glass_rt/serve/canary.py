@@ -1,4 +1,4 @@
-"""The inference that shows whether an engine works: a picture made here, through the whole pipeline."""
+"""The inference that shows whether an engine works: a synthetic picture goes through the whole pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def canary_image() -> bytes:
 
 
 def check_canary(verdict: Verdict) -> None:
-    """Raises BackendError where the engine's answer cannot be one."""
+    """Raises BackendError where a number of the verdict is not finite."""
     numbers = (verdict.probability_fake, *verdict.logits, *verdict.probabilities.values())
     if not all(math.isfinite(number) for number in numbers):
         raise BackendError(f"the canary picture got probabilities {verdict.probabilities}: the engine is broken")

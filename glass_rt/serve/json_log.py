@@ -1,4 +1,4 @@
-"""Logs as JSON lines, written by a thread, so that whoever reads them slowly holds up no request."""
+"""Logs as JSON lines. A thread writes them, so a slow reader of the log delays no request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class JsonLog(logging.Handler):
         self._lines.put(json.dumps(fields, default=str) + "\n")
 
     def close(self) -> None:
-        """Writes what is waiting, for a second at most."""
+        """Waits for the lines in the queue to be written, a second at most."""
         self._lines.put(None)
         self._writer.join(1)
         super().close()
@@ -53,16 +53,18 @@ class JsonLog(logging.Handler):
                 self._out.write(line)
                 if self._lines.empty():
                     self._out.flush()
-            except (OSError, ValueError):  # nobody reads it any more
+            except (OSError, ValueError):  # the reader has closed its end
                 return
 
 
 def log_json(out: TextIO, level: int) -> JsonLog:
-    """Lets everything that is logged in this process from `level` on go to `out` as JSON lines."""
+    """Sends all records of this process from `level` up to `out` as JSON lines."""
     handler = JsonLog(out)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))  # its news are ours, told by ourselves
+    logging.getLogger("uvicorn").setLevel(
+        max(level, logging.WARNING)
+    )  # the server itself logs what uvicorn would say below that
     logging.captureWarnings(True)
     return handler

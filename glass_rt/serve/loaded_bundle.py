@@ -1,4 +1,4 @@
-"""One opened bundle at work, from its canary to its close; a reload puts another beside it and retires this one."""
+"""One opened bundle at work, from its canary to its close; a reload opens another beside it and retires this one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
 from glass_rt.serve.canary import OPTIONS, canary_image, check_canary
 
-CLOSING_S = 5.0  # for the pack at work and the images being decoded; what takes longer is left behind
+CLOSING_S = 5.0  # for the pack at work and the images being decoded; an engine that takes longer is left open
 
 T = TypeVar("T")
 
 log = logging.getLogger("glass_rt.serve")
 
 
-class Generation:
+class LoadedBundle:
     """A detector, its pipeline, and how many calls are using them."""
 
     def __init__(self, detector: Detector, pipeline: Pipeline) -> None:
@@ -37,12 +37,12 @@ class Generation:
 
     @property
     def manifest(self) -> BundleManifest:
-        """What the bundle says of itself."""
+        """The bundle's manifest."""
         return self._detector.manifest
 
     @property
     def bundle_sha256(self) -> str:
-        """Which bundle this is."""
+        """The SHA-256 that names the bundle."""
         return self._detector.bundle.sha256
 
     @property
@@ -52,7 +52,7 @@ class Generation:
 
     @contextmanager
     def in_use(self) -> Iterator[Callable[[bytes, DetectOptions], Future[Verdict]]]:
-        """Gives the pipeline's `submit`, and keeps the generation from being closed while the block runs."""
+        """Gives the pipeline's `submit`, and keeps the bundle open while the block runs."""
         self._users += 1
         self._unused.clear()
         try:
@@ -63,7 +63,7 @@ class Generation:
                 self._unused.set()
 
     async def try_canary(self, timeout_s: float) -> None:
-        """Judges the canary picture. Raises BackendError where the engine fails, or says nothing in time."""
+        """Judges the canary picture. Raises BackendError where the engine fails or has no verdict in time."""
         with self.in_use() as submit:
             judging = submit(canary_image(), OPTIONS)
             try:
@@ -72,14 +72,14 @@ class Generation:
                 raise BackendError(f"the canary picture was not judged within {timeout_s:g} s") from None
 
     async def retire(self) -> bool:
-        """Waits until no call uses it, and closes it as `close` does."""
+        """Waits until no call uses the bundle, and closes it as `close` does."""
         await self._unused.wait()
         return await self.close()
 
     async def close(self) -> bool:
-        """Gives up what is not yet with the engine, and closes pipeline and engines, on a thread.
+        """Cancels the images that the engine has not received, and closes pipeline and engines, on a thread.
 
-        False where that takes longer than CLOSING_S, as it does where an engine hangs: it is left behind.
+        False where closing takes longer than CLOSING_S, as it does where an engine hangs: the engine is left open.
         """
         try:
             await asyncio.wait_for(_in_thread(self._close), CLOSING_S)
@@ -93,18 +93,18 @@ class Generation:
         self._detector.close()
 
 
-async def open_generation(
-    open_detector: Callable[[], Detector], workers: int | None, observe: PackObserver, canary_timeout_s: float
-) -> Generation:
-    """Opens a detector on a thread and tries it. Raises what opening raises, and BackendError."""
+async def load_bundle(
+    open_detector: Callable[[], Detector], observe: PackObserver, canary_timeout_s: float
+) -> LoadedBundle:
+    """Opens a detector on a thread and passes the canary. Raises what opening raises, and BackendError."""
     detector = await _in_thread(open_detector)
-    generation = Generation(detector, detector.pipeline(workers, observe))
+    loaded = LoadedBundle(detector, detector.pipeline(observe=observe))
     try:
-        await generation.try_canary(canary_timeout_s)
+        await loaded.try_canary(canary_timeout_s)
     except BaseException:
-        await generation.close()
+        await loaded.close()
         raise
-    return generation
+    return loaded
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

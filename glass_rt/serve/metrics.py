@@ -1,4 +1,4 @@
-"""What a server measures of itself, for Prometheus."""
+"""A server's metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STAGES = ("decode", "views", "engine", "aggregate")  # of a verdict's timings
 
 
 class Metrics:
-    """The figures of one server. Called on the event loop's thread, except for `pack_judged`."""
+    """The metrics of one server. Called on the event loop's thread, except for `pack_judged`."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -63,17 +63,17 @@ class Metrics:
         )
 
     def watch(self, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
-        """Values that are looked up when the figures are read: what each is, and where it stands."""
+        """Adds gauges by name, each with its description and the function that gives its value on reading."""
         for name, (description, value) in gauges.items():
             Gauge(f"glass_rt_{name}", description, registry=self.registry).set_function(value)
 
-    def request_answered(self, method: str, route: str, code: int, seconds: float) -> None:
-        """A request was answered. `route`: of a known set, never a path that somebody chose."""
+    def request_done(self, method: str, route: str, code: int, seconds: float) -> None:
+        """Counts a request that has ended. `route`: a route's pattern; a label per path would be without end."""
         self._requests.labels(method, route, str(code)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def judged(self, result: Verdict | Failure) -> None:
-        """An image was judged, or could not be."""
+        """Counts an image by its label or its error."""
         if isinstance(result, Failure):
             self._images.labels(result.error.kind).inc()
             return
@@ -82,21 +82,21 @@ class Metrics:
             self._stages[stage].observe(getattr(result.timings_ms, stage) / 1e3)
 
     def pack_judged(self, images: int, crops: int, seconds: float) -> None:
-        """The engine has judged a batch. From any thread."""
+        """Counts a batch that the engine has judged. From any thread."""
         self._batch_images.observe(images)
         self._batch_crops.observe(crops)
         self._engine_seconds.inc(seconds)
 
     def reloaded(self, *, worked: bool) -> None:
-        """A reload took over, or failed."""
+        """Counts a reload that took over, or failed."""
         self._reloads.labels("done" if worked else "failed").inc()
 
     def serving(self, manifest: BundleManifest, bundle_sha256: str) -> None:
-        """This bundle serves from now on."""
+        """Records which bundle serves from now on."""
         self._build.clear()
         engine = manifest.engine
         self._build.labels(__version__, manifest.model.name, bundle_sha256, engine.backend, engine.precision).set(1)
 
     def exposition(self) -> bytes:
-        """All figures in Prometheus' text form."""
+        """All metrics in Prometheus' text form."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Why a server refuses a request that could be right at another time, place or size."""
+"""The reasons for which a server refuses a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from glass_rt.errors import GlassError
 
 
 class Refusal(GlassError):
-    """A request that is not served; `retry_after_s` is when it may be tried again, where that helps."""
+    """A request is refused; `retry_after_s` is when the client may try again, where that helps."""
 
     kind = "refused"
 
@@ -16,31 +16,31 @@ class Refusal(GlassError):
 
 
 class Overloaded(Refusal):
-    """As much is under way as the server takes on."""
+    """The queue is full."""
 
     kind = "overloaded"
 
 
 class Draining(Refusal):
-    """The server finishes what it has and stops."""
+    """The server finishes the requests under way and stops."""
 
     kind = "draining"
 
 
 class EngineBroken(Refusal):
-    """The engine has failed again and again, or hangs; nothing is judged until a canary passes."""
+    """The engine has failed several times in a row, or hangs; images are refused until a canary passes."""
 
     kind = "engine_broken"
 
 
 class DeadlineExceeded(Refusal):
-    """The images were not judged in time, and were given up."""
+    """The images were not judged in time, and were cancelled."""
 
     kind = "deadline"
 
 
 class BodyTooLarge(Refusal):
-    """The request's body is past the limit, or carries more images than the server takes at once."""
+    """The request's body is larger than the limit, or has more images than the server takes at once."""
 
     kind = "body_too_large"
 
@@ -52,7 +52,7 @@ class BodyTooSlow(Refusal):
 
 
 class MalformedRequest(Refusal):
-    """The request cannot be understood."""
+    """The request cannot be parsed."""
 
     kind = "malformed"
 
@@ -64,7 +64,7 @@ class UnsupportedEncoding(Refusal):
 
 
 class Unauthorized(Refusal):
-    """No API key, or none that is known."""
+    """The request has no API key, or an unknown one."""
 
     kind = "unauthorized"
 

@@ -1,4 +1,4 @@
-"""The name that a request goes by in logs and answers."""
+"""The name of a request in logs and responses."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ try:
 except ImportError:
     raise MissingDependency("uvicorn", "serve", "glass-rt serve") from None
 
-FAREWELL_S = 0.3  # after the last answer: clients with open connections are still told that the server stops
+FAREWELL_S = 0.3  # after the last response: clients with open connections still learn that the server stops
 BACKLOG = 2048
-KEEP_ALIVE_S = 75  # idle connections; longer than proxies keep theirs, or they would send into one that is closing
+KEEP_ALIVE_S = 75  # of idle connections; longer than proxies' own, or a proxy would send into a closing one
 
 log = logging.getLogger("glass_rt.serve")
 
@@ -72,7 +72,7 @@ async def serve(
     companions: Sequence[AbstractAsyncContextManager[Any]] = (),
     stopping: asyncio.Event | None = None,
 ) -> bool:
-    """Serves until SIGTERM or Ctrl-C, then finishes the requests under way, until their answers were taken.
+    """Serves until SIGTERM or Ctrl-C, then finishes the requests under way, until clients have read their responses.
 
     True where all of them were finished and the engine could be closed.
 
@@ -100,7 +100,7 @@ async def serve(
         finished = await service.drain()
         await asyncio.sleep(FAREWELL_S)
         left_s = until - asyncio.get_running_loop().time()
-        http.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))  # for answers in connections' buffers
+        http.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))  # for responses in connections' buffers
         http.should_exit = True
         await serving
         if http.server_state.connections:
@@ -128,7 +128,7 @@ def _config(app: ASGIApp, service: Service) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # who a client is follows from its connection, not from what it says
+        proxy_headers=False,  # a client's address is its connection's; a header could claim any
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
     )

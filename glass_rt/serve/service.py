@@ -1,4 +1,4 @@
-"""The judging side of a server, whatever protocol requests come in by: admission, deadlines, health, reload."""
+"""The judging side of a server, the same for every protocol: admission, deadlines, health, reload."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
-from glass_rt.serve.loaded_bundle import Generation, open_generation
+from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 FAILURES_IN_A_ROW = 3  # of the engine, after which it counts as broken
-CANARY_PAUSE_S = 1.0  # between tries of an engine that is broken
-HOPELESS_S = 300.0  # an engine that is broken for longer is not mended by waiting: the process is not live
+CANARY_PAUSE_S = 1.0  # between canaries while the engine is broken
+BROKEN_LIMIT_S = 300.0  # an engine that is broken for longer will not recover: the process is not live
 
 log = logging.getLogger("glass_rt.serve")
 
@@ -48,19 +48,19 @@ class Service:
     Every request, of any protocol, runs inside `request()`; the images of all of them share the engine's batches.
     """
 
-    def __init__(self, open_detector: Callable[[], Detector], settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, open_detector: Callable[[], Detector], settings: ServerSettings, metrics: Metrics) -> None:
         self._open_detector = open_detector
         self.settings = settings
         self.metrics = metrics
         self._admission = Admission(settings)
-        self._generation: Generation | None = None
+        self._loaded: LoadedBundle | None = None
         self._requests = 0
         self._no_requests = asyncio.Event()
         self._no_requests.set()
         self._draining = False
         self._failures = 0
         self._broken_since: float | None = None
-        self._mending: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._left_behind = False
@@ -87,19 +87,19 @@ class Service:
 
     @property
     def manifest(self) -> BundleManifest:
-        """What the bundle that serves now says of itself."""
+        """The manifest of the bundle that serves now."""
         return self._current.manifest
 
     @property
     def bundle_sha256(self) -> str:
-        """Which bundle serves now."""
+        """The SHA-256 that names the bundle that serves now."""
         return self._current.bundle_sha256
 
     @property
     def live(self) -> bool:
         """Whether the process is worth keeping: started, not stopped, and not broken for minutes."""
-        hopeless = self._broken_since is not None and monotonic() - self._broken_since > HOPELESS_S
-        return self._generation is not None and not hopeless
+        beyond_recovery = self._broken_since is not None and monotonic() - self._broken_since > BROKEN_LIMIT_S
+        return self._loaded is not None and not beyond_recovery
 
     @property
     def draining(self) -> bool:
@@ -113,7 +113,7 @@ class Service:
 
     @property
     def left_behind(self) -> bool:
-        """Whether an engine did not close: the process should end without waiting for its threads."""
+        """Whether an engine did not close: the process should then end without waiting for its threads."""
         return self._left_behind
 
     @property
@@ -123,7 +123,7 @@ class Service:
 
     @contextmanager
     def request(self) -> Iterator[RequestHold]:
-        """A request from its headers to its answer. Raises Draining or Overloaded before anything of it is read.
+        """A request from its headers to its response. Raises Draining or Overloaded before its body is read.
 
         A server that drains waits for the blocks that were entered before.
         """
@@ -147,11 +147,12 @@ class Service:
         options: DetectOptions,
         conclude: Callable[[list[Verdict | Failure]], Awaitable[None]] | None = None,
     ) -> list[Verdict | Failure]:
-        """One result per image, in order; the images share batches with whatever else is there.
+        """One result per image, in order; the images share batches with those of other requests.
 
-        `conclude`: what else is done with the results while the images count as under way, within their deadline.
+        `conclude`: further work on the results, such as pictures. Meanwhile the images count as under way, and their
+        deadline holds.
         Raises UsageError (more crops than the server allows), BodyTooLarge (more images than it takes at once),
-        Overloaded, EngineBroken and DeadlineExceeded. Cancelling the waiting task gives the images up.
+        Overloaded, EngineBroken and DeadlineExceeded. Cancelling the task that waits cancels the images.
         """
         options = self._within_limits(options)
         if self.broken:
@@ -182,28 +183,28 @@ class Service:
         return [self._noted(_result(future)) for future in futures]
 
     async def reload(self) -> bool:
-        """Opens the bundle again beside the one that serves, tries it, and lets it take over.
+        """Opens the bundle again beside the one that serves, passes the canary, and lets the new one take over.
 
-        Requests under way finish where they began. Whatever fails, the old one goes on serving; True where the new
-        one took over.
+        Requests under way finish where they began. Where the reload fails, the old bundle goes on serving. True where
+        the new one took over.
         """
         async with self._reloading:
             try:
-                generation = await self._open()
-            except Exception as error:  # vendor libraries raise what they like
+                opened = await self._open()
+            except Exception as error:  # vendor libraries raise errors of any class
                 log.error("reload failed, the old bundle goes on serving: %s", first_line(error))
                 self.metrics.reloaded(worked=False)
                 return False
-            old = self._generation
+            old = self._loaded
             if old is None or self._draining:
-                await self._note_closing(generation.close())
+                await self._note_closing(opened.close())
                 return False
-            self._serve_from(generation)
+            self._serve_from(opened)
             retiring = asyncio.create_task(self._note_closing(old.retire()))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             self.metrics.reloaded(worked=True)
-            log.info("reloaded: bundle %s serves", generation.bundle_sha256)
+            log.info("reloaded: bundle %s serves", opened.bundle_sha256)
             return True
 
     async def drain(self) -> bool:
@@ -217,29 +218,27 @@ class Service:
         return True
 
     async def stop(self) -> None:
-        """Closes the engine; images that it has not reached are given up. One that hangs is left behind."""
+        """Closes the engine and cancels the images that it has not received. An engine that hangs is left open."""
         self._draining = True
-        if self._mending is not None:
-            self._mending.cancel()
+        if self._recovering is not None:
+            self._recovering.cancel()
         try:  # a reload under way closes what it opens
             await asyncio.wait_for(self._no_reload(), self.settings.deadline_s)
         except asyncio.TimeoutError:
             self._left_behind = True
-        if self._generation is not None:
-            await self._note_closing(self._generation.close())
-            self._generation = None
+        if self._loaded is not None:
+            await self._note_closing(self._loaded.close())
+            self._loaded = None
         await asyncio.gather(*self._retiring)
 
     @property
-    def _current(self) -> Generation:
-        if self._generation is None:
+    def _current(self) -> LoadedBundle:
+        if self._loaded is None:
             raise Draining("this server has stopped")
-        return self._generation
+        return self._loaded
 
-    async def _open(self) -> Generation:
-        return await open_generation(
-            self._open_detector, self.settings.workers, self.metrics.pack_judged, self.settings.deadline_s
-        )
+    async def _open(self) -> LoadedBundle:
+        return await load_bundle(self._open_detector, self.metrics.pack_judged, self.settings.deadline_s)
 
     async def _no_reload(self) -> None:
         async with self._reloading:
@@ -249,14 +248,14 @@ class Service:
         if not await closing:
             self._left_behind = True
 
-    def _serve_from(self, generation: Generation) -> None:
-        self._generation = generation
+    def _serve_from(self, loaded: LoadedBundle) -> None:
+        self._loaded = loaded
         self._failures = 0
         self._broken_since = None
-        if self._mending is not None:
-            self._mending.cancel()
-            self._mending = None
-        self.metrics.serving(generation.manifest, generation.bundle_sha256)
+        if self._recovering is not None:
+            self._recovering.cancel()
+            self._recovering = None
+        self.metrics.serving(loaded.manifest, loaded.bundle_sha256)
 
     def _within_limits(self, options: DetectOptions) -> DetectOptions:
         most = self.settings.max_crops
@@ -282,12 +281,12 @@ class Service:
         return result
 
     def _watch_engine(self) -> None:
-        """Calls the engine hung once it has been at one pack for a whole deadline: slow decoding is not its fault."""
-        generation = self._current
-        taken = generation.pack_taken
+        """Calls the engine hung once one pack has taken it a whole deadline; slow decoding does not count."""
+        current = self._current
+        taken = current.pack_taken
 
         def look_again() -> None:
-            if self._generation is generation and generation.pack_taken == taken:
+            if self._loaded is current and current.pack_taken == taken:
                 self._break("the engine hangs")
 
         if taken is not None:
@@ -295,23 +294,23 @@ class Service:
             asyncio.get_running_loop().call_later(max(0.0, left_s), look_again)
 
     def _break(self, why: str) -> None:
-        """Nothing is judged until a canary passes."""
+        """Refuses images until a canary passes."""
         if not self.broken and not self._draining:
             log.error("not ready: %s", why)
             self._broken_since = monotonic()
-            self._mending = asyncio.create_task(self._mend())
+            self._recovering = asyncio.create_task(self._recover())
 
-    async def _mend(self) -> None:
+    async def _recover(self) -> None:
         while True:
             try:
                 await self._current.try_canary(self.settings.deadline_s)
                 break
-            except Exception as error:  # vendor libraries raise what they like
+            except Exception as error:  # vendor libraries raise errors of any class
                 log.error("still not ready: %s", first_line(error))
             await asyncio.sleep(CANARY_PAUSE_S)
         log.info("ready again: the canary passed")
         self._failures = 0
-        self._broken_since = self._mending = None
+        self._broken_since = self._recovering = None
 
 
 async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> bool:

@@ -1,26 +1,25 @@
-"""What a server allows and how long it waits."""
+"""The limits of a server: sizes, counts and times."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from glass_rt.errors import UsageError
-from glass_rt.image.decode import DEFAULT_MAX_PIXELS
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """Limits of one server. Sizes are bytes, times seconds.
 
-    `max_body`: one request's body. `max_pixels`: larger images are refused by their header. `max_crops`: windows that
-    one image may ask for, its draws together. `queue_images`: images under way at once, `queue_bytes`: bodies held at
+    `max_body`: one request's body. `max_pixels`: larger images are refused by their header. `max_crops`: crops of
+    one image, its draws together. `queue_images`: images under way at once, `queue_bytes`: bodies held at
     once, also those still being received; past either, requests are refused until there is room. `deadline_s`: an
-    image that is not judged by then is given up. `header_timeout_s`, `body_timeout_s`: for a request's headers and for
+    image that is not judged by then is cancelled. `header_timeout_s`, `body_timeout_s`: for a request's headers and for
     its body to arrive. `drain_timeout_s`: how long requests in flight may take to finish once the server was told to
-    stop. `workers`: threads that decode (None: one per core, at most 8). `api_keys`: any of them opens the server;
-    none: it is open to all who reach it.
+    stop. `api_keys`: a request needs one of them; where there are none, every request is accepted.
     """
 
     max_body: int = 64 * MIB
@@ -32,7 +31,6 @@ class Settings:
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 60.0
-    workers: int | None = None
     api_keys: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:

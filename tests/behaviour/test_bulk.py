@@ -1,4 +1,4 @@
-"""`glass-rt bulk` on Ray: every image one row, whatever dies on the way.
+"""`glass-rt bulk` on Ray: every image has one row, whichever process dies on the way.
 
 `GLASS_RT_TEST_LINKS` sets how many links to images the job has whose worker is killed; 300 where it is not set.
 """
@@ -106,9 +106,9 @@ def test_a_job_whose_driver_was_killed_goes_on_and_gives_the_same(
     assert len(judging) >= 3
     job.kill()
     job.communicate()
-    wait_until(lambda: not alive(judging))  # nobody judges or writes any more
-    kept = {part: part.stat().st_mtime_ns for part in parts_of(target)}
-    assert 5 <= len(kept) < 41
+    wait_until(lambda: not alive(judging))  # no process judges or writes any more
+    before = {part: part.stat().st_mtime_ns for part in parts_of(target)}
+    assert 5 <= len(before) < 41
     assert not (target / "_SUCCESS").exists()
     (tmp_path / "album" / "later.jpg").symlink_to(photographs[0])  # is no part of the job
 
@@ -120,7 +120,7 @@ def test_a_job_whose_driver_was_killed_goes_on_and_gives_the_same(
     said = run_bulk(*arguments, "--resume", "--workers", 1, code=1, planted=planted)  # another number of workers
     assert said["images"] == 202
     assert said["before"] == 202 - said["done"] > 0
-    assert {part: part.stat().st_mtime_ns for part in kept} == kept
+    assert {part: part.stat().st_mtime_ns for part in before} == before
     rows = assert_complete(target, paths, bundle, photographs)
     assert not list(target.glob(".*.partial"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weig
 from glass_rt.bundle.requirements import Profile, Requirements, Shapes
 from glass_rt.errors import BundleUnfit, ParityError
 from glass_rt.inference import pending_parity
+from glass_rt.machine import device
 from glass_rt.machine.environment import Gpu
 
 ADA = Gpu("NVIDIA L4", "580.65", "23034 MiB", "8.9")
@@ -102,8 +104,9 @@ class Answers:
 
 
 def on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, version: str | None = "1.7.1.116") -> None:
-    for module in (compatibility, pending_parity):
+    for module in (compatibility, device):
         monkeypatch.setattr(module, "gpus", lambda: (gpu,) if gpu else ())
+    for module in (compatibility, pending_parity):
         monkeypatch.setattr(module, "installed", lambda name: version)
 
 
@@ -131,13 +134,13 @@ def test_a_library_of_another_version_never_sees_the_engine() -> None:
 def test_pending_parity_is_settled_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, ADA)
     engine = Answers(bundle, error=1e-3)
-    parity = pending_parity.settle_parity(bundle, {"global": engine})
+    parity = pending_parity.resolve_parity(bundle, {"global": engine})
     assert parity.status == "passed"
     assert parity.embedding == pytest.approx(1e-3, rel=1e-2)
     runs = engine.runs
-    assert pending_parity.settle_parity(bundle, {"global": engine}) == parity
+    assert pending_parity.resolve_parity(bundle, {"global": engine}) == parity
     assert engine.runs == runs, "what is known is not measured again"
-    assert pending_parity.settled_parity(bundle) == parity
+    assert pending_parity.known_parity(bundle) == parity
     assert Bundle.open(bundle.folder, every_file=True).sha256 == bundle.sha256
 
 
@@ -147,10 +150,10 @@ def test_on_another_machine_it_is_measured_again(
 ) -> None:
     on(monkeypatch, ADA)
     engine = Answers(bundle)
-    pending_parity.settle_parity(bundle, {"global": engine})
+    pending_parity.resolve_parity(bundle, {"global": engine})
     runs = engine.runs
     on(monkeypatch, replace(ADA, **change))
-    pending_parity.settle_parity(bundle, {"global": engine})
+    pending_parity.resolve_parity(bundle, {"global": engine})
     assert engine.runs > runs
 
 
@@ -160,10 +163,10 @@ def test_engines_that_fail_the_gate_are_refused_every_time_and_it_is_noted(
     on(monkeypatch, ADA)
     for _ in range(2):
         with pytest.raises(ParityError, match=r"(?s)does not compute what PyTorch computes on this GPU.*--from"):
-            pending_parity.settle_parity(bundle, {"global": Answers(bundle, error=3e-3)})
+            pending_parity.resolve_parity(bundle, {"global": Answers(bundle, error=3e-3)})
     record = json.loads((bundle.folder / pending_parity.RECORD).read_text())
     assert record["status"] == "failed"
-    assert pending_parity.settled_parity(bundle).status == "pending"
+    assert pending_parity.known_parity(bundle).status == "pending"
 
 
 def test_a_forged_or_damaged_record_is_no_pass(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,15 +175,15 @@ def test_a_forged_or_damaged_record_is_no_pass(bundle: Bundle, monkeypatch: pyte
     for text in ("{", '{"status": "passed"}', json.dumps({"status": "passed", "bundle_sha256": "0" * 64})):
         (bundle.folder / pending_parity.RECORD).write_text(text)
         with pytest.raises(ParityError):
-            pending_parity.settle_parity(bundle, {"global": Answers(bundle, error=1.0)})
+            pending_parity.resolve_parity(bundle, {"global": Answers(bundle, error=1.0)})
 
 
 def test_a_full_disk_leaves_no_half_a_record(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, text: str, encoding: str) -> None:
-        path.touch()
+    def full(descriptor: int, mode: str) -> None:
+        os.close(descriptor)
         raise OSError(28, "No space left on device")
 
     on(monkeypatch, ADA)
-    monkeypatch.setattr(Path, "write_text", full)
-    assert pending_parity.settle_parity(bundle, {"global": Answers(bundle)}).status == "passed"
+    monkeypatch.setattr(os, "fdopen", full)
+    assert pending_parity.resolve_parity(bundle, {"global": Answers(bundle)}).status == "passed"
     assert list((bundle.folder / "cache").iterdir()) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector, Verdict
-from glass_rt.image.decode import ImageSource
+from glass_rt.image.encoded import ImageSource
 from glass_rt.inference.judgement import jackknife_error
 from glass_rt.machine.byte_budget import ByteBudget
 from tests.support import Bundles
@@ -69,7 +69,8 @@ def test_draws_are_the_mean_of_independent_samplings(detector: Detector, picture
 @pytest.mark.parametrize("workers", [1, 8])
 def test_workers_do_not_change_a_verdict(detector: Detector, pictures: tuple[Path, ...], workers: int) -> None:
     sources: list[ImageSource] = [*pictures, "absent.png", *reversed(pictures)]
-    results = list(detector.detect_many(sources, DetectOptions(workers=workers)))
+    with detector.pipeline(workers) as pipeline:
+        results = list(pipeline.run(sources, DetectOptions()))
     assert [getattr(result, "path", None) for result in results] == [str(source) for source in sources]
     for source, result in zip(sources, results, strict=True):
         if isinstance(result, Verdict):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.image.decode import decode
+from glass_rt.image.encoded import load
 
 NOT_LISTED = {"README.md"}
 
@@ -49,7 +49,7 @@ def test_the_pictures_of_pairs_decode_to_the_size_that_is_listed(
     real_pairs: Path, listed: list[dict[str, str]]
 ) -> None:
     for row in listed:
-        image = decode((real_pairs / row["file"]).read_bytes())
+        image = load((real_pairs / row["file"]).read_bytes())
         assert image.pixels.shape == (int(row["height"]), int(row["width"]), 3), row["file"]
         assert image.info.notices == (), row["file"]
 

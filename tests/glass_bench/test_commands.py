@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-from glass_bench.measure.record import shown_command
-
 from tests.support import Cli
 
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "matplotlib", "mlperf_loadgen", "PIL")
@@ -30,16 +28,3 @@ def test_bench_without_images_says_what_is_missing(cli: Cli) -> None:
     done = cli("bench", "--engine", "x")
     assert done.returncode == 2
     assert "--images DIR is needed" in done.stderr
-
-
-def test_a_recorded_command_names_no_folder_of_the_machine() -> None:
-    words = [
-        "/usr/bin/glass-rt",
-        "bench",
-        "--engine",
-        "/home/me/engines/vit",
-        "--images=/data/photos",
-        "--fail-if",
-        "p99_ms>5",
-    ]
-    assert shown_command(words) == "glass-rt bench --engine vit --images=photos --fail-if p99_ms>5"

@@ -9,7 +9,7 @@ from glass_bench.sample import landscape
 
 from glass_rt import DetectOptions, Detector, Failure, Verdict
 from glass_rt.errors import ImageError, ImageFormatError, ImageNotReadable, UsageError
-from glass_rt.image.decode import ImageSource, load
+from glass_rt.image.encoded import ImageSource, load
 from glass_rt.image.sampling import default_seed
 from tests.support import Bundles
 

@@ -1,7 +1,7 @@
 """The authors' way against ours, end to end: from image files to probabilities.
 
 Theirs is Pillow, a float tensor of the whole image and eager float32 PyTorch, with as many threads as cores. Ours is
-glass-rt with whatever engines are named, of the same weights, windows and cores. One process per contender; they take
+glass-rt with the engines that are named, of the same weights, windows and cores. One process per contender; they take
 turns image set by image set. Everything in a report is computed from the record that this returns.
 """
 
@@ -21,7 +21,7 @@ from glass_bench.measure.images import BenchImage
 from glass_bench.measure.load_watch import LoadWatch
 from glass_bench.measure.machine import Machine, this_machine
 from glass_bench.measure.process import ContenderProcess
-from glass_bench.measure.record import Load
+from glass_bench.measure.record import MachineLoad
 from glass_rt.bundle.folder import read_manifest
 from glass_rt.bundle.manifest import BundleManifest, bundle_from_json
 from glass_rt.progress import Stage
@@ -90,13 +90,13 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AuthorsComparison:
     """One run of `bench authors`: the sides of each backbone together, the authors' first."""
 
     started: str
     command: str
     machine: Machine
-    load: Load
+    load: MachineLoad
     images: int
     repeats: int
     sides: tuple[Side, ...]
@@ -104,11 +104,11 @@ class Comparison:
 
 def compare_with_authors(
     engines: Sequence[Path], images: Sequence[BenchImage], repeats: int, command: str, stage: Stage
-) -> Comparison:
+) -> AuthorsComparison:
     """All contenders of all backbones among the engines. Raises ContenderFailed, BenchError."""
     started, watch = datetime.now(timezone.utc).isoformat(timespec="seconds"), LoadWatch()
     sides = _measure(engines, images, repeats, stage)
-    return Comparison(started, command, this_machine(), watch.finish(), len(images), repeats, tuple(sides))
+    return AuthorsComparison(started, command, this_machine(), watch.finish(), len(images), repeats, tuple(sides))
 
 
 def _measure(engines: Sequence[Path], images: Sequence[BenchImage], repeats: int, stage: Stage) -> list[Side]:
@@ -134,17 +134,19 @@ def _measure_backbone(
     contenders += [Contender(_name(manifest), "engine", str(path)) for path, manifest in ours]
     with ExitStack() as stack:
         with stage(f"{backbone}: opening"):
-            lanes = [Lane(stack.enter_context(ContenderProcess(contender)), images) for contender in contenders]
-            noop = Lane(stack.enter_context(ContenderProcess(Contender(NO_ENGINE, "no-op", first))), images)
-            for lane in (*lanes, noop):
-                lane.process.ask("judge", paths=[images[0].path, images[-1].path])  # warm-up
+            sessions = [
+                SideSession(stack.enter_context(ContenderProcess(contender)), images) for contender in contenders
+            ]
+            noop = SideSession(stack.enter_context(ContenderProcess(Contender(NO_ENGINE, "no-op", first))), images)
+            for session in (*sessions, noop):
+                session.process.ask("judge", paths=[images[0].path, images[-1].path])  # warm-up
         for repeat in range(repeats):
-            for lane in islice(cycle(lanes), repeat, repeat + len(lanes)):
-                with stage(f"{backbone}: {lane.process.contender.name}, {repeat + 1} of {repeats}"):
-                    lane.judge_alone()
-                    if lane.process.contender.name != THEIRS:
-                        lane.judge_stream(noop)
-        return [lane.side() for lane in lanes]
+            for session in islice(cycle(sessions), repeat, repeat + len(sessions)):
+                with stage(f"{backbone}: {session.process.contender.name}, {repeat + 1} of {repeats}"):
+                    session.judge_alone()
+                    if session.process.contender.name != THEIRS:
+                        session.judge_stream(noop)
+        return [session.side() for session in sessions]
 
 
 def _name(manifest: BundleManifest) -> str:
@@ -156,8 +158,8 @@ def whole_passes(paths: Sequence[str], least: int) -> list[str]:
     return list(paths) * -(-least // len(paths))
 
 
-class Lane:
-    """One contender's process and what has been measured of it so far."""
+class SideSession:
+    """The session of one side: its process, and what has been measured of it so far."""
 
     def __init__(self, process: ContenderProcess, images: Sequence[BenchImage]) -> None:
         self.process = process
@@ -168,20 +170,20 @@ class Lane:
         self._decode_alone: list[float] = []
 
     def judge_alone(self) -> None:
-        """Every image by itself. The authors' way has no other, so its throughput comes from this too."""
-        answers = self.process.ask("judge", paths=[image.path for image in self._images])["answers"]
-        for image, answer in zip(self._images, answers, strict=True):
-            if answer["error"]:
-                raise BenchError(f"{self.process.contender.name}: {image.name}: {answer['error']}")
-        self._rows.append(answers)
+        """Judges every image by itself. The authors' way knows no other, so its throughput comes from this too."""
+        results = self.process.ask("judge", paths=[image.path for image in self._images])["results"]
+        for image, result in zip(self._images, results, strict=True):
+            if result["error"]:
+                raise BenchError(f"{self.process.contender.name}: {image.name}: {result['error']}")
+        self._rows.append(results)
         if self.process.contender.kind == "pytorch":
             for size in SIZE_CLASSES:
-                spent = [row["total_ms"] for row, image in zip(answers, self._images, strict=True) if size.of([image])]
+                spent = [row["total_ms"] for row, image in zip(results, self._images, strict=True) if size.of([image])]
                 if spent:
                     self._stream.setdefault(size.name, []).append(1e3 * len(spent) / sum(spent))
 
-    def judge_stream(self, noop: Lane) -> None:
-        """Throughput by size class, and of the largest images that of decoding and of the engine by themselves."""
+    def judge_stream(self, noop: SideSession) -> None:
+        """Measures throughput by size class, and for the largest images that of decoding and of the engine alone."""
         classes = {size.name: [image.path for image in size.of(self._images)] for size in SIZE_CLASSES}
         present = {name: paths for name, paths in classes.items() if paths}
         for name, paths in present.items():
@@ -192,7 +194,7 @@ class Lane:
         self._engine_alone.append(alone["images_per_s"])
 
     def side(self) -> Side:
-        """Everything measured."""
+        """The record of this side: times, rates and memory, asked of the process for the last time."""
         process, memory = self.process, self.process.ask("memory")
         times = tuple(
             ImageTimes(

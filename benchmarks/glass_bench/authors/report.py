@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
 
-from glass_bench.authors.comparison import SIZE_CLASSES, THEIRS, Comparison, Side, SizeClass
+from glass_bench.authors.comparison import SIZE_CLASSES, THEIRS, AuthorsComparison, Side, SizeClass
 from glass_bench.measure.record import six_digits
 from glass_bench.measure.systems.base import STAGES
 from glass_bench.report.statistics import distribution, ratio, repeated
@@ -26,7 +26,7 @@ def shared_bound(decode_alone: float, engine_alone: float) -> float:
     return decode_alone * engine_alone / (decode_alone + engine_alone)
 
 
-def write_report(comparison: Comparison, folder: Path) -> str:
+def write_report(comparison: AuthorsComparison, folder: Path) -> str:
     """Writes authors.json and authors.md, and returns the latter's text."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"schema": 1, "kind": "authors", "ratios": ratios(comparison.sides), **asdict(comparison)}
@@ -36,7 +36,7 @@ def write_report(comparison: Comparison, folder: Path) -> str:
     return text
 
 
-def report(comparison: Comparison) -> str:
+def report(comparison: AuthorsComparison) -> str:
     """The whole report as Markdown."""
     sides = comparison.sides
     parts = ["# The authors' way and ours", "", *_header(comparison), ""]
@@ -138,7 +138,7 @@ def _parts(group: Sequence[Side]) -> list[str]:
     return table(header, rows)
 
 
-def _header(comparison: Comparison) -> list[str]:
+def _header(comparison: AuthorsComparison) -> list[str]:
     machine, load = comparison.machine, comparison.load
     foreign = "unknown" if load.foreign_share is None else f"{load.foreign_share:.0%}"
     return [

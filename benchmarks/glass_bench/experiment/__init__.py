@@ -1,1 +1,1 @@
-"""The claim, reproduced small: evidence that exists only at native resolution, and who sees it."""
+"""The claim, reproduced small: evidence that exists only at native resolution, and which models see it."""

@@ -27,7 +27,7 @@ from glass_rt.progress import Stage, silent
 BACKBONE = "mobilenet_v3_small"
 MEGAPIXELS = (1.0, 4.0)
 UNEVENNESS = (0.025, 0.06)
-CROPS, CROPS_KEPT = 4, 8
+CROPS, STORED_CROPS = 4, 8
 NAMES = {"glass": "artefact", "resize": "artefact_resize"}
 NOTE = (
     "a detector of one upsampler's checkerboard artefact in generated scenes, trained in minutes to show what "
@@ -56,9 +56,9 @@ def run_claim(options: ClaimOptions, output: Path, stage: Stage = silent) -> str
     start = perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)  # sums in the same order whatever the number of cores
+    torch.set_num_threads(1)  # sums in the same order with any number of cores
     with stage(f"rendering {options.scenes} scenes to train on, twice each"):
-        training = view_set(_specs(options.scenes, 3 * options.seed), CROPS_KEPT)
+        training = view_set(_specs(options.scenes, 3 * options.seed), STORED_CROPS)
         validation = view_set(_specs(options.validation_scenes, 3 * options.seed + 1), CROPS)
     with stage(f"rendering {options.test_scenes} scenes to test on, twice each"):
         pictures = write_pictures(_specs(options.test_scenes, 3 * options.seed + 2), output / "test")

@@ -131,12 +131,12 @@ def _parameter_groups(model: Glass | ResizeOnly, recipe: Recipe) -> list[dict[st
 def _batches(
     views: ViewSet, recipe: Recipe, order: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows of every batch of one epoch, and K of the kept crops for each row: (B,), (B, K)."""
-    kept = views.crops.shape[1]
+    """Rows of every batch of one epoch, and K of the stored crops for each row: (B,), (B, K)."""
+    stored = views.crops.shape[1]
     shuffled = order.permutation(len(views.labels))
     for start in range(0, len(shuffled), recipe.batch):
         rows = shuffled[start : start + recipe.batch]
-        yield rows, np.stack([order.permutation(kept)[: recipe.crops] for _ in rows])
+        yield rows, np.stack([order.permutation(stored)[: recipe.crops] for _ in rows])
 
 
 def _logits(model: Glass | ResizeOnly, views: ViewSet, rows: NDArray[np.int64], crops: NDArray[np.int64]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the two models are trained on: the runtime's own views of rendered scenes, kept in memory."""
+"""Training data of the two models: the runtime's own views of rendered scenes, held in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_bench.experiment.scenes import SceneSpec, render
-from glass_rt.image.decode import Pixels, decode
+from glass_rt.image.decode import Pixels
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
 from glass_rt.machine.environment import usable_cores
@@ -21,7 +22,7 @@ FAKE, REAL = 0, 1  # alphabetical, as in the authors' folders
 
 @dataclass(frozen=True, eq=False)
 class ViewSet:
-    """Views of N images, of which M crops each are kept: a training step draws K of them.
+    """Views of N images, with M crops of each: a training step draws K of them.
 
     `global_views` float32 (N, S, S, 3), `baseline_views` uint8 (N, S, S, 3), `crops` uint8 (N, M, S, S, 3), all
     0..255 RGB; `labels` int64 (N,), FAKE or REAL.
@@ -33,28 +34,28 @@ class ViewSet:
     labels: NDArray[np.int64]
 
 
-def view_set(specs: Sequence[SceneSpec], crops_kept: int) -> ViewSet:
-    """Renders every scene twice, fake and real, and keeps the views."""
+def view_set(specs: Sequence[SceneSpec], stored_crops: int) -> ViewSet:
+    """Renders every scene twice, fake and real, and makes the views."""
     count = 2 * len(specs)
     views = ViewSet(
         np.empty((count, CROP_SIZE, CROP_SIZE, 3), np.float32),
         np.empty((count, CROP_SIZE, CROP_SIZE, 3), np.uint8),
-        np.empty((count, crops_kept, CROP_SIZE, CROP_SIZE, 3), np.uint8),
+        np.empty((count, stored_crops, CROP_SIZE, CROP_SIZE, 3), np.uint8),
         np.tile(np.array([FAKE, REAL], np.int64), len(specs)),
     )
 
     def fill(index: int) -> None:
         for twin, encoded in enumerate(render(specs[index])):
-            _keep(views, 2 * index + twin, encoded, crops_kept)
+            _store(views, 2 * index + twin, encoded, stored_crops)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(fill, range(len(specs))))
     return views
 
 
-def _keep(views: ViewSet, row: int, encoded: bytes, crops_kept: int) -> None:
-    image = decode(encoded)
-    sampling = stratified(image.info.height, image.info.width, crops_kept, default_seed(image.info.sha256), CROP_SIZE)
+def _store(views: ViewSet, row: int, encoded: bytes, stored_crops: int) -> None:
+    image = load(encoded)
+    sampling = stratified(image.info.height, image.info.width, stored_crops, default_seed(image.info.sha256), CROP_SIZE)
     views.global_views[row] = global_view(image.pixels, CROP_SIZE)
     views.baseline_views[row] = baseline_view(image.pixels, CROP_SIZE)
     cut_crops(image.pixels, sampling.boxes, views.crops[row])

@@ -2,8 +2,8 @@
 
     python -m glass_bench.gpu.check --output gpu-check
 
-For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is tried whatever became of the ones before
-it, and the report says what failed. It has not run on a GPU yet.
+For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is tried, after failures
+too, and the report says what failed. It has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> int:
             f"{backbone}: parts": partial(parts, bundle),
             f"{backbone}: soak": partial(soak, bundle, options.soak),
         }
-    # What may take longest comes last: whoever ends the kit early has all of the rest.
+    # What may take longest comes last: a kit that is ended early has done all of the rest.
     steps |= {f"{backbone}: torch": partial(torch_latencies, backbone) for backbone in backbones}
     for name, work in steps.items():
         _step(report, name, work)
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def header() -> dict[str, Any]:
-    """What this machine is."""
+    """The hardware and software of this machine, for the head of the report."""
     return {
         "date": strftime("%Y-%m-%d %H:%M:%S %z"), "glass_rt": __version__, "python": platform.python_version(),
         "platform": platform.platform(), "cpu": cpu_name(), "gpus": [vars(gpu) for gpu in gpus()],
@@ -82,7 +82,7 @@ def header() -> dict[str, Any]:
 
 
 def parity(path: Path) -> dict[str, Any]:
-    """The gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
+    """The parity gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
     with _opened(path, every_file=True) as (bundle, engines):
         return dict(vars(verify_parity(bundle, engines)))
 

@@ -38,11 +38,11 @@ def ragged_verdicts(path: Path, *, views: str = "host") -> dict[str, Any]:
             pipeline.submit(picture, DetectOptions(crops=count)) for picture, count in zip(pictures, crops, strict=True)
         ]
         for picture, shape, future in zip(pictures, IMAGES, pending, strict=True):
-            answer = reference.judge(str(picture), shape[2])
-            if answer.probability_fake is None:
-                raise RuntimeError(answer.error)
+            expected = reference.judge(str(picture), shape[2])
+            if expected.probability_fake is None:
+                raise RuntimeError(expected.error)
             name = f"{shape[1]} x {shape[0]}, {shape[2]} crops"
-            distances[name] = abs(future.result().probability_fake - answer.probability_fake)
+            distances[name] = abs(future.result().probability_fake - expected.probability_fake)
         allowed = TOLERANCES[detector.manifest.engine.precision].logits / 2 + VIEWS
     if max(distances.values()) > allowed:
         raise AssertionError(f"verdicts are not PyTorch's: P(fake) differs by {distances}, allowed is {allowed:.1e}")

@@ -1,4 +1,4 @@
-"""Who takes part: what a contender is, in words that travel to the process that measures it."""
+"""What a contender is, in values that travel to the process that measures it."""
 
 from __future__ import annotations
 

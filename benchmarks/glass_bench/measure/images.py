@@ -13,7 +13,8 @@ import numpy as np
 
 from glass_bench.errors import BenchError
 from glass_rt.errors import GlassError
-from glass_rt.image.decode import Pixels, load
+from glass_rt.image.decode import Pixels
+from glass_rt.image.encoded import load
 from glass_rt.image.header import read_header
 from glass_rt.inference.find_images import find_images
 from glass_rt.results.verdict import Failure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glass_bench.measure.machine import cpu_busy_ticks, load_average, own_cpu_s
-from glass_bench.measure.record import Load
+from glass_bench.measure.record import MachineLoad
 
 
 class LoadWatch:
@@ -12,9 +12,9 @@ class LoadWatch:
     def __init__(self) -> None:
         self._average, self._ticks, self._own_s = load_average(), cpu_busy_ticks(), own_cpu_s()
 
-    def finish(self) -> Load:
+    def finish(self) -> MachineLoad:
         """The load average before, and the share of the busy time since that was not this process's family's."""
-        return Load(self._average, foreign_share(self._ticks, cpu_busy_ticks(), own_cpu_s() - self._own_s))
+        return MachineLoad(self._average, foreign_share(self._ticks, cpu_busy_ticks(), own_cpu_s() - self._own_s))
 
 
 def foreign_share(before: tuple[int, int] | None, after: tuple[int, int] | None, own_s: float) -> float | None:

@@ -1,6 +1,6 @@
 """MLCommons LoadGen as the driver of one system: SingleStream, Offline, Server.
 
-LoadGen decides what is asked when and measures the latencies; it counts every completed query as a success, so
+LoadGen decides which image is judged when, and measures the latencies; it counts every completed query as a success, so
 failures are counted here and void the run. The figures are LoadGen-measured; they are no MLPerf results (those have
 rules on models, data, durations and review that nothing here follows).
 """
@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from glass_bench.errors import BenchError
-from glass_bench.measure.systems import Answer, System
+from glass_bench.measure.systems import ImageResult, System
 from glass_rt.errors import MissingDependency
 
 _NAMES = {
@@ -41,18 +41,18 @@ _RATES = {
 
 @dataclass(frozen=True)
 class Query:
-    """One sample's way through the system: which image, how long inside it, and its answer."""
+    """One sample's way through the system: which image, how long inside it, and the result."""
 
     image: int
     inside_ms: float
-    answer: Answer
+    result: ImageResult
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadgenRun:
     """One LoadGen run: its own summary figures, and every query as the system saw it.
 
-    `failures` counts queries that got no answer; a run with any is void, whatever LoadGen says.
+    `failures` counts queries without a result; a run with any is void, though LoadGen counts them as done.
     """
 
     scenario: str
@@ -63,7 +63,7 @@ class Run:
     @property
     def failures(self) -> tuple[str, ...]:
         """What was wrong with the queries that failed."""
-        return tuple(text for query in self.queries if (text := query.answer.complaint) is not None)
+        return tuple(text for query in self.queries if (text := query.result.complaint) is not None)
 
     @property
     def void(self) -> bool:
@@ -71,8 +71,8 @@ class Run:
         return bool(self.failures) or not self.queries
 
 
-def single_stream(system: System, paths: Sequence[str], seed: int, expected_ms: float) -> Run:
-    """Every image once, in a shuffled order that depends on the seed alone, each asked when the last was answered."""
+def single_stream(system: System, paths: Sequence[str], seed: int, expected_ms: float) -> LoadgenRun:
+    """Every image once, in an order that depends on the seed alone, each when the one before is complete."""
 
     def settings(lg: Any, values: Any) -> None:
         values.scenario = lg.TestScenario.SingleStream
@@ -80,10 +80,10 @@ def single_stream(system: System, paths: Sequence[str], seed: int, expected_ms: 
         values.min_query_count = values.max_query_count = len(paths)
         values.single_stream_expected_latency_ns = max(1, round(expected_ms * 1e6))
 
-    return _drive("single_stream", paths, settings, seed, _Inline(system, paths))
+    return _drive("single_stream", paths, settings, seed, _SingleStreamSut(system, paths))
 
 
-def offline(systems: Sequence[System], paths: Sequence[str], seed: int, samples: int) -> Run:
+def offline(systems: Sequence[System], paths: Sequence[str], seed: int, samples: int) -> LoadgenRun:
     """All samples at once; `systems` share them. Throughput is the figure."""
 
     def settings(lg: Any, values: Any) -> None:
@@ -91,7 +91,7 @@ def offline(systems: Sequence[System], paths: Sequence[str], seed: int, samples:
         values.min_query_count = samples
         values.offline_expected_qps = 1e-3  # above the true rate LoadGen would add samples of its own to fill the time
 
-    return _drive("offline", paths, settings, seed, _Bulk(systems, paths))
+    return _drive("offline", paths, settings, seed, _OfflineSut(systems, paths))
 
 
 def server(
@@ -103,7 +103,7 @@ def server(
     queries: int,
     bound_ms: float,
     percentile: float,
-) -> Run:
+) -> LoadgenRun:
     """Poisson arrivals at `rate` per second; latencies count from the scheduled arrival, waiting included.
 
     Each system judges one image at a time; `glass-rt serve` would put those that wait into one batch.
@@ -116,11 +116,11 @@ def server(
         values.server_target_latency_ns = round(bound_ms * 1e6)
         values.server_target_latency_percentile = percentile / 100
 
-    return _drive("server", paths, settings, seed, _Queue(systems, paths))
+    return _drive("server", paths, settings, seed, _ServerSut(systems, paths))
 
 
 class _Sut:
-    """Common to the three ways of answering; LoadGen's callbacks may not raise, so everything is caught here."""
+    """A system under test, as LoadGen sees it. Its callbacks may not raise, so every exception is caught here."""
 
     def __init__(self, systems: Sequence[System], paths: Sequence[str]) -> None:
         self.systems, self.paths = systems, paths
@@ -133,27 +133,27 @@ class _Sut:
     def finish(self) -> None:
         """Waits for what is still under way."""
 
-    def answer(self, system: System, sample: Any) -> None:
+    def judge(self, system: System, sample: Any) -> None:
         start = perf_counter()
-        answer = _guarded(lambda: system.judge(self.paths[sample.index]))
+        result = _result_of(lambda: system.judge(self.paths[sample.index]))
         inside_ms = (perf_counter() - start) * 1e3
         self.complete(sample)
-        self.queries.append(Query(sample.index, inside_ms, answer))
+        self.queries.append(Query(sample.index, inside_ms, result))
 
 
-class _Inline(_Sut):
-    """Answers in LoadGen's own thread."""
+class _SingleStreamSut(_Sut):
+    """SingleStream: judges in LoadGen's own thread."""
 
     def __init__(self, system: System, paths: Sequence[str]) -> None:
         super().__init__([system], paths)
 
     def issue(self, samples: Sequence[Any]) -> None:
         for sample in samples:
-            self.answer(self.systems[0], sample)
+            self.judge(self.systems[0], sample)
 
 
-class _Bulk(_Sut):
-    """Hands each system an equal share of the samples as one stream."""
+class _OfflineSut(_Sut):
+    """Offline: hands each system an equal share of the samples as one stream."""
 
     def __init__(self, systems: Sequence[System], paths: Sequence[str]) -> None:
         super().__init__(systems, paths)
@@ -172,18 +172,18 @@ class _Bulk(_Sut):
             thread.join()
 
     def _work(self, system: System, share: list[tuple[int, int]]) -> None:
-        answers = system.judge_many([self.paths[index] for _, index in share])
+        results = system.judge_many([self.paths[index] for _, index in share])
         start = perf_counter()
         for number, index in share:
-            answer = _guarded(lambda: next(answers))
+            result = _result_of(lambda: next(results))
             now = perf_counter()
             self.complete(_Sample(number, index))
-            self.queries.append(Query(index, (now - start) * 1e3, answer))
+            self.queries.append(Query(index, (now - start) * 1e3, result))
             start = now
 
 
-class _Queue(_Sut):
-    """Keeps arrivals in a queue that each system takes from, one at a time."""
+class _ServerSut(_Sut):
+    """Server: keeps arrivals in a queue that each system takes from, one at a time."""
 
     def __init__(self, systems: Sequence[System], paths: Sequence[str]) -> None:
         super().__init__(systems, paths)
@@ -204,7 +204,7 @@ class _Queue(_Sut):
 
     def _work(self, system: System) -> None:
         while (sample := self._waiting.get()) is not None:
-            self.answer(system, sample)
+            self.judge(system, sample)
 
 
 @dataclass(frozen=True)
@@ -215,16 +215,18 @@ class _Sample:
     index: int
 
 
-def _guarded(judge: Callable[[], Answer]) -> Answer:
+def _result_of(judge: Callable[[], ImageResult]) -> ImageResult:
     try:
         return judge()
     except StopIteration:
-        return Answer(None, error="the system gave fewer answers than it was asked for")
-    except Exception as error:  # whatever a contender raises is its failure, not the harness's
-        return Answer(None, error=f"{type(error).__name__}: {error}")
+        return ImageResult(None, error="the system gave fewer results than it was asked for")
+    except Exception as error:  # an exception of a contender is its failure, not the harness's
+        return ImageResult(None, error=f"{type(error).__name__}: {error}")
 
 
-def _drive(scenario: str, paths: Sequence[str], configure: Callable[[Any, Any], None], seed: int, sut: _Sut) -> Run:
+def _drive(
+    scenario: str, paths: Sequence[str], configure: Callable[[Any, Any], None], seed: int, sut: _Sut
+) -> LoadgenRun:
     lg = load_loadgen()
     settings = lg.TestSettings()
     settings.mode = lg.TestMode.PerformanceOnly
@@ -236,17 +238,17 @@ def _drive(scenario: str, paths: Sequence[str], configure: Callable[[Any, Any], 
         logs = lg.LogSettings()
         logs.enable_trace = False
         logs.log_output.outdir = folder
-        subject = lg.ConstructSUT(sut.issue, lambda: None)
+        system = lg.ConstructSUT(sut.issue, lambda: None)
         library = lg.ConstructQSL(len(paths), len(paths), lambda _samples: None, lambda _samples: None)
         try:
-            lg.StartTestWithLogSettings(subject, library, settings, logs)
+            lg.StartTestWithLogSettings(system, library, settings, logs)
         finally:
             sut.finish()
             lg.DestroyQSL(library)
-            lg.DestroySUT(subject)
+            lg.DestroySUT(system)
         text = Path(folder, "mlperf_log_summary.txt").read_text(encoding="utf-8")
     summary, early_stopping = parse_summary(text)
-    return Run(scenario, summary, early_stopping, tuple(sut.queries))
+    return LoadgenRun(scenario, summary, early_stopping, tuple(sut.queries))
 
 
 def parse_summary(text: str) -> tuple[dict[str, float], bool]:

@@ -70,7 +70,7 @@ def torch_version() -> str | None:
 
 
 def load_average() -> float | None:
-    """Runnable processes over the last minute: above the harness's own use, somebody else is at work."""
+    """Runnable processes over the last minute: above the harness's own use, other processes are at work."""
     try:
         return round(os.getloadavg()[0], 2)
     except (OSError, AttributeError):

@@ -59,8 +59,8 @@ class BenchOptions:
         if self.percentile not in (50, 90, 95, 97, 99, 99.9):
             raise UsageError(f"percentile: got {self.percentile:g}; LoadGen reports 50, 90, 95, 97, 99 and 99.9")
         for name, given, known in (("scenario", self.scenarios, SCENARIOS), ("sweep", self.sweeps, SWEEPS)):
-            if strangers := [item for item in given if item not in known]:
-                raise UsageError(f"{name}: got {strangers[0]!r}; expected some of {', '.join(known)}")
+            if unknown := [item for item in given if item not in known]:
+                raise UsageError(f"{name}: got {unknown[0]!r}; expected some of {', '.join(known)}")
 
     def share_s(self, part: str) -> float:
         """Seconds for one part of the measuring."""

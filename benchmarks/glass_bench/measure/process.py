@@ -41,7 +41,7 @@ class ContenderProcess:
         self.resident_mb: float | None = reply["resident_mb"]
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Gives an order and waits for its reply."""
+        """Gives an order and waits for its reply. Raises ContenderFailed."""
         assert self._process.stdin is not None, "opened as pipes"
         assert self._process.stdout is not None, "opened as pipes"
         try:
@@ -58,7 +58,7 @@ class ContenderProcess:
         return reply
 
     def close(self) -> None:
-        """Ends the process in good order."""
+        """Lets the process finish its order and end; kills it after 20 s."""
         if self._process.poll() is None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
@@ -68,7 +68,7 @@ class ContenderProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Ends the process, whatever it does."""
+        """Ends the process at once, in the middle of an order too."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

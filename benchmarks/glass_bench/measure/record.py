@@ -112,7 +112,7 @@ class ContenderEntry:
 
 
 @dataclass(frozen=True)
-class Load:
+class MachineLoad:
     """What else the machine did: the load average before, and the share of busy time that was not the harness's."""
 
     average_before: float | None
@@ -127,7 +127,7 @@ class Record:
     duration_s: float
     command: str
     machine: Machine
-    load: Load
+    load: MachineLoad
     settings: dict[str, Any]
     folder: str
     images: tuple[ImageEntry, ...]

@@ -1,4 +1,4 @@
-"""One contender during a benchmark: its process while it lives, and what has been measured of it so far."""
+"""The session of one contender: its process while it lives, and what has been measured of it so far."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from glass_bench.errors import ContenderFailed
-from glass_bench.measure.lineup import Place
+from glass_bench.measure.contenders import Contender
+from glass_bench.measure.participants import Participant
 from glass_bench.measure.process import ContenderProcess
 from glass_bench.measure.record import ContenderEntry, RunEntry, ServerEntry, SweepPoint
 
 
 @dataclass
-class Stand:
-    """Mutable on purpose: measurements are added as they come; `entry` is their final form."""
+class ContenderSession:
+    """One contender's process and measurements. Mutable: measurements are added as they come; `entry` records them."""
 
-    place: Place
+    participant: Participant
     process: ContenderProcess | None = None
     status: str = "measured"
     complaint: str | None = None
@@ -33,7 +34,12 @@ class Stand:
     @property
     def name(self) -> str:
         """The contender's name."""
-        return self.place.contender.name
+        return self.contender.name
+
+    @property
+    def contender(self) -> Contender:
+        """What is measured."""
+        return self.participant.contender
 
     @property
     def running(self) -> bool:
@@ -42,7 +48,7 @@ class Stand:
 
     @property
     def architecture(self) -> str:
-        """What its bundle is, once it is open."""
+        """The architecture of its bundle once that is open; before, an empty string."""
         return self.process.description.architecture if self.process else ""
 
     def open(self, *, check: bool = True) -> None:
@@ -54,9 +60,9 @@ class Stand:
         complaint = None
         try:
             if check:
-                with ContenderProcess(self.place.contender) as process:
+                with ContenderProcess(self.contender) as process:
                     complaint = process.ask("check")["complaint"]
-            self.process = ContenderProcess(self.place.contender)
+            self.process = ContenderProcess(self.contender)
         except ContenderFailed as error:
             self.fail(error)
             return
@@ -69,15 +75,15 @@ class Stand:
         return self.process.ask(command, **arguments)
 
     def judge(self, paths: Sequence[str], crops: int | None = None) -> list[dict[str, Any]]:
-        """Judges images one by one; raises ContenderFailed for the first that gets no answer."""
-        answers: list[dict[str, Any]] = self.ask("judge", paths=list(paths), crops=crops)["answers"]
-        for path, answer in zip(paths, answers, strict=True):
-            if answer["error"]:
-                raise ContenderFailed(f"{self.name}: {Path(path).name}: {answer['error']}")
-        return answers
+        """Judges images one by one; raises ContenderFailed for the first without a probability."""
+        results: list[dict[str, Any]] = self.ask("judge", paths=list(paths), crops=crops)["results"]
+        for path, result in zip(paths, results, strict=True):
+            if result["error"]:
+                raise ContenderFailed(f"{self.name}: {Path(path).name}: {result['error']}")
+        return results
 
     def run(self, scenario: str, repeat: int, **arguments: Any) -> RunEntry | None:
-        """One LoadGen run, kept; None where the process died."""
+        """Makes one LoadGen run and records it; None where the process died."""
         try:
             reply = self.ask(scenario, **arguments)
         except ContenderFailed as error:
@@ -92,16 +98,16 @@ class Stand:
         return entry
 
     def fail(self, error: Exception) -> None:
-        """It died, or it said no."""
+        """Notes that its process died or refused an order."""
         self.disqualify("failed", str(error))
 
     def disqualify(self, status: str, complaint: str) -> None:
-        """Takes it out of the contest, with the reason."""
+        """Ends its part in the benchmark, with the reason."""
         self.status, self.complaint = status, self._without_paths(complaint)
 
     def _without_paths(self, text: str) -> str:
         """Records hold no path of the machine: the bundle's and the checkpoint's are cut to their last part."""
-        for given in filter(None, (self.place.contender.bundle, self.place.contender.checkpoint)):
+        for given in filter(None, (self.contender.bundle, self.contender.checkpoint)):
             for path in (str(Path(given).resolve()), given):
                 if os.sep in path:
                     text = text.replace(path, Path(path).name)
@@ -119,11 +125,11 @@ class Stand:
 
     def entry(self) -> ContenderEntry:
         """Everything measured, as it goes into the record."""
-        contender, process = self.place.contender, self.process
+        contender, process = self.contender, self.process
         description = process.description if process else None
         return ContenderEntry(
             name=self.name,
-            role=self.place.role,
+            role=self.participant.role,
             kind=contender.kind,
             bundle=Path(contender.bundle).resolve().name,
             sampling=contender.sampling,
@@ -131,7 +137,7 @@ class Stand:
             threads=contender.threads,
             workers=contender.workers,
             batch=contender.batch,
-            variant_of=self.place.variant_of,
+            variant_of=self.participant.variant_of,
             status=self.status,
             complaint=self.complaint,
             description=description,

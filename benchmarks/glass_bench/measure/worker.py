@@ -1,4 +1,4 @@
-"""One contender's process: takes orders as JSON lines on standard input, answers each with one on standard output.
+"""One contender's process: takes orders as JSON lines on standard input, replies to each with one on standard output.
 
 python -m glass_bench.measure.worker; started by `glass_bench.measure.process`, not by hand. What libraries print goes
 to stderr.
@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from glass_bench.errors import BenchError
 from glass_bench.measure import loadgen, memory
 from glass_bench.measure.contenders import Contender
-from glass_bench.measure.systems import Answer, System, open_system
+from glass_bench.measure.systems import ImageResult, System, open_system
 from glass_bench.measure.systems.engine import EngineSystem
 from glass_rt.errors import GlassError
 from glass_rt.machine.environment import usable_cores
@@ -26,7 +26,7 @@ Order = dict[str, Any]
 Reply = dict[str, Any]
 
 
-class Worker:
+class ContenderWorker:
     """The contender that this process is, once it is open: `systems[0]`, and more of them for more workers."""
 
     def __init__(self) -> None:
@@ -56,19 +56,19 @@ class Worker:
             for system in self.systems[1:]:
                 system.judge(path)
             start = perf_counter()
-            answer = self.systems[0].judge(path, order.get("crops"))
-            rows.append({"total_ms": (perf_counter() - start) * 1e3, **_answer(answer)})
-        return {"answers": rows}
+            result = self.systems[0].judge(path, order.get("crops"))
+            rows.append({"total_ms": (perf_counter() - start) * 1e3, **_result_json(result)})
+        return {"results": rows}
 
     def stream(self, order: Order) -> Reply:
         """Judges images as fast as it can, on a clock."""
         start = perf_counter()
-        answers = list(self.systems[0].judge_many(order["paths"]))
+        results = list(self.systems[0].judge_many(order["paths"]))
         wall_s = perf_counter() - start
-        complaints = [answer.complaint for answer in answers if answer.complaint]
+        complaints = [result.complaint for result in results if result.complaint]
         if complaints:
-            raise BenchError(f"{len(complaints)} of {len(answers)} images: {complaints[0]}")
-        return {"images": len(answers), "wall_s": wall_s}
+            raise BenchError(f"{len(complaints)} of {len(results)} images: {complaints[0]}")
+        return {"images": len(results), "wall_s": wall_s}
 
     def engine_alone(self, order: Order) -> Reply:
         """Judges the views of images again and again, without decoding them."""
@@ -78,16 +78,18 @@ class Worker:
 
     def single_stream(self, order: Order) -> Reply:
         """A SingleStream run."""
-        return _run(loadgen.single_stream(self.systems[0], order["paths"], order["seed"], order["expected_ms"]))
+        return _run_json(loadgen.single_stream(self.systems[0], order["paths"], order["seed"], order["expected_ms"]))
 
     def offline(self, order: Order) -> Reply:
         """An Offline run."""
-        return _run(loadgen.offline(self.systems, order["paths"], order["seed"], order["samples"]))
+        return _run_json(loadgen.offline(self.systems, order["paths"], order["seed"], order["samples"]))
 
     def server(self, order: Order) -> Reply:
         """A Server run at one rate."""
         keys = ("rate", "queries", "bound_ms", "percentile")
-        return _run(loadgen.server(self.systems, order["paths"], order["seed"], **{key: order[key] for key in keys}))
+        return _run_json(
+            loadgen.server(self.systems, order["paths"], order["seed"], **{key: order[key] for key in keys})
+        )
 
     def memory(self, _order: Order) -> Reply:
         """Memory at its peak."""
@@ -95,8 +97,8 @@ class Worker:
 
 
 def serve(orders: TextIO, replies: TextIO) -> None:
-    """Obeys until the orders end. A failing order gets an `error` in place of its reply."""
-    worker = Worker()
+    """Carries orders out until they end. A failing order gets an `error` in place of its reply."""
+    worker = ContenderWorker()
     commands: dict[str, Callable[[Order], Reply]] = {
         name: getattr(worker, name)
         for name in (
@@ -130,16 +132,16 @@ def threads_each(contender: Contender) -> int | None:
     return max(1, (contender.threads or usable_cores()) // contender.workers)
 
 
-def _answer(answer: Answer) -> Reply:
+def _result_json(result: ImageResult) -> Reply:
     return {
-        "probability_fake": answer.probability_fake if answer.complaint is None else None,
-        "error": answer.complaint,
-        "stages_ms": dict(answer.stages_ms) if answer.stages_ms else None,
-        "windows": answer.windows,
+        "probability_fake": result.probability_fake if result.complaint is None else None,
+        "error": result.complaint,
+        "stages_ms": dict(result.stages_ms) if result.stages_ms else None,
+        "windows": result.windows,
     }
 
 
-def _run(run: loadgen.Run) -> Reply:
+def _run_json(run: loadgen.LoadgenRun) -> Reply:
     return {
         "scenario": run.scenario,
         "loadgen": run.summary,
@@ -149,12 +151,12 @@ def _run(run: loadgen.Run) -> Reply:
         "reasons": sorted(set(run.failures))[:5],
         "images": [query.image for query in run.queries],
         "inside_ms": [query.inside_ms for query in run.queries],
-        "stages_ms": [dict(query.answer.stages_ms) for query in run.queries if query.answer.stages_ms],
+        "stages_ms": [dict(query.result.stages_ms) for query in run.queries if query.result.stages_ms],
     }
 
 
 def main() -> None:
-    """Keeps the reply channel to itself: descriptor 1 becomes stderr for everybody else."""
+    """Keeps the reply channel to itself: descriptor 1 becomes stderr for all other code of the process."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     with replies:

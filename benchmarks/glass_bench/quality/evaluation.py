@@ -1,4 +1,4 @@
-"""`glass-rt eval`: engines judge labelled images; what they said is kept, and measured."""
+"""`glass-rt eval`: engines judge labelled images; their probabilities are recorded and measured."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from glass_bench.errors import BenchError
-from glass_bench.measure.lineup import unique_names
 from glass_bench.measure.machine import Machine, this_machine
+from glass_bench.measure.participants import unique_names
 from glass_bench.quality.drift import Drift, drift
 from glass_bench.quality.metrics import Quality, quality
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
 from glass_rt.options import DetectOptions
@@ -49,8 +49,8 @@ class EvalOptions:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What one engine said of one image: a probability, or the error."""
+class JudgedImage:
+    """The result of one engine for one image: a probability, or the error."""
 
     name: str
     fake: bool
@@ -75,7 +75,7 @@ class Group:
 
 @dataclass(frozen=True)
 class EngineResult:
-    """One engine's figures, its groups, and everything it said."""
+    """One engine's figures, those of its groups, and its results image by image."""
 
     name: str
     architecture: str
@@ -91,7 +91,7 @@ class EngineResult:
     failures: int
     quality: Quality
     groups: tuple[Group, ...]
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
         results = list(detector.detect_many([image.path for image in images], detect))
         ms_per_image = (perf_counter() - start) * 1e3 / len(images)
     judged = tuple(_judged(image, result) for image, result in zip(images, results, strict=True))
-    answered = [item for item in judged if item.probability_fake is not None]
-    if not answered:
+    scored = [item for item in judged if item.probability_fake is not None]
+    if not scored:
         raise BenchError(f"{name} judged none of {len(images)} images: {judged[0].error}")
     threshold = manifest.threshold if options.threshold is None else options.threshold
     return EngineResult(
@@ -189,24 +189,26 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
         threshold=threshold,
         crops=(options.crops or manifest.model.trained_crops) if glass and not options.tiles else 0,
         ms_per_image=ms_per_image,
-        failures=len(judged) - len(answered),
+        failures=len(judged) - len(scored),
         quality=quality(
-            *_arrays(answered),
+            *_arrays(scored),
             threshold=threshold,
             fpr_limit=options.fpr_limit,
             resamples=options.resamples,
             seed=options.seed,
         ),
-        groups=tuple(_groups(answered, threshold)),
+        groups=tuple(_groups(scored, threshold)),
         judged=judged,
     )
 
 
-def _judged(image: LabelledImage, result: Verdict | Failure) -> Judged:
+def _judged(image: LabelledImage, result: Verdict | Failure) -> JudgedImage:
     if isinstance(result, Verdict):
-        return Judged(image.name, image.fake, result.width, result.height, result.format, result.probability_fake, None)
+        return JudgedImage(
+            image.name, image.fake, result.width, result.height, result.format, result.probability_fake, None
+        )
     width, height, kind = _size_of(image.path)
-    return Judged(image.name, image.fake, width, height, kind, None, f"{result.error.kind}: {result.error}")
+    return JudgedImage(image.name, image.fake, width, height, kind, None, f"{result.error.kind}: {result.error}")
 
 
 def _size_of(path: str) -> tuple[int, int, str]:
@@ -217,11 +219,11 @@ def _size_of(path: str) -> tuple[int, int, str]:
     return info.width, info.height, info.format
 
 
-def _arrays(judged: Sequence[Judged]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _arrays(judged: Sequence[JudgedImage]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return np.array([item.fake for item in judged]), np.array([item.probability_fake for item in judged], np.float64)
 
 
-def _groups(judged: Sequence[Judged], threshold: float) -> Iterator[Group]:
+def _groups(judged: Sequence[JudgedImage], threshold: float) -> Iterator[Group]:
     for by, key in (("size", lambda i: size_class(i.width, i.height)), ("format", lambda i: i.format)):
         names = sorted({key(item) for item in judged}, key=_leading_number)
         for name in names:

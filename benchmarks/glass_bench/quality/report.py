@@ -140,8 +140,8 @@ def _drifts(record: EvalRecord) -> list[str]:
 
 
 def _roc(engine: EngineResult) -> tuple[list[float], list[float]]:
-    answered = [item for item in engine.judged if item.probability_fake is not None]
-    ordered = sorted(answered, key=lambda item: -(item.probability_fake or 0.0))
+    scored = [item for item in engine.judged if item.probability_fake is not None]
+    ordered = sorted(scored, key=lambda item: -(item.probability_fake or 0.0))
     fakes = np.cumsum([0, *(item.fake for item in ordered)])
     reals = np.cumsum([0, *(not item.fake for item in ordered)])
     return (reals / max(1, reals[-1])).tolist(), (fakes / max(1, fakes[-1])).tolist()

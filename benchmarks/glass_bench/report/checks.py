@@ -17,7 +17,7 @@ def conditions_met(record: Record, conditions: Iterable[Condition]) -> list[str]
     """
     lines = []
     for condition in conditions:
-        for entry in _subjects(record, condition):
+        for entry in _entries_for(record, condition):
             value = FIGURES[condition.figure](record, entry)
             if value is None:
                 lines.append(f"{entry.name}: {condition.figure} was not measured ({condition.text})")
@@ -26,7 +26,7 @@ def conditions_met(record: Record, conditions: Iterable[Condition]) -> list[str]
     return lines
 
 
-def _subjects(record: Record, condition: Condition) -> list[ContenderEntry]:
+def _entries_for(record: Record, condition: Condition) -> list[ContenderEntry]:
     if condition.contender is None:
         return [entry for entry in record.contenders if entry.role == "engine" and entry.variant_of is None]
     named = [entry for entry in record.contenders if entry.name == condition.contender]

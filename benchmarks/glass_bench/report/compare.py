@@ -20,7 +20,7 @@ _MORE_IS_BETTER = frozenset({"images_per_second"})
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FigureComparison:
     """One figure of one contender in both records; `ratio` is the second's over the first's."""
 
     contender: str
@@ -41,14 +41,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Compared:
+class RecordComparison:
     """All comparisons, and what a reader must know before believing them."""
 
-    rows: tuple[Comparison, ...]
+    rows: tuple[FigureComparison, ...]
     cautions: tuple[str, ...]
 
 
-def compare(before: Record, after: Record) -> Compared:
+def compare(before: Record, after: Record) -> RecordComparison:
     """Contenders are matched by name."""
     earlier = {entry.name: entry for entry in before.contenders}
     rows = []
@@ -58,8 +58,8 @@ def compare(before: Record, after: Record) -> Compared:
         for figure, of in _FIGURES.items():
             first, second = of(earlier[entry.name]), of(entry)
             if first is not None and second is not None:
-                rows.append(Comparison(entry.name, figure, first, second, ratio(second, first)))
-    return Compared(tuple(rows), tuple(_cautions(before, after, earlier)))
+                rows.append(FigureComparison(entry.name, figure, first, second, ratio(second, first)))
+    return RecordComparison(tuple(rows), tuple(_cautions(before, after, earlier)))
 
 
 def _cautions(before: Record, after: Record, earlier: dict[str, ContenderEntry]) -> list[str]:

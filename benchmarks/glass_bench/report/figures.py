@@ -15,7 +15,7 @@ REFERENCE_ENGINE_MS = 50.0  # the harness's overhead is given as a share of an e
 
 
 @dataclass(frozen=True)
-class StageTimes:
+class StageMeans:
     """Mean milliseconds per image of every stage, of the whole call, and the share that no stage accounts for."""
 
     stages_ms: Mapping[str, float]
@@ -32,12 +32,12 @@ class CropFit:
 
 
 def valid_runs(entry: ContenderEntry, scenario: str) -> list[RunEntry]:
-    """The runs of one scenario in which every query was answered."""
+    """The runs of one scenario in which no query failed."""
     return [run for run in entry.runs if run.scenario == scenario and not run.void]
 
 
 def failures(entry: ContenderEntry) -> int:
-    """Queries without an answer, over all runs."""
+    """Queries that failed, over all runs."""
     probes = sum(probe.failures for probe in entry.server.probes) if entry.server else 0
     return sum(run.failures for run in entry.runs) + probes
 
@@ -89,7 +89,7 @@ def _sums(entry: ContenderEntry, images: set[int]) -> list[float]:
     ]
 
 
-def stage_times(entry: ContenderEntry) -> StageTimes | None:
+def stage_times(entry: ContenderEntry) -> StageMeans | None:
     """Where the time of a SingleStream query goes."""
     runs = [run for run in valid_runs(entry, "single_stream") if run.stages_ms]
     if not runs:
@@ -97,7 +97,7 @@ def stage_times(entry: ContenderEntry) -> StageTimes | None:
     rows = [stages for run in runs for stages in run.stages_ms]
     means = {stage: float(np.mean([row.get(stage, 0.0) for row in rows])) for stage in STAGES}
     total = float(np.mean([value for run in runs for value in run.inside_ms]))
-    return StageTimes(means, total, 1 - sum(means.values()) / total)
+    return StageMeans(means, total, 1 - sum(means.values()) / total)
 
 
 def harness_overhead_ms(entry: ContenderEntry) -> float | None:

@@ -66,7 +66,7 @@ def _label(record: Record, entry: ContenderEntry) -> str:
 
 
 def _latency_cdf(record: Record, axes: Axes) -> bool:
-    entries = [entry for entry in _mains(record) if valid_runs(entry, "single_stream")]
+    entries = [entry for entry in _main_entries(record) if valid_runs(entry, "single_stream")]
     for entry in entries:
         values = np.sort([value for run in valid_runs(entry, "single_stream") for value in run.inside_ms])
         shares = np.arange(1, len(values) + 1) / len(values)
@@ -134,7 +134,9 @@ def _throughput_size(record: Record, axes: Axes) -> bool:
 
 
 def _stage_bars(record: Record, axes: Axes) -> bool:
-    found = [(_label(record, entry), stages) for entry in _mains(record) if (stages := stage_times(entry)) is not None]
+    found = [
+        (_label(record, entry), stages) for entry in _main_entries(record) if (stages := stage_times(entry)) is not None
+    ]
     names = [name for name, _ in found]
     left = np.zeros(len(found))
     for stage, colour in zip(STAGES, COLOURS, strict=False):
@@ -147,7 +149,7 @@ def _stage_bars(record: Record, axes: Axes) -> bool:
 
 
 def _memory(record: Record, axes: Axes) -> bool:
-    entries = [entry for entry in _mains(record) if entry.peak_mb is not None]
+    entries = [entry for entry in _main_entries(record) if entry.peak_mb is not None]
     names, peaks = [entry.name for entry in entries], [entry.peak_mb or 0.0 for entry in entries]
     bars = axes.barh(names, peaks, color=[_colour(record, entry) for entry in entries])
     axes.bar_label(bars, fmt="%.0f", padding=3)
@@ -158,12 +160,12 @@ def _memory(record: Record, axes: Axes) -> bool:
     return bool(entries)
 
 
-def _mains(record: Record) -> list[ContenderEntry]:
+def _main_entries(record: Record) -> list[ContenderEntry]:
     return [entry for entry in record.contenders if entry.variant_of is None]
 
 
 def _colour(record: Record, entry: ContenderEntry) -> str:
-    names = [other.name for other in _mains(record)]
+    names = [other.name for other in _main_entries(record)]
     return COLOURS[names.index(entry.name) % len(COLOURS)] if entry.name in names else COLOURS[-1]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glass_bench.errors import BenchError
 
-# Above this, repeats differ by more than what is usually asked of them; a figure is then not printed as if exact.
+# A larger spread of the repeats is printed beside the figure, which then has two digits.
 WIDE_SPREAD = 0.05
 PERCENTILES = (50, 90, 95, 99)
 
@@ -70,7 +70,7 @@ class Interval:
 class Ratio:
     """`value` = ours / theirs, with the bounds that the spread of both sides allows.
 
-    `known`: both sides have repeats; without them nothing is known of their noise, whatever the bounds.
+    `known`: both sides have repeats; without them nothing is known of their noise, and the bounds say nothing.
     """
 
     value: float

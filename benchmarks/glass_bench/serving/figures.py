@@ -1,4 +1,4 @@
-"""What came of a load: how many answers, how late, and whether each was the right one."""
+"""Figures of a load: how many responses, how late, and whether each was the right one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from glass_bench.serving.no_op import TAIL
 
 TOLERANCE = 1e-5  # of fp32, between batches of different sizes
 REFUSED = 429
-_OWN = ("path", "timings_ms")  # not a matter of the image
+_NOT_COMPARED = ("path", "timings_ms")  # not a matter of the image
 
-Check: TypeAlias = Callable[[int, Any], bool]
+ResponseCheck: TypeAlias = Callable[[int, Any], bool]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One load. Times in milliseconds are those of accepted requests, from when each was due to its whole answer.
+class LoadFigures:
+    """One load. Times in milliseconds are those of accepted requests, from when each was due to its whole response.
 
-    `wrong`: answers with another verdict than the image has alone, or another status than 200 and 429. `lost`: no
-    answer. `per_second`: accepted requests over the time until the last of them had its answer.
+    `wrong`: responses with another verdict than the image has alone, or another status than 200 and 429. `lost`:
+    requests without a response. `per_second`: accepted requests over the time until the last of them had its response.
     """
 
     requests: int
@@ -42,13 +42,13 @@ class Figures:
     max_ms: float
 
 
-def figures_of(exchanges: Sequence[Exchange], seconds: float, check: Check) -> Figures:
+def figures_of(exchanges: Sequence[Exchange], seconds: float, check: ResponseCheck) -> LoadFigures:
     """The figures of a load of `seconds`."""
     accepted = [exchange for exchange in exchanges if exchange.status == 200]
     statuses = Counter(exchange.status for exchange in exchanges)
     times = distribution([1e3 * exchange.took_s for exchange in accepted])
     ended = max(seconds, *(exchange.due_s + exchange.took_s for exchange in accepted))
-    return Figures(
+    return LoadFigures(
         requests=len(exchanges),
         accepted=len(accepted),
         refused=statuses[REFUSED],
@@ -63,21 +63,21 @@ def figures_of(exchanges: Sequence[Exchange], seconds: float, check: Check) -> F
     )
 
 
-class Checker:
-    """Whether an answer is the verdict that the image gets alone: all of it, floats within the fp32 tolerance."""
+class ResponseChecker:
+    """Whether a response is the verdict that the image gets alone: all of it, floats within the fp32 tolerance."""
 
     def __init__(self, expected: Sequence[dict[str, Any]]) -> None:
         self._expected = [_stripped(json.loads(json.dumps(verdict))) for verdict in expected]
 
-    def __call__(self, image: int, answer: Any) -> bool:
-        """True where it is."""
-        return isinstance(answer, dict) and same(_stripped(answer), self._expected[image])
+    def __call__(self, image: int, verdict: Any) -> bool:
+        """Whether `verdict` is that of the image with this number."""
+        return isinstance(verdict, dict) and same(_stripped(verdict), self._expected[image])
 
 
-def no_op_answer(bodies: Sequence[Path]) -> Check:
-    """Whether an answer of the server that judges nothing belongs to the body that was sent."""
+def no_op_check(bodies: Sequence[Path]) -> ResponseCheck:
+    """Whether a response of the server that judges nothing belongs to the body that was sent."""
     ends = [(len(data), data[-TAIL:].hex()) for data in (path.read_bytes() for path in bodies)]
-    return lambda image, answer: (answer["width"], answer["sha256"]) == ends[image]
+    return lambda image, verdict: (verdict["width"], verdict["sha256"]) == ends[image]
 
 
 def same(got: Any, expected: Any) -> bool:
@@ -92,10 +92,10 @@ def same(got: Any, expected: Any) -> bool:
 
 
 def _stripped(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in verdict.items() if key not in _OWN}
+    return {key: value for key, value in verdict.items() if key not in _NOT_COMPARED}
 
 
-def _right(exchange: Exchange, check: Check) -> bool:
+def _right(exchange: Exchange, check: ResponseCheck) -> bool:
     if exchange.status != 200:
         return exchange.status in (REFUSED, LOST)  # the lost are counted apart
     return check(exchange.image, json.loads(exchange.body))

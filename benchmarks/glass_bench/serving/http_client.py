@@ -1,4 +1,4 @@
-"""As little HTTP as a load needs: one connection, one request at a time, and no more work than sending and reading."""
+"""The HTTP that a load needs: one connection, one request at a time, and no more work than sending and reading."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer."""
+class HttpResponse:
+    """A response: its status, and its body as it came."""
 
     status: int
     body: bytes
 
 
-class Lost(Exception):
-    """The connection ended before the answer was whole."""
+class ConnectionLost(Exception):
+    """The connection ended before the response was whole."""
 
 
 class Connection:
@@ -30,19 +30,19 @@ class Connection:
         return cls(*await asyncio.open_connection(host, port, limit=1 << 20))
 
     @property
-    def open_still(self) -> bool:
-        """Whether the server has not hung up, as far as is known here."""
+    def is_open(self) -> bool:
+        """Whether the connection can take a request: the client has not seen the server close it."""
         return not self._reader.at_eof() and not self._writer.is_closing()
 
-    async def exchange(self, request: bytes) -> Reply:
-        """Sends a whole request and reads its answer, which has a Content-Length. Raises Lost."""
+    async def exchange(self, request: bytes) -> HttpResponse:
+        """Sends a whole request and reads its response, which has a Content-Length. Raises ConnectionLost."""
         try:
             self._writer.write(request)
             head = await self._reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-            return Reply(int(head[9:12]), await self._reader.readexactly(length))
+            return HttpResponse(int(head[9:12]), await self._reader.readexactly(length))
         except (OSError, asyncio.IncompleteReadError, IndexError) as error:
-            raise Lost(repr(error)) from error
+            raise ConnectionLost(repr(error)) from error
 
     def close(self) -> None:
         """Hangs up."""

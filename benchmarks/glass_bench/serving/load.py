@@ -1,9 +1,9 @@
-"""Requests at a server: by so many clients that each wait for their answer, or at a rate whatever the answers.
+"""Requests to a server: from a number of clients that wait for their responses, or at a rate, responses or not.
 
     python -m glass_bench.serving.load PLAN RESULT
 
-A process of its own: PLAN and RESULT are JSON files, as `Plan` and `Exchange` say. Every answer is kept, so that each
-can be checked afterwards.
+A process of its own: PLAN and RESULT are JSON files, as `LoadPlan` and `Exchange` say. Every response is kept, so that
+each can be checked afterwards.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from glass_bench.serving.http_client import Connection, Lost, Reply, post
+from glass_bench.serving.http_client import Connection, ConnectionLost, HttpResponse, post
 
-LOST = 0  # in place of a status: there was no answer
-WAIT_S = 60.0  # for answers still due at the end
+LOST = 0  # in place of a status: there was no response
+WAIT_S = 60.0  # for responses still due at the end
 
 
 @dataclass(frozen=True)
-class Plan:
-    """`clients` that each send the next image once they have their answer, or `rate` requests a second (Poisson)."""
+class LoadPlan:
+    """`clients` that each send the next image once they have their response, or `rate` requests a second (Poisson)."""
 
     host: str
     port: int
@@ -38,7 +38,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request: which image, when it was due (seconds from the start), how long until its answer, and the answer."""
+    """One request and its response: which image, when it was due, and how long it took (seconds, from the start)."""
 
     image: int
     due_s: float
@@ -47,13 +47,13 @@ class Exchange:
     body: str
 
 
-def run_load(plan: Plan) -> list[Exchange]:
+def run_load(plan: LoadPlan) -> list[Exchange]:
     """All exchanges of a plan, on an event loop of this process."""
     return asyncio.run(_Load(plan).run())
 
 
 class _Load:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self._plan = plan
         self._requests = [post("/v1/verdict", plan.host, Path(path).read_bytes()) for path in plan.images]
         self._idle: list[Connection] = []
@@ -88,19 +88,19 @@ class _Load:
 
     async def _exchange(self, image: int, due_s: float) -> None:
         """On an idle connection or a new one. Time counts from when the request was due, sent then or not."""
-        reply = Reply(LOST, b"")
+        reply = HttpResponse(LOST, b"")
         try:
             connection = await self._connection()
             reply = await connection.exchange(self._requests[image])
             self._idle.append(connection)
-        except (Lost, OSError) as error:
-            reply = Reply(LOST, repr(error).encode())
+        except (ConnectionLost, OSError) as error:
+            reply = HttpResponse(LOST, repr(error).encode())
         took_s = perf_counter() - self._began - due_s
         self._done.append(Exchange(image, due_s, took_s, reply.status, reply.body.decode()))
 
     async def _connection(self) -> Connection:
         while self._idle:
-            if (connection := self._idle.pop()).open_still:
+            if (connection := self._idle.pop()).is_open:
                 return connection
             connection.close()
         return await Connection.open(self._plan.host, self._plan.port)
@@ -118,4 +118,4 @@ def write_exchanges(path: Path, exchanges: Iterable[Exchange]) -> None:
 
 if __name__ == "__main__":
     values = json.loads(Path(sys.argv[1]).read_text())
-    write_exchanges(Path(sys.argv[2]), run_load(Plan(**{**values, "images": tuple(values["images"])})))
+    write_exchanges(Path(sys.argv[2]), run_load(LoadPlan(**{**values, "images": tuple(values["images"])})))

@@ -3,7 +3,7 @@
     python -m glass_bench.serving.no_op ENGINE [--port N]
 
 Nothing is decoded. Every image gets the canary's verdict, with its size in bytes as its width and its last bytes as
-its SHA-256, so that each answer can be told from every other.
+its SHA-256, so that each response can be told from every other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from glass_rt.detector import Detector
-from glass_rt.image.decode import ImageSource
+from glass_rt.image.encoded import ImageSource
 from glass_rt.inference.pipeline import PackObserver, Pipeline
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
@@ -27,13 +27,13 @@ from glass_rt.serve.json_log import log_json
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.server import bind, run, serve
 from glass_rt.serve.service import Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
-TAIL = 8  # bytes of an image that its answer repeats
+TAIL = 8  # bytes of an image that its response repeats
 
 
 class NoOpPipeline(Pipeline):
-    """Answers at once."""
+    """A pipeline that gives the same verdict at once, without a thread or an engine."""
 
     def __init__(self, verdict: Verdict) -> None:  # a pipeline without threads
         self._verdict = verdict
@@ -50,10 +50,10 @@ class NoOpPipeline(Pipeline):
 
 
 class NoOpDetector(Detector):
-    """A real bundle, judged by nobody."""
+    """A real bundle whose pipeline runs no engine."""
 
     def pipeline(self, workers: int | None = None, observe: PackObserver | None = None) -> Pipeline:
-        """One that answers at once, with the verdict that the bundle's engine has for the canary."""
+        """A pipeline that gives, at once, the verdict that the bundle's engine has for the canary."""
         return NoOpPipeline(self.detect(canary_image(), OPTIONS))
 
 
@@ -66,7 +66,7 @@ def main(engine: Path, port: int) -> None:
     log = log_json(sys.stderr, logging.INFO)
 
     async def serving() -> bool:
-        service = Service(lambda: NoOpDetector.open(engine), Settings(), Metrics())
+        service = Service(lambda: NoOpDetector.open(engine), ServerSettings(), Metrics())
         return await serve(service, create_app(service), listener)
 
     try:

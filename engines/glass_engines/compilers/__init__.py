@@ -1,1 +1,1 @@
-"""One compiler per backend of the CPU, and the table of all of them."""
+"""What a compiler is, and those of the CPU's backends; `glass_engines.registry` is the table of all."""

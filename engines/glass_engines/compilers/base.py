@@ -1,4 +1,4 @@
-"""What a compiler is: the seam between `glass-rt build` and one vendor's builder."""
+"""The interface between `glass-rt build` and one vendor's builder."""
 
 from __future__ import annotations
 

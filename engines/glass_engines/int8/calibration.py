@@ -1,4 +1,4 @@
-"""Views of real images, by the runtime's own decoder and sampling: some to calibrate INT8 on, others to judge it by."""
+"""Views of real images, by the runtime's own decoder and sampling: to calibrate INT8 on, and held out to check it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from glass_rt.bundle.manifest import Model
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
 from glass_rt.inference.find_images import find_images
 from glass_rt.results.verdict import Failure
 
 MOST_IMAGES = 120
-KEPT_OUT = 4  # every fourth image judges, the others calibrate
+HELD_OUT_EVERY = 4  # every fourth image is held out, the others calibrate
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class CalibrationViews:
     """Global views float32 (n, S, S, 3), and crops uint8 (n, K, S, S, 3) (K = 0 for the resize-only architecture)."""
 
     wholes: NDArray[np.float32]
@@ -36,10 +36,10 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
-    """Two disjoint sets of images of one folder."""
+    """Views of two disjoint sets of images: one to calibrate on, one held out to compare INT8 with float32 on."""
 
-    calibrating: Views
-    kept_out: Views
+    calibrating: CalibrationViews
+    held_out: CalibrationViews
 
 
 def calibration_set(folder: Path, model: Model) -> CalibrationSet:
@@ -50,11 +50,13 @@ def calibration_set(folder: Path, model: Model) -> CalibrationSet:
     if not folder.is_dir():
         raise UsageError(f"calibration: {folder} is not a folder of images")
     found = list(islice(_views(folder, model), MOST_IMAGES))
-    if len(found) < KEPT_OUT:
-        raise UsageError(f"calibration: {folder} holds {len(found)} readable images; at least {KEPT_OUT} are needed")
-    kept_out = found[KEPT_OUT - 1 :: KEPT_OUT]
-    calibrating = [pair for index, pair in enumerate(found) if index % KEPT_OUT != KEPT_OUT - 1]
-    return CalibrationSet(_stacked(calibrating), _stacked(kept_out))
+    if len(found) < HELD_OUT_EVERY:
+        raise UsageError(
+            f"calibration: {folder} holds {len(found)} readable images; at least {HELD_OUT_EVERY} are needed"
+        )
+    held_out = found[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+    calibrating = [pair for index, pair in enumerate(found) if index % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+    return CalibrationSet(_stacked(calibrating), _stacked(held_out))
 
 
 def _views(folder: Path, model: Model) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
@@ -75,5 +77,5 @@ def _views(folder: Path, model: Model) -> Iterator[tuple[NDArray[np.float32], ND
         yield global_view(image.pixels, size), crops
 
 
-def _stacked(pairs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]]) -> Views:
-    return Views(np.stack([whole for whole, _ in pairs]), np.stack([crops for _, crops in pairs]))
+def _stacked(pairs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]]) -> CalibrationViews:
+    return CalibrationViews(np.stack([whole for whole, _ in pairs]), np.stack([crops for _, crops in pairs]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_engines.int8.calibration import Views
+from glass_engines.int8.calibration import CalibrationViews
 from glass_rt.backends import Backend
 from glass_rt.backends.base import Floats
 from glass_rt.backends.embedding import embed
@@ -58,7 +58,7 @@ def accuracy_report(
     narrow: Mapping[str, Backend],
     head: Head,
     model: Model,
-    kept_out: Views,
+    held_out: CalibrationViews,
     tolerance: Tolerance,
 ) -> PrecisionReport:
     """Compares INT8 with float32 engines on images that the calibration has not seen.
@@ -68,15 +68,15 @@ def accuracy_report(
     embedding = 0.0
     found: list[dict[str, Floats]] = []
     for engines in (exact, narrow):
-        found.append({role: embed(engines[role], kept_out.of(role), _BATCH) for role in model.roles})
+        found.append({role: embed(engines[role], held_out.of(role), _BATCH) for role in model.roles})
     for role in model.roles:
         expected, got = found[0][role], found[1][role]
         distances = np.linalg.norm(got - expected, axis=1) / np.linalg.norm(expected, axis=1)
         embedding = max(embedding, float(distances.max()))
-    logits = [_logits(head, embeddings, kept_out) for embeddings in found]
+    logits = [_logits(head, embeddings, held_out) for embeddings in found]
     difference = float(np.abs(logits[1] - logits[0]).max())
     flips = int((logits[0].argmax(axis=1) != logits[1].argmax(axis=1)).sum())
-    count = len(kept_out.wholes)
+    count = len(held_out.wholes)
     figures = (
         f"embeddings by {embedding:.3f} (relative L2), logits by {difference:.3f}, {flips} of {count} verdicts flip"
     )
@@ -90,7 +90,7 @@ def accuracy_report(
     return PrecisionReport(f"the engines themselves, on {count} images kept out; {figures}", embedding, difference, {})
 
 
-def _logits(head: Head, embeddings: Mapping[str, Floats], views: Views) -> Floats:
+def _logits(head: Head, embeddings: Mapping[str, Floats], views: CalibrationViews) -> Floats:
     count, crops = views.crops.shape[:2]
     local = (
         embeddings["local"].reshape(count, crops, -1) if "local" in embeddings else np.empty((count, 0, 0), np.float32)

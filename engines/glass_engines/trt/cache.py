@@ -1,4 +1,4 @@
-"""Built engines kept by what they were built from, so that the same build is not done twice."""
+"""The cache of built engines, by what they were built from, so that the same build is not done twice."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def _digest(graph: Path) -> str:
     return sha256_of(graph)
 
 
-def take(cache: Path, key: str, engine: Path) -> bool:
-    """Puts the engine kept under `key` at `engine`; False where there is none, or it was damaged."""
-    kept, digest = cache / "engines" / key, cache / "engines" / f"{key}.sha256"
+def restore_engine(cache: Path, key: str, engine: Path) -> bool:
+    """Puts the engine stored under `key` at `engine`; False where there is none, or it was damaged."""
+    stored, digest = cache / "engines" / key, cache / "engines" / f"{key}.sha256"
     try:
-        if sha256_of(kept) != digest.read_text(encoding="ascii").strip():
+        if sha256_of(stored) != digest.read_text(encoding="ascii").strip():
             return False
     except (OSError, UnicodeDecodeError):
         return False
-    link_or_copy(kept, engine)
+    link_or_copy(stored, engine)
     return True
 
 
-def keep(cache: Path, key: str, engine: Path) -> None:
-    """Keeps `engine` under `key`; a cache that cannot be written is passed over: it only saves time."""
+def store_engine(cache: Path, key: str, engine: Path) -> None:
+    """Stores `engine` under `key`; a cache that cannot be written is passed over: it only saves time."""
     folder = cache / "engines"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

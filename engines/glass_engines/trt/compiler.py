@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glass_engines.compilers.base import Compiler
-from glass_engines.trt.cache import build_key, keep, take, timings
+from glass_engines.trt.cache import build_key, restore_engine, store_engine, timings
 from glass_engines.trt.onnx_weights import GraphAndWeights, weights_apart
 from glass_engines.trt.profiles_file import ProfileFile, find_profile, with_max_batch
 from glass_engines.trt.progress import Cancellation, progress_monitor
@@ -18,8 +18,8 @@ from glass_rt.backends.embedding import INPUT, OUTPUT
 from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.bundle.requirements import Requirements, Shapes
 from glass_rt.errors import BuildError
-from glass_rt.machine.cache_files import keep as keep_file
-from glass_rt.machine.cache_files import kept
+from glass_rt.machine.cache_files import read_cached
+from glass_rt.machine.cache_files import write_cached as keep_file
 from glass_rt.machine.environment import Gpu, gpus
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -48,7 +48,7 @@ class TrtBuild:
         return self.file.optimisation_level if chosen is None else chosen
 
     def key(self, graph: Path, shapes: tuple[Shapes, ...]) -> str:
-        """The name under which the engine is kept."""
+        """The name under which the cache stores the engine."""
         circumstances = {
             "shapes": [asdict(item) for item in shapes],
             "requirements": asdict(self.requirements),
@@ -148,11 +148,11 @@ def _compile_with(build: TrtBuild) -> Callable[[Path, Path], None]:
         shapes = build.file.profile.shapes[engine.stem]
         cache = build.settings.cache
         key = build.key(graph, shapes)
-        if cache is not None and take(cache, key, engine):
+        if cache is not None and restore_engine(cache, key, engine):
             return
         plan_from_onnx(build, graph, engine, shapes)
         if cache is not None:
-            keep(cache, key, engine)
+            store_engine(cache, key, engine)
 
     return compile_engine
 
@@ -191,7 +191,7 @@ def _load_timings(build: TrtBuild, config: Any, engine: Path) -> tuple[Path, ...
     if library.is_rtx:
         return ()
     places = timings(engine, build.settings.cache, library.name, library.version, build.gpu)
-    for data in (kept(places), b""):  # of another version or GPU after all: as good as none
+    for data in (read_cached(places), b""):  # of another version or GPU after all: as good as none
         cache = None if data is None else config.create_timing_cache(data)
         if cache is not None and config.set_timing_cache(cache, False):
             break

@@ -1,4 +1,4 @@
-"""The options of `build` that only TensorRT's backends know, gathered into one argument."""
+"""The options of `build` that only TensorRT's backends know, as one argument."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from glass_engines.trt.settings import TrtSettings
-from glass_rt.cli.option_group import gathered
+from glass_rt.cli.option_group import option_group
 from glass_rt.machine.cache_files import user_cache
 
 _OPTIONS = (
@@ -28,4 +28,4 @@ def _settings(no_cache: bool, **values: Any) -> TrtSettings:
 
 
 # The command gets `trt`, a TrtSettings.
-trt_options = gathered("trt", _settings, _OPTIONS)
+trt_options = option_group("trt", _settings, _OPTIONS)

@@ -98,12 +98,12 @@ def with_max_batch(file: ProfileFile, max_batch: int | None) -> ProfileFile:
 
 
 def _reaching(buckets: tuple[Shapes, ...], high: int) -> tuple[Shapes, ...]:
-    kept = [bucket for bucket in buckets if bucket.high < high]
+    smaller = [bucket for bucket in buckets if bucket.high < high]
     last = next((bucket for bucket in buckets if bucket.high >= high), buckets[-1])
-    if kept and last is kept[-1]:
-        kept.pop()
+    if smaller and last is smaller[-1]:
+        smaller.pop()
     best = high if last.best == last.high else min(last.best, high)
-    return (*kept, Shapes(min(last.low, high), best, high))
+    return (*smaller, Shapes(min(last.low, high), best, high))
 
 
 def _check_buckets(where: str, buckets: tuple[Shapes, ...]) -> None:

@@ -39,7 +39,7 @@ class Cancellation:
 
 
 def progress_monitor(trt: Any, cancellation: Cancellation, stream: TextIO | None = None) -> Any:
-    """The vendor's IProgressMonitor: prints the outermost phases on a terminal, and answers whether to go on.
+    """The vendor's IProgressMonitor: prints the outermost phases on a terminal, and says whether to go on.
 
     Phases nest; a phase without a parent is one of the whole build.
     """

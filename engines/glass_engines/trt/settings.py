@@ -1,4 +1,4 @@
-"""What may be chosen about a TensorRT build."""
+"""The options of a TensorRT build."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from glass_export.model import copy_sharing_weights
 def fold_batch_norms(backbone: nn.Module) -> nn.Module:
     """The same function with every Conv2d -> BatchNorm2d pair as one Conv2d; a backbone without any is returned.
 
-    Builders fold too, but in the precision of the graph: half weights times half statistics are rounded twice, and
-    nobody sees how large the products get. The original is left as it was; weights that do not change are shared.
+    Builders fold too, but in the precision of the graph: half weights times half statistics are rounded twice, and the
+    range probe would not see the products. The original is left as it was; weights that do not change are shared.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
         return backbone

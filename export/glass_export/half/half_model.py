@@ -1,4 +1,4 @@
-"""A model's backbones in 16 bits: ranges probed, precision set, and the cost measured before anything is traced."""
+"""A model's backbones in 16 bits: ranges probed, precision set, and the loss measured before anything is traced."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BATCH = 4  # views computed at once: more only cost memory on a CPU
 
 @dataclass(frozen=True, eq=False)
 class HalfModel:
-    """Graphs by role, ready to be traced, and what there is to say of them."""
+    """Graphs by role, ready to be traced, and the report on them."""
 
     graphs: Mapping[str, PixelsToEmbedding]
     report: PrecisionReport
@@ -45,7 +45,7 @@ def half_model(
     calibration: Path | None,
     stage: Stage,
 ) -> HalfModel:
-    """Narrows the embedders to `precision` and passes them through the parity gate, computed by PyTorch on the CPU.
+    """Narrows the embedders to `precision` and checks their parity, computed by PyTorch on the CPU.
 
     Raises ExportError where the ranges do not allow it, or where narrowing costs more than this precision may.
     """
@@ -82,7 +82,7 @@ def _views(calibration: Path | None, roles: tuple[str, ...]) -> tuple[dict[str, 
 
 
 class _ModuleBackend:
-    """A module behind the seam of an engine, so that the same gate judges both."""
+    """A module as a Backend, so that the parity check of engines takes it too."""
 
     def __init__(self, module: nn.Module, dim: int) -> None:
         self._module = module

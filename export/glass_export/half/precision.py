@@ -1,11 +1,11 @@
 """Half precision decided in the graph: which parts of a backbone compute in 16 bits, and which stay in float32.
 
-Builders of the present generation take the types that a graph spells ("strongly typed"), so this is where FP16 is
-made. A backbone is cut into *units*: its residual blocks, and the layers with weights outside of them. A unit computes
-in 16 bits or, where the range probe demands it, in float32; it casts its own input, so a float32 unit hands on values
-that 16 bits cannot hold. A transformer block whose matrices are within the range, but not the stream that runs past
-them, keeps its matrices in 16 bits and adds in float32. Within 16-bit units some layers are float32 *islands*:
-normalisations, softmax, and averages over an image, whose sums and squares need the digits.
+Today's builders take the types that a graph spells ("strongly typed"), so this module makes FP16. A backbone is cut
+into *units*: its residual blocks, and the layers with weights outside of them. A unit computes in 16 bits or, where the
+range probe demands it, in float32; it casts its own input, so a float32 unit hands on values that 16 bits cannot hold.
+A transformer block whose matrices are within the range, but not the stream that runs past them, keeps its matrices in
+16 bits and adds in float32. Within 16-bit units some layers are float32 *islands*: normalisations, softmax, and
+averages over an image, whose sums and squares need float32's digits.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 from glass_export.model import CROP_SIZE
 from glass_export.reference import texture
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import cut_crops, global_view
 from glass_rt.inference.find_images import find_images

@@ -25,7 +25,7 @@ _BATCH = 4
 
 @dataclass
 class _Peak:
-    """The largest magnitude seen, and where."""
+    """The largest magnitude so far, and its layer."""
 
     value: float = 0.0
     where: str = ""
@@ -37,7 +37,7 @@ class _Peak:
 
 @dataclass
 class _Unit:
-    """What was seen of one unit: inside its matrices, and on the stream that passes beside them."""
+    """The peaks of one unit: inside its matrices, and on the stream that passes beside them."""
 
     inside: _Peak = field(default_factory=_Peak)
     stream: _Peak = field(default_factory=_Peak)
@@ -46,7 +46,7 @@ class _Unit:
 def probe_ranges(graph: PixelsToEmbedding, views: Tensor, precision: str, source: str) -> RangeReport:
     """Looks at every weight, and at every layer's input and output over `views` (N, S, S, 3), 0..255.
 
-    `source` says where the views are from. Raises ExportError where float32 itself is not finite, or where more than
+    `source` names the origin of the views. Raises ExportError where float32 itself is not finite, or where more than
     half of the units would have to stay float32: such an engine would be FP16 in name only.
     """
     limit = torch.finfo(HALF_DTYPES[precision]).max / HEADROOM
@@ -122,7 +122,7 @@ def _watched(placed: list[tuple[str, nn.Module]], seen: dict[str, _Unit]) -> Ite
 
 
 def _places(module: nn.Module, layer: nn.Module, inner: bool, unit: _Unit) -> tuple[_Peak | None, _Peak | None]:
-    """Where a layer's input and output are recorded; None: nowhere, for it is float32 whatever is decided."""
+    """The peaks that record a layer's input and output; None where it is float32 in any case."""
     if not inner and isinstance(module, ISLANDS):
         return None, None
     if isinstance(module, STREAMED):

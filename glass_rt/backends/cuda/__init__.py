@@ -1,19 +1,19 @@
-"""The narrow seam to the GPU: memory, copies, streams, events, graphs and kernels, and nothing else."""
+"""The interface to the GPU: memory, copies, streams, events, graphs and kernels."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 
-from glass_rt.backends.cuda.gpu import Gpu
+from glass_rt.backends.cuda.gpu import GpuDriver
 from glass_rt.errors import MissingDependency, UsageError
 
 ACCESS_VARIABLE = "GLASS_RT_GPU_ACCESS"
 ACCESS = ("cuda-core", "pycuda")
 
 
-def open_gpu(index: int = 0, access: str | None = None) -> Gpu:
-    """The GPU `index` through `cuda-core` or `pycuda`: the one named, else $GLASS_RT_GPU_ACCESS, else what is there.
+def open_gpu(index: int = 0, access: str | None = None) -> GpuDriver:
+    """The GPU `index`, through `access` (`cuda-core` or `pycuda`), else $GLASS_RT_GPU_ACCESS, else what is installed.
 
     cuda-core is preferred: it captures graphs. Raises MissingDependency, UsageError, BackendError.
     """
@@ -27,7 +27,7 @@ def open_gpu(index: int = 0, access: str | None = None) -> Gpu:
     raise MissingDependency(wanted or "cuda-core", "cuda", "reaching the GPU")
 
 
-def _opener(access: str) -> Callable[[int], Gpu] | None:
+def _opener(access: str) -> Callable[[int], GpuDriver] | None:
     try:
         if access == "pycuda":
             from glass_rt.backends.cuda.pycuda_gpu import PycudaGpu
@@ -39,4 +39,4 @@ def _opener(access: str) -> Callable[[int], Gpu] | None:
     return BindingsGpu
 
 
-__all__ = ["ACCESS", "ACCESS_VARIABLE", "Gpu", "open_gpu"]
+__all__ = ["ACCESS", "ACCESS_VARIABLE", "GpuDriver", "open_gpu"]

@@ -1,7 +1,7 @@
 """The GPU through NVIDIA's own Python packages (cuda-core and the driver bindings that belong to it).
 
-The driver's calls are used, not cuda-core's objects: their names have stood still since CUDA 11, those have not yet.
-This has not run on a GPU: it runs in tests, against a stand-in for the driver.
+It uses the driver's calls, whose names are unchanged since CUDA 11, and not cuda-core's objects, which still change. It
+has not run on a GPU: tests run it against a stand-in for the driver.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from glass_rt.errors import BackendError
 
 
 class BindingsGpu:
-    """See `Gpu` for the contract."""
+    """A GpuDriver on the driver bindings."""
 
     captures_graphs = True
 
@@ -48,7 +48,6 @@ class BindingsGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """See `Gpu`."""
         _checked("cuCtxPushCurrent", driver.cuCtxPushCurrent(self._context))
         try:
             yield
@@ -56,79 +55,62 @@ class BindingsGpu:
             _checked("cuCtxPopCurrent", driver.cuCtxPopCurrent())
 
     def memory(self) -> tuple[int, int]:
-        """See `Gpu`."""
         free, total = _checked("cuMemGetInfo", driver.cuMemGetInfo())
         return int(free), int(total)
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
-        """See `Gpu`."""
         return DeviceBuffer(int(_checked("cuMemAlloc", driver.cuMemAlloc(nbytes))), nbytes)
 
     def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
-        """See `Gpu`."""
         address = int(_checked("cuMemAllocHost", driver.cuMemAllocHost(nbytes)))
         view = (ctypes.c_uint8 * nbytes).from_address(address)
         return PinnedBuffer(np.ctypeslib.as_array(view), owner=address)
 
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
-        """See `Gpu`."""
         if isinstance(buffer, DeviceBuffer):
             _checked("cuMemFree", driver.cuMemFree(buffer.address))
         else:
             _checked("cuMemFreeHost", driver.cuMemFreeHost(buffer.owner))
 
     def create_stream(self) -> int:
-        """See `Gpu`."""
         return int(_checked("cuStreamCreate", driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)))
 
     def destroy_stream(self, stream: int) -> None:
-        """See `Gpu`."""
         _checked("cuStreamDestroy", driver.cuStreamDestroy(stream))
 
     def synchronize(self, stream: int) -> None:
-        """See `Gpu`."""
         _checked("cuStreamSynchronize", driver.cuStreamSynchronize(stream))
 
     def create_event(self) -> int:
-        """See `Gpu`."""
         return int(_checked("cuEventCreate", driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DEFAULT)))
 
     def destroy_event(self, event: int) -> None:
-        """See `Gpu`."""
         _checked("cuEventDestroy", driver.cuEventDestroy(event))
 
     def record(self, event: int, stream: int) -> None:
-        """See `Gpu`."""
         _checked("cuEventRecord", driver.cuEventRecord(event, stream))
 
     def wait(self, stream: int, event: int) -> None:
-        """See `Gpu`."""
         _checked("cuStreamWaitEvent", driver.cuStreamWaitEvent(stream, event, 0))
 
     def synchronize_event(self, event: int) -> None:
-        """See `Gpu`."""
         _checked("cuEventSynchronize", driver.cuEventSynchronize(event))
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """See `Gpu`."""
         return float(_checked("cuEventElapsedTime", driver.cuEventElapsedTime(start, end)))
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:
-        """See `Gpu`."""
         result = driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, stream)
         _checked("cuMemcpyHtoDAsync", result)
 
     def copy_out(self, target: Bytes, address: int, stream: int) -> None:
-        """See `Gpu`."""
         result = driver.cuMemcpyDtoHAsync(target.ctypes.data, address, target.nbytes, stream)
         _checked("cuMemcpyDtoHAsync", result)
 
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """See `Gpu`."""
         _checked("cuMemcpyDtoDAsync", driver.cuMemcpyDtoDAsync(target, source, nbytes, stream))
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """See `Gpu`."""
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other workers go on meanwhile
         _checked("cuStreamBeginCapture", driver.cuStreamBeginCapture(stream, mode))
         try:
@@ -143,15 +125,12 @@ class BindingsGpu:
             _checked("cuGraphDestroy", driver.cuGraphDestroy(graph))
 
     def launch_graph(self, graph: int, stream: int) -> None:
-        """See `Gpu`."""
         _checked("cuGraphLaunch", driver.cuGraphLaunch(graph, stream))
 
     def destroy_graph(self, graph: int) -> None:
-        """See `Gpu`."""
         _checked("cuGraphExecDestroy", driver.cuGraphExecDestroy(graph))
 
     def load_kernel(self, image: bytes, name: str) -> Any:
-        """See `Gpu`."""
         module = _checked("cuModuleLoadData", driver.cuModuleLoadData(image))
         self._modules.append(module)
         return _checked("cuModuleGetFunction", driver.cuModuleGetFunction(module, name.encode()))
@@ -160,7 +139,6 @@ class BindingsGpu:
         self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
         stream: int,
     ) -> None:  # fmt: skip
-        """See `Gpu`."""
         cells = [np.array(argument) for argument in arguments]
         addresses = np.array([cell.ctypes.data for cell in cells], np.uint64)
         _checked(
@@ -169,7 +147,6 @@ class BindingsGpu:
         )
 
     def close(self) -> None:
-        """See `Gpu`."""
         if self._context is None:
             return
         with self.current():

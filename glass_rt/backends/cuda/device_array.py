@@ -1,4 +1,4 @@
-"""An array on the device, as far as packs of views need one: rows are handed out, put together and fed to engines."""
+"""An array on the device, with the few operations that packs of views need: slices, single rows and gathered rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Gather = Callable[["DeviceArray", Sequence[int]], "DeviceArray"]
 
 
 class DeviceArray:
-    """Contiguous rows of device memory. `owner` keeps the memory from being used for something else.
+    """Contiguous rows of device memory. While `owner` lives, the memory has no other use.
 
     A slice is a view, an integer one row of it, a list of rows (or of a truth value per row) a copy, as in NumPy.
     """

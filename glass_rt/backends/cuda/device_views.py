@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.device_array import DeviceArray, whole
-from glass_rt.backends.cuda.gpu import DeviceBuffer, Gpu, PinnedBuffer
+from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, PinnedBuffer
 from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
 from glass_rt.image.sampling import Box
 
 
 class DeviceViews:
-    """See `glass_rt.image.views.Views` for the contract; any thread may call, one image is worked on at a time.
+    """A `glass_rt.image.views.ViewWriter` on the device. Any thread may call; it works on one image at a time.
 
-    `gpu` becomes this object's and is closed with it; the engines reach the arrays through the same primary context.
-    Raises BackendError, of GPU memory that is used up too.
+    This object owns `gpu` and closes it; the engines reach the arrays through the same primary context. Raises
+    BackendError, also where GPU memory is used up.
     """
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: GpuDriver) -> None:
         self._gpu = gpu
         self._lock = threading.RLock()  # a finalizer may run inside of any call
         self._idle: dict[int, list[DeviceBuffer]] = {}  # by size: packs are alike, and freeing would stop the device
@@ -41,7 +41,7 @@ class DeviceViews:
             self._undo = undo.pop_all()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
-        """An array of that shape, of any content; its memory is used again once it and its slices are gone."""
+        """An array of that shape with undefined content; its memory is reused once it and its slices are dropped."""
         nbytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         with self._lock, self._gpu.current():
             idle = self._idle.get(nbytes)
@@ -52,7 +52,7 @@ class DeviceViews:
                 self._memory.append(memory)
         lease = DeviceBuffer(memory.address, nbytes)
         weakref.finalize(lease, self._give_back, memory).atexit = False
-        return whole(lease, shape, dtype, self._gathered)
+        return whole(lease, shape, dtype, self._gather_rows)
 
     def write(self, pixels: NDArray[np.uint8], boxes: tuple[Box, ...], view: DeviceArray, crops: DeviceArray) -> None:
         """Copies `pixels` to the device and writes both views; they are there when this returns."""
@@ -67,7 +67,7 @@ class DeviceViews:
             self._gpu.synchronize(self._stream)
 
     def close(self) -> None:
-        """Frees everything on the GPU; arrays that still exist are not to be read any more."""
+        """Frees everything on the GPU; callers must not read arrays that still exist."""
         with self._lock:
             if self._closed:
                 return
@@ -104,7 +104,7 @@ class DeviceViews:
         if name in self._scratch:
             self._gpu.free(self._scratch.pop(name))
 
-    def _gathered(self, source: DeviceArray, rows: Sequence[int]) -> DeviceArray:
+    def _gather_rows(self, source: DeviceArray, rows: Sequence[int]) -> DeviceArray:
         target = self.empty((len(rows), *source.shape[1:]), source.dtype)
         with self._lock, self._gpu.current():
             for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""What engines need of a GPU. Two libraries give it, and a fake in memory lets everything above it be tested.
+"""The GPU calls that engines need. Two libraries implement them; a fake in memory implements them for tests.
 
 Work is ordered by streams: calls return at once and errors may come out of a later call. Handles are integers, as the
 driver and the inference libraries exchange them. Every call is made inside `with gpu.current():`.
@@ -20,7 +20,7 @@ Bytes = NDArray[np.uint8]
 
 
 class GpuError(BackendError):
-    """The driver refused a call. `lost` tells that the context is broken and every further call will fail too."""
+    """The driver refused a call. `lost`: the context is broken, and every further call will fail too."""
 
     kind = "gpu"
 
@@ -31,12 +31,12 @@ class GpuError(BackendError):
 
 
 class GpuOutOfMemory(GpuError):
-    """The device or the pinned host memory is used up."""
+    """The device's memory or the pinned host memory is used up."""
 
     kind = "gpu_memory"
 
 
-# Results after which a CUDA context answers nothing else (CUDA driver API, CUresult).
+# Results after which every call of a CUDA context fails (CUDA driver API, CUresult).
 LOST = frozenset(
     ("ILLEGAL_ADDRESS", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION",
      "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE", "INVALID_PC", "ECC_UNCORRECTABLE", "CONTEXT_IS_DESTROYED",
@@ -45,7 +45,7 @@ LOST = frozenset(
 
 
 def gpu_error(call: str, status: str) -> GpuError:
-    """The error of a CUresult's name, with or without `CUDA_ERROR_` in front."""
+    """The error for a CUresult's name, with or without `CUDA_ERROR_` in front."""
     name = status.rsplit("CUDA_ERROR_", 1)[-1]
     if name.startswith("OUT_OF_MEMORY"):
         return GpuOutOfMemory(call, name)
@@ -54,7 +54,7 @@ def gpu_error(call: str, status: str) -> GpuError:
 
 @dataclass(frozen=True, eq=False)
 class DeviceBuffer:
-    """Memory on the device; `owner` is the library's object, kept alive with it."""
+    """Memory on the device; `owner` is the library's object, which this keeps alive."""
 
     address: int
     nbytes: int
@@ -63,18 +63,18 @@ class DeviceBuffer:
 
 @dataclass(frozen=True, eq=False)
 class PinnedBuffer:
-    """Host memory that the device copies from and to without a detour. `array` views it, uint8 (nbytes,)."""
+    """Page-locked host memory, which the device copies from and to directly. `array` views it, uint8 (nbytes,)."""
 
     array: Bytes
     owner: Any = None
 
 
-class Gpu(Protocol):
-    """One device, through its primary context: the one that torch and ONNX Runtime use too."""
+class GpuDriver(Protocol):
+    """One device, through its primary context, which torch and ONNX Runtime use too."""
 
     @property
     def name(self) -> str:
-        """As the driver calls it."""
+        """The driver's name for the device."""
 
     @property
     def compute_capability(self) -> str:
@@ -85,34 +85,34 @@ class Gpu(Protocol):
         """Whether `capture` works."""
 
     def current(self) -> AbstractContextManager[None]:
-        """Makes the context this thread's current one for the block, and puts back what was."""
+        """Makes the context this thread's current one for the block, and restores the former one."""
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes on the device."""
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
-        """Device memory; raises GpuOutOfMemory."""
+        """Allocates device memory; raises GpuOutOfMemory."""
 
     def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
-        """Page-locked host memory; raises GpuOutOfMemory."""
+        """Allocates page-locked host memory; raises GpuOutOfMemory."""
 
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
-        """Gives memory back."""
+        """Frees memory."""
 
     def create_stream(self) -> int:
         """A stream that does not wait for the default one."""
 
     def destroy_stream(self, stream: int) -> None:
-        """Gives a stream back."""
+        """Destroys a stream."""
 
     def synchronize(self, stream: int) -> None:
-        """Waits until the stream's work is done; errors of that work come out here."""
+        """Waits until the stream's work is done; raises the errors of that work."""
 
     def create_event(self) -> int:
         """An event that may be timed."""
 
     def destroy_event(self, event: int) -> None:
-        """Gives an event back."""
+        """Destroys an event."""
 
     def record(self, event: int, stream: int) -> None:
         """The event happens when the stream's work so far is done."""
@@ -127,7 +127,7 @@ class Gpu(Protocol):
         """Time between two events that have happened."""
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:
-        """Host to device; `source` is pinned, contiguous and unchanged until the stream has come past."""
+        """Host to device; `source` is pinned, contiguous and unchanged until the stream has copied it."""
 
     def copy_out(self, target: Bytes, address: int, stream: int) -> None:
         """Device to host; `target` is pinned and contiguous."""
@@ -136,13 +136,13 @@ class Gpu(Protocol):
         """Device to device."""
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """What `work` puts on the stream, as a graph that can be launched again and again; nothing runs yet."""
+        """Captures what `work` puts on the stream as a graph, to be launched many times; nothing runs yet."""
 
     def launch_graph(self, graph: int, stream: int) -> None:
         """Puts a captured graph on the stream."""
 
     def destroy_graph(self, graph: int) -> None:
-        """Gives a graph back."""
+        """Destroys a graph."""
 
     def load_kernel(self, image: bytes, name: str) -> Any:
         """A kernel of a fatbin or PTX image; it lives as long as the device is open."""
@@ -154,4 +154,4 @@ class Gpu(Protocol):
         """Runs a kernel; arguments are NumPy scalars of the kernel's own types (addresses: uint64)."""
 
     def close(self) -> None:
-        """Lets go of the context; calling it twice is harmless."""
+        """Releases the context; calling it twice is harmless."""

@@ -1,8 +1,8 @@
-"""The GPU through pycuda, which Jetsons have: no graph capture, else the same.
+"""The GPU through pycuda, which Jetsons have: everything but graph capture.
 
-`pycuda.autoinit` is never used: it makes a context of its own, which collides with those of torch and ONNX Runtime in
-one process. The primary context is retained, and pushed and popped in each thread. This has not run on a GPU: it ran
-against a stand-in for the driver, and there pycuda left the released context current in the thread that closed it.
+`pycuda.autoinit` makes a context of its own, which collides with those of torch and ONNX Runtime in one process. So
+this module retains the primary context, and pushes and pops it in each thread. It has not run on a GPU: it ran against
+a stand-in for the driver, and there pycuda left the released context current in the thread that closed it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from glass_rt.errors import BackendError
 
 
 class PycudaGpu:
-    """See `Gpu` for the contract."""
+    """A GpuDriver on pycuda."""
 
     captures_graphs = False
 
@@ -40,7 +40,6 @@ class PycudaGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """See `Gpu`."""
         self._context.push()
         try:
             yield
@@ -48,103 +47,86 @@ class PycudaGpu:
             driver.Context.pop()
 
     def memory(self) -> tuple[int, int]:
-        """See `Gpu`."""
         with _explained("cuMemGetInfo"):
             free, total = driver.mem_get_info()
         return int(free), int(total)
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
-        """See `Gpu`."""
         with _explained("cuMemAlloc"):
             owner = driver.mem_alloc(nbytes)
         return DeviceBuffer(int(owner), nbytes, owner)
 
     def allocate_pinned(self, nbytes: int) -> PinnedBuffer:
-        """See `Gpu`."""
         with _explained("cuMemHostAlloc"):
             array = driver.pagelocked_empty(nbytes, np.uint8)
         return PinnedBuffer(array, array.base)
 
     def free(self, buffer: DeviceBuffer | PinnedBuffer) -> None:
-        """See `Gpu`."""
         with _explained("cuMemFree"):
             buffer.owner.free()
 
     def create_stream(self) -> int:
-        """See `Gpu`."""
         with _explained("cuStreamCreate"):
             stream = driver.Stream(flags=1)  # CU_STREAM_NON_BLOCKING
         self._streams[stream.handle] = stream
         return int(stream.handle)
 
     def destroy_stream(self, stream: int) -> None:
-        """See `Gpu`."""
         self._streams.pop(stream)
 
     def synchronize(self, stream: int) -> None:
-        """See `Gpu`."""
         with _explained("cuStreamSynchronize"):
             self._streams[stream].synchronize()
 
     def create_event(self) -> int:
-        """See `Gpu`."""
         with _explained("cuEventCreate"):
             event = driver.Event()
         self._events[id(event)] = event
         return id(event)
 
     def destroy_event(self, event: int) -> None:
-        """See `Gpu`."""
         self._events.pop(event)
 
     def record(self, event: int, stream: int) -> None:
-        """See `Gpu`."""
         with _explained("cuEventRecord"):
             self._events[event].record(self._streams[stream])
 
     def wait(self, stream: int, event: int) -> None:
-        """See `Gpu`."""
         with _explained("cuStreamWaitEvent"):
             self._streams[stream].wait_for_event(self._events[event])
 
     def synchronize_event(self, event: int) -> None:
-        """See `Gpu`."""
         with _explained("cuEventSynchronize"):
             self._events[event].synchronize()
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """See `Gpu`."""
         with _explained("cuEventElapsedTime"):
             return float(self._events[end].time_since(self._events[start]))
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:
-        """See `Gpu`."""
         with _explained("cuMemcpyHtoDAsync"):
             driver.memcpy_htod_async(address, source, self._streams[stream])
 
     def copy_out(self, target: Bytes, address: int, stream: int) -> None:
-        """See `Gpu`."""
         with _explained("cuMemcpyDtoHAsync"):
             driver.memcpy_dtoh_async(target, address, self._streams[stream])
 
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """See `Gpu`."""
         with _explained("cuMemcpyDtoDAsync"):
             driver.memcpy_dtod_async(target, source, nbytes, self._streams[stream])
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """Not in pycuda."""
+        """Raises BackendError: pycuda captures no graphs."""
         raise BackendError("pycuda captures no graphs; install cuda-core: pip install 'glass-rt[cuda]'")
 
     def launch_graph(self, graph: int, stream: int) -> None:
-        """Not in pycuda."""
+        """Raises BackendError: pycuda captures no graphs."""
         raise BackendError("pycuda captures no graphs; install cuda-core: pip install 'glass-rt[cuda]'")
 
     def destroy_graph(self, graph: int) -> None:
-        """Nothing to do: there are none."""
+        """Does nothing: pycuda captures no graphs."""
 
     def load_kernel(self, image: bytes, name: str) -> Any:
-        """See `Gpu`."""
         with _explained("cuModuleLoadData"):
             module = driver.module_from_buffer(image)
             self._modules.append(module)
@@ -154,12 +136,10 @@ class PycudaGpu:
         self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: tuple[Any, ...],
         stream: int,
     ) -> None:  # fmt: skip
-        """See `Gpu`."""
         with _explained("cuLaunchKernel"):
             kernel(*arguments, grid=grid, block=block, stream=self._streams[stream])
 
     def close(self) -> None:
-        """See `Gpu`."""
         if self._context is None:
             return
         with self.current():
@@ -172,9 +152,9 @@ class PycudaGpu:
 
 @contextmanager
 def _explained(call: str, *, in_context: bool = True) -> Iterator[None]:
-    """pycuda's errors as ours. They carry the driver's own sentence, which differs between drivers, and no number.
+    """Raises pycuda's errors as GpuError. They carry the driver's sentence, which varies between drivers, and no code.
 
-    So whether the context is lost is asked of the driver: a lost one answers nothing else either.
+    So this asks the driver whether the context is lost: a lost context fails every other call too.
     """
     try:
         yield
@@ -182,10 +162,10 @@ def _explained(call: str, *, in_context: bool = True) -> Iterator[None]:
         raise gpu_error(call, "OUT_OF_MEMORY") from error
     except driver.Error as error:
         text = str(error).rsplit("failed: ", 1)[-1]
-        raise GpuError(call, text, lost=in_context and _answers_nothing()) from error
+        raise GpuError(call, text, lost=in_context and _context_is_lost()) from error
 
 
-def _answers_nothing() -> bool:
+def _context_is_lost() -> bool:
     try:
         driver.mem_get_info()
     except driver.Error:

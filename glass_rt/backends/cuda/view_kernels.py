@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from glass_rt.backends.cuda.gpu import DeviceBuffer, Gpu
+from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver
 from glass_rt.image.sampling import Box
 
 _BLOCK = 256
@@ -18,7 +18,7 @@ _BLOCK = 256
 class ViewKernels:
     """The kernels of `views.fatbin` on one device. Calls are made inside `with gpu.current():` and return at once."""
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: GpuDriver) -> None:
         image = (files("glass_rt") / "backends" / "cuda" / "kernels" / "views.fatbin").read_bytes()
         self._gpu = gpu
         self._gather = gpu.load_kernel(image, "gather_crops")

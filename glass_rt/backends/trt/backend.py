@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.backends.cuda import Gpu, open_gpu
+from glass_rt.backends.cuda import GpuDriver, open_gpu
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.backends.trt.buckets import Bucket, buckets_of, plan_runs
-from glass_rt.backends.trt.lane import Flight, Lane, StageTimes, Streams
+from glass_rt.backends.trt.lane import Flight, GpuLane, GpuStageTimes, Streams
 from glass_rt.backends.trt.library import Library, load_library
-from glass_rt.backends.trt.plan import Plan
-from glass_rt.errors import BackendError, UsageError
-from glass_rt.machine.cache_files import BESIDE, keep, kept, user_cache
+from glass_rt.backends.trt.plan import TrtPlan
+from glass_rt.errors import BackendError
+from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
+from glass_rt.machine.device import device_from_text
 
 LANES = 2
 
@@ -48,10 +49,7 @@ def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBacken
 
 def gpu_index(device: str | None) -> int:
     """`cuda:1` -> 1; None is the first GPU."""
-    kind, _, index = (device or "cuda").partition(":")
-    if kind != "cuda" or not (index or "0").isdigit():
-        raise UsageError(f"device: got {device!r}; TensorRT engines run on cuda or cuda:N")
-    return int(index or 0)
+    return device_from_text(device or "cuda", ("cuda",), "TensorRT").index
 
 
 @dataclass(eq=False)
@@ -64,13 +62,13 @@ class _Prepared:
 
 
 class TrtBackend:
-    """One engine, for one worker. See `Backend` for the contract; it takes packs of any size.
+    """A Backend on one TensorRT engine, for one worker; it takes packs of any size.
 
     `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
     engine, or in the user's cache folder where that cannot be written (see `glass_rt.machine.cache_files`).
     """
 
-    def __init__(self, engine: Path, library: Library, gpu: Gpu) -> None:
+    def __init__(self, engine: Path, library: Library, gpu: GpuDriver) -> None:
         self._gpu, self._library = gpu, library
         self._failure: BackendError | None = None
         self._closed = False
@@ -79,7 +77,7 @@ class TrtBackend:
         with gpu.current(), ExitStack() as undo:
             data = engine.read_bytes()
             self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
-            self._plan = Plan(library, data, str(engine), kept(self._kernels))
+            self._plan = TrtPlan(library, data, str(engine), read_cached(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
             self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
@@ -98,10 +96,10 @@ class TrtBackend:
         return self.submit(feeds)()
 
     def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
-        """Starts a pack and returns how to wait for it; the feeds are read before this returns.
+        """Starts a pack and returns a function that waits for it; the feeds are read before this returns.
 
-        The pixels may also be a DeviceArray of the same GPU. Other engines can be started meanwhile. Results come out
-        in any order; `close` makes waiting fail.
+        The pixels may also be a DeviceArray of the same GPU. Other engines can be started meanwhile. Callers may
+        wait in any order; after `close`, waiting fails.
         """
         self._check_usable()
         check_feeds(self.inputs, feeds)
@@ -114,11 +112,11 @@ class TrtBackend:
             ]
         return lambda: self._finish(flights, result)
 
-    def stage_times(self, feeds: Mapping[str, Array]) -> StageTimes:
-        """Runs a pack batch by batch with nothing overlapped, and says what its parts take. Raises BackendError."""
+    def stage_times(self, feeds: Mapping[str, Array]) -> GpuStageTimes:
+        """Runs a pack batch by batch without overlap, and measures its stages. Raises BackendError."""
         self._check_usable()
         check_feeds(self.inputs, feeds)
-        pixels, total = feeds[self.inputs[0].name], StageTimes()
+        pixels, total = feeds[self.inputs[0].name], GpuStageTimes()
         with self._guarded(), self._gpu.current():
             for lane in self._lanes:
                 lane.land()
@@ -128,7 +126,7 @@ class TrtBackend:
         return total
 
     def close(self) -> None:
-        """Waits for what is under way, gives it up, and frees everything on the GPU."""
+        """Waits for the runs under way, drops their results, and frees everything on the GPU."""
         if self._closed:
             return
         self._closed = True
@@ -159,7 +157,7 @@ class TrtBackend:
             undo.callback(gpu.free, self._scratch)
             self._lanes = []
             for _ in range(LANES):
-                lane = Lane(gpu, self._streams, self.inputs[0], self.outputs[0], rows)
+                lane = GpuLane(gpu, self._streams, self.inputs[0], self.outputs[0], rows)
                 undo.callback(lane.close)
                 self._lanes.append(lane)
         except GpuOutOfMemory as error:
@@ -189,7 +187,7 @@ class TrtBackend:
     def _compute(self, prepared: _Prepared, stream: int) -> None:
         """RTX captures graphs by itself; with TensorRT the first run of a context warms it up, the second is captured.
 
-        pycuda cannot capture; it goes on as it began.
+        pycuda cannot capture; every run is then like the first.
         """
         if prepared.graph is not None:
             self._gpu.launch_graph(prepared.graph, stream)
@@ -213,7 +211,7 @@ class TrtBackend:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """After a failed run nothing that is under way can be relied upon, and the engine is not used again."""
+        """After a failed run the engine drops the runs under way and is not used again."""
         try:
             yield
         except BackendError as error:
@@ -231,8 +229,8 @@ class TrtBackend:
     def _keep_cache(self) -> None:
         with suppress(BackendError):
             data = None if self._failure else self._plan.runtime_cache()
-            if data and data != kept(self._kernels):
-                keep(data, self._kernels)
+            if data and data != read_cached(self._kernels):
+                write_cached(data, self._kernels)
 
 
 def _kernel_places(engine: Path, data: bytes, circumstances: str) -> tuple[Path, ...]:
@@ -251,7 +249,7 @@ def _fixed(size: int | None) -> int:
 
 @contextmanager
 def _lost_is_gone() -> Iterator[None]:
-    """What a lost context held is the driver's to clear away; it answers no call to free it."""
+    """Ignores errors of a lost context: the driver frees its memory, and no call can."""
     try:
         yield
     except GpuError as error:

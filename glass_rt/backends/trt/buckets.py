@@ -21,7 +21,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Run:
+class BatchRun:
     """Views start..start+rows-1, run as a batch of `bucket.size`; what lies past `rows` is padding."""
 
     start: int
@@ -46,7 +46,7 @@ def buckets_of(profiles: Sequence[Shapes]) -> tuple[Bucket, ...]:
     )
 
 
-def plan_runs(count: int, buckets: Sequence[Bucket]) -> tuple[Run, ...]:
+def plan_runs(count: int, buckets: Sequence[Bucket]) -> tuple[BatchRun, ...]:
     """Cuts `count` views into runs: full ones of the largest size, then what is left with little padding.
 
     The same count is always cut alike, so that the same pack gives the same numbers.
@@ -63,6 +63,6 @@ def plan_runs(count: int, buckets: Sequence[Bucket]) -> tuple[Run, ...]:
         else:
             bucket = buckets[above - 1]
         rows = min(left, bucket.size)
-        runs.append(Run(start, rows, bucket))
+        runs.append(BatchRun(start, rows, bucket))
         start += rows
     return tuple(runs)

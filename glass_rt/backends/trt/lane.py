@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from glass_rt.backends.base import Array, TensorSpec
 from glass_rt.backends.cuda.device_array import DeviceArray
-from glass_rt.backends.cuda.gpu import Bytes, Gpu
+from glass_rt.backends.cuda.gpu import Bytes, GpuDriver
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Copies in, computing and copies out have a stream each."""
+    """The three streams: of copies in, of computing and of copies out."""
 
     copy_in: int
     compute: int
@@ -31,8 +31,8 @@ class Streams:
 
 
 @dataclass(frozen=True)
-class StageTimes:
-    """Milliseconds of one batch's parts, one after the other; added up over the batches of a pack.
+class GpuStageTimes:
+    """Milliseconds of one batch's stages, run one after the other; added up over the batches of a pack.
 
     `stage` is the host's copy into pinned memory, by its own clock; the others are the device's.
     """
@@ -42,13 +42,13 @@ class StageTimes:
     compute: float = 0.0
     copy_out: float = 0.0
 
-    def __add__(self, other: StageTimes) -> StageTimes:
-        return StageTimes(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: GpuStageTimes) -> GpuStageTimes:
+        return GpuStageTimes(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(eq=False)
 class Flight:
-    """Rows under way: where they will be written, and what went wrong with them."""
+    """Rows under way: the array that receives them, and the error where they failed."""
 
     target: NDArray[np.float32]
     views: Any  # device memory that is read later must not be used for something else before
@@ -56,10 +56,10 @@ class Flight:
     landed: bool = False
 
 
-class Lane:
+class GpuLane:
     """Buffers for one batch of at most `rows` views. Every method is called inside `with gpu.current():`."""
 
-    def __init__(self, gpu: Gpu, streams: Streams, pixels: TensorSpec, embedding: TensorSpec, rows: int) -> None:
+    def __init__(self, gpu: GpuDriver, streams: Streams, pixels: TensorSpec, embedding: TensorSpec, rows: int) -> None:
         self._gpu, self._streams = gpu, streams
         self._row_in, self._row_out = _row_bytes(pixels), _row_bytes(embedding)
         self._flight: Flight | None = None
@@ -101,8 +101,8 @@ class Lane:
         self._flight = Flight(target, views)
         return self._flight
 
-    def timed(self, views: Array, compute: Callable[[int], None]) -> StageTimes:
-        """What the parts of `launch` take when nothing else is under way, measured by events on a single stream."""
+    def timed(self, views: Array, compute: Callable[[int], None]) -> GpuStageTimes:
+        """Measures the stages of `launch` by events on a single stream, with nothing else under way."""
         assert self._flight is None, "the lane is in use"
         gpu, stream = self._gpu, self._streams.compute
         with ExitStack() as undo:
@@ -121,7 +121,7 @@ class Lane:
             gpu.copy_out(self._host_out.array[: len(views) * self._row_out], self.device_out.address, stream)
             gpu.record(events[3], stream)
             gpu.synchronize_event(events[3])
-            return StageTimes(stage_ms, *(gpu.elapsed_ms(*pair) for pair in pairwise(events)))
+            return GpuStageTimes(stage_ms, *(gpu.elapsed_ms(*pair) for pair in pairwise(events)))
 
     def _stage(self, views: Array) -> Bytes:
         staged = self._host_in.array[: len(views) * self._row_in]
@@ -143,7 +143,7 @@ class Lane:
         flight.landed = True
 
     def abandon(self, error: Exception) -> None:
-        """Gives up the batch under way, if any: whoever asks for it gets `error`."""
+        """Drops the batch under way, if any: waiting for it raises `error`."""
         if self._flight is not None:
             self._flight.error = error
             self._flight = None

@@ -1,4 +1,4 @@
-"""NVIDIA's two builders behind one name: TensorRT 10.3 to 11.x, and TensorRT for RTX. All that sets them apart is here.
+"""NVIDIA's two builders behind one name: TensorRT 10.3 to 11.x, and TensorRT for RTX. Their differences are all here.
 
 Both have the same parser, builder and runtime. RTX compiles in two steps (ahead of time anywhere, the rest on the GPU
 when an engine is opened), so it builds without a GPU and for several architectures; it keeps a runtime cache, where
@@ -19,8 +19,6 @@ from glass_rt.errors import GlassError, MissingDependency, UsageError
 from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
-EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 DEFAULT_TARGET = "default"
 # Architectures that RTX engines run on unless a target is named; its documentation adds "and later".
 RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
@@ -45,7 +43,7 @@ class Library:
 
     @contextmanager
     def explained(self, kind: type[GlassError], what: str) -> Iterator[None]:
-        """Turns what the library raises in the block into ours, with the lines that it logged there."""
+        """Raises the library's errors in the block as `kind`, with the lines that it logged there."""
         self._lines.clear()
         try:
             yield
@@ -62,7 +60,7 @@ class Library:
     # What differs when building -----------------------------------------------------------------
 
     def apply_target(self, config: Any, target: str) -> None:
-        """Sets the builder's target; see `requirements` for what may be asked for."""
+        """Sets the builder's target, one that `requirements` accepts."""
         if self.is_rtx:
             names = rtx_capabilities(target)
             config.num_compute_capabilities = len(names)
@@ -128,7 +126,7 @@ class Library:
         return engine.create_execution_context(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
 
     def runtime_cache(self, config: Any | None) -> bytes | None:
-        """What RTX compiled so far, to be kept for the next opening; None for TensorRT."""
+        """The kernels that RTX compiled so far, to be saved for the next opening; None for TensorRT."""
         if not self.is_rtx or config is None:
             return None
         return bytes(memoryview(config.get_runtime_cache().serialize()))
@@ -136,7 +134,7 @@ class Library:
 
 @cache
 def load_library(name: str) -> Library:
-    """Imports `tensorrt` or `tensorrt_rtx`; raises MissingDependency with the commands that bring it."""
+    """Imports `tensorrt` or `tensorrt_rtx`; raises MissingDependency with the commands that install it."""
     try:
         module = importlib.import_module(name)
     except ImportError as error:
@@ -147,15 +145,10 @@ def load_library(name: str) -> Library:
 
 
 class MissingLibrary(MissingDependency):
-    """One of the two libraries is not there."""
+    """One of the two libraries is not installed, or cannot be loaded."""
 
     def __init__(self, name: str, why: str = "it is not installed") -> None:
         ImportError.__init__(self, f"--backend {name} needs {name}: {why}. {GPU_COMMANDS}")
-
-
-def library_version(name: str) -> str | None:
-    """The installed version, found without loading anything."""
-    return installed(name)
 
 
 def cuda_generation(name: str) -> str | None:

@@ -14,10 +14,11 @@ from glass_rt.bundle.requirements import Shapes
 from glass_rt.errors import BackendError
 
 
-class Plan:
-    """One engine. A context is no thread's but its worker's, and is made for one batch size and one pair of buffers:
+class TrtPlan:
+    """One engine, for one worker.
 
-    a captured graph holds a context's shapes and addresses, so contexts are never turned to other ones.
+    A captured graph holds its context's shapes and addresses. So each context is made for one batch size and one pair
+    of buffers, and keeps them.
     """
 
     def __init__(self, library: Library, data: bytes, what: str, cache: bytes | None) -> None:
@@ -70,11 +71,11 @@ class Plan:
                 raise BackendError(self._library.reason(f"{self._library.name} could not start a run"))
 
     def runtime_cache(self) -> bytes | None:
-        """What was compiled for this GPU; None where the library compiles nothing at run time."""
+        """The kernels compiled for this GPU; None where the library compiles none at run time."""
         return self._library.runtime_cache(self._config)
 
     def close(self) -> None:
-        """Drops the vendor's objects, contexts first being the caller's part."""
+        """Drops the vendor's objects. The caller must have dropped the contexts before."""
         self._config = self._engine = self._runtime = None
 
     def _spec(self, index: int) -> tuple[bool, TensorSpec]:

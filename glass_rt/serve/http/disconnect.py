@@ -1,4 +1,4 @@
-"""Work that is done only while somebody waits for it."""
+"""Work that is cancelled when its client disconnects."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; cancels it, and raises ClientDisconnect, when the client goes before.
+async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`. Cancels it, and raises ClientDisconnect, when the client disconnects first.
 
-    `receive` is the request's, with its body read to the end.
+    `receive` is the request's; the body must have been read to its end.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(receive))
+    disconnecting = asyncio.ensure_future(_disconnected(receive))
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, disconnecting), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
-        leaving.cancel()
+        disconnecting.cancel()
         if not working.done():
             working.cancel()
             await asyncio.wait((working,))
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""ASGI middleware: who may come in, how large and how slow a body may be, and when nobody may."""
+"""ASGI middleware with the limits on requests: API key, size of the body, time for it to arrive, room in the queue."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.responses import error_response
 from glass_rt.serve.refusals import BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
 from glass_rt.serve.service import RequestHold, Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 
 
-class Gate:
+class RequestLimits:
     """Checks every request before its route sees it.
 
-    API key on all paths but `open_paths`. Requests that may judge, which are those of any method but GET, HEAD and
-    OPTIONS, are refused while the server drains or is full, before their body is read; their body is counted and timed
-    as the route reads it.
-    Refusals inside a route's reading are raised there and answered like any error of the route.
+    All paths but `open_paths` need an API key. Requests that may judge are those of any method but GET, HEAD and
+    OPTIONS. While the server drains or is full, they are refused before their body is read. Their body is counted and
+    timed as the route reads it; an error of that is raised inside the route, and its response is made like that of any
+    error of the route.
     """
 
     def __init__(self, app: ASGIApp, service: Service, open_paths: Collection[str]) -> None:
@@ -36,7 +36,7 @@ class Gate:
             return
         try:
             await self._pass(scope, receive, send)
-        except GlassError as error:  # of this gate: a route's own are answered further in
+        except GlassError as error:  # of these limits: the application has its own response to a route's errors
             await error_response(error, scope["path"])(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,10 +54,10 @@ class Gate:
 class BodyReader:
     """A `receive` that counts and times a request's body. Raises BodyTooLarge, BodyTooSlow, Overloaded.
 
-    After the body it waits for the client to go, as long as that takes.
+    After the body it waits for the client to disconnect, without a limit.
     """
 
-    def __init__(self, receive: Receive, hold: RequestHold, settings: Settings) -> None:
+    def __init__(self, receive: Receive, hold: RequestHold, settings: ServerSettings) -> None:
         self._receive = receive
         self._hold = hold
         self._settings = settings
@@ -82,7 +82,7 @@ class BodyReader:
         return message
 
 
-def _check_headers(headers: list[tuple[bytes, bytes]], settings: Settings) -> None:
+def _check_headers(headers: list[tuple[bytes, bytes]], settings: ServerSettings) -> None:
     for name, value in headers:
         if name == b"content-length":
             if not value.isdigit():
@@ -93,5 +93,5 @@ def _check_headers(headers: list[tuple[bytes, bytes]], settings: Settings) -> No
             raise UnsupportedEncoding("Content-Encoding is not supported: send the image's bytes as they are")
 
 
-def _too_large(settings: Settings) -> str:
+def _too_large(settings: ServerSettings) -> str:
     return f"the body is larger than the {settings.max_body} bytes that this server takes (--max-body)"

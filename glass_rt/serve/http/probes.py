@@ -1,4 +1,4 @@
-"""What watches a server asks of it: is it well, and what has it done."""
+"""Health checks and metrics, for the programs that watch a server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from glass_rt.serve.service import Service
 
 
 async def healthz(request: Request) -> Response:
-    """200 while the process is worth keeping, for what starts it anew otherwise; how it is, in the body."""
+    """200 while the process is live, 503 where it should be restarted; the body gives the state."""
     service: Service = request.app.state.service
     return json_response(_state(service), 200 if service.live else 503)
 
 
 async def readyz(request: Request) -> Response:
-    """200 where requests should be sent here, 503 where they should not; why, in the body."""
+    """200 where requests should be sent here, 503 where they should not; the body gives the state."""
     service: Service = request.app.state.service
     return json_response(_state(service), 200 if service.ready else 503)
 
@@ -34,6 +34,6 @@ def _state(service: Service) -> dict[str, object]:
 
 
 async def metrics(request: Request) -> Response:
-    """All figures in Prometheus' text form."""
+    """All metrics in Prometheus' text form."""
     service: Service = request.app.state.service
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""Answers that are JSON, errors among them, in the form that the protocol at a path has for them."""
+"""JSON responses. An error has the form of the protocol at its path."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ INFERENCE_PROTOCOL = "/v2"  # below this path errors are those of the Open Infer
 
 
 def json_bytes(value: Any) -> bytes:
-    """Compact JSON, with a line's end for terminals."""
+    """Compact JSON, with a line end for terminals."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer with a JSON body."""
+    """A response with a JSON body."""
     return Response(json_bytes(value), status, headers, media_type="application/json")
 
 
 def error_response(error: GlassError, path: str) -> Response:
-    """The answer to a request that failed: status and headers from the table, our words in the body."""
+    """The response to a request that failed: status and headers from the table, the error's message in the body."""
     body = {"error": str(error)} if path.startswith(INFERENCE_PROTOCOL) else Failure(None, error).to_json()
     return json_response(body, status_of(error), headers_of(error))

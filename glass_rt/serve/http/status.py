@@ -11,6 +11,7 @@ from glass_rt.errors import (
     ImageFormatError,
     ImageTooLarge,
     MissingDependency,
+    OutOfMemory,
     UsageError,
 )
 from glass_rt.serve.refusals import (
@@ -28,7 +29,7 @@ from glass_rt.serve.refusals import (
     UnsupportedEncoding,
 )
 
-CLIENT_GONE = 499  # in logs and metrics alone: nobody is there to be answered
+CLIENT_GONE = 499  # in logs and metrics alone: no client is left to receive it
 
 STATUSES: dict[type[GlassError], int] = {
     UsageError: HTTPStatus.BAD_REQUEST,
@@ -44,6 +45,7 @@ STATUSES: dict[type[GlassError], int] = {
     ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     BackendError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
     Draining: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineBroken: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
@@ -51,7 +53,7 @@ STATUSES: dict[type[GlassError], int] = {
 
 
 def status_of(error: GlassError) -> int:
-    """The HTTP status that answers an error: its own, or that of its nearest ancestor in the table."""
+    """The HTTP status of an error: its own, or that of its nearest ancestor in the table."""
     if isinstance(error, ImageRefused):
         return status_of(error.error)
     return next((int(STATUSES[kind]) for kind in type(error).__mro__ if kind in STATUSES), 500)

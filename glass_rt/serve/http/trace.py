@@ -1,4 +1,4 @@
-"""ASGI middleware: every request has an id, a line in the log and its place in the figures."""
+"""ASGI middleware: every request has an id and a line in the log, and is counted in the metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("glass_rt.serve.requests")
 
 
 class Trace:
-    """Names, times and counts requests, and answers 500 where a route raises what nobody expected."""
+    """Names, times and counts requests, and responds with 500 where a route raises an unexpected error."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -34,7 +34,7 @@ class Trace:
         start = perf_counter()
         request_id = request_id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
-        status = CLIENT_GONE  # unless an answer is sent
+        status = CLIENT_GONE  # unless a response is sent
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -54,7 +54,7 @@ class Trace:
             self._conclude(scope, request_id, status, perf_counter() - start)
 
     def _conclude(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        self._metrics.request_answered(_known_method(scope), _route(scope), status, seconds)
+        self._metrics.request_done(_known_method(scope), _route(scope), status, seconds)
         fields = {
             "request_id": request_id,
             "method": scope["method"],
@@ -67,7 +67,7 @@ class Trace:
 
 
 def _route(scope: Scope) -> str:
-    """The pattern that matches, also where the gate refused; never the path: metrics need few names."""
+    """The pattern that matches, also for a request past its limits; never the path, since metrics need few labels."""
     routes = scope["app"].router.routes
     route = scope.get("route") or next((one for one in routes if one.matches(scope)[0] is not Match.NONE), None)
     return getattr(route, "path", "none")

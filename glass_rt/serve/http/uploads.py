@@ -35,10 +35,10 @@ class Uploads:
 
 
 async def read_uploads(request: Request, max_files: int) -> Uploads:
-    """Reads a request's body, whose size its receiver bounds.
+    """Reads a request's body. The request's `receive` bounds its size.
 
-    Any content type but multipart/form-data means that the body is an image, whose format its bytes tell. Raises
-    MalformedRequest, BodyTooLarge, and ClientDisconnect where the client goes meanwhile.
+    A body of any content type but multipart/form-data is one image; its bytes tell the format. Raises
+    MalformedRequest, BodyTooLarge, and ClientDisconnect where the client disconnects meanwhile.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind != FORM:
@@ -61,7 +61,7 @@ class _Part:
 
 
 class _Form:
-    """Files of a multipart body, kept in memory: an image is never written to disk."""
+    """Files of a multipart body. They stay in memory: an image is never written to disk."""
 
     def __init__(self, boundary: bytes, max_files: int) -> None:
         self._max_files = max_files

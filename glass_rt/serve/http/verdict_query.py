@@ -1,4 +1,4 @@
-"""The options of a verdict request, out of its query."""
+"""The options of a verdict request, parsed from its query."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from starlette.datastructures import QueryParams
 
 from glass_rt.errors import UsageError
-from glass_rt.options import Crops, DetectOptions
+from glass_rt.options import DetectOptions, crops_from_text, seed_from_text
 
 CHOICES = ("crops", "seed", "overlay")
 
 
 @dataclass(frozen=True)
 class VerdictQuery:
-    """How to judge, and whether the evidence picture is wanted."""
+    """How to judge, and whether the response includes the overlay."""
 
     options: DetectOptions
     overlay: bool
@@ -30,17 +30,8 @@ def parse_query(query: QueryParams) -> VerdictQuery:
     overlay = query.get("overlay", "0")
     if overlay not in ("0", "1"):
         raise UsageError(f"overlay: got {overlay[:40]!r}; expected 0 or 1")
-    options = DetectOptions(crops=_crops(query.get("crops")), seed=_number("seed", query.get("seed")))
+    crops, seed = query.get("crops"), query.get("seed")
+    options = DetectOptions(
+        crops=None if crops is None else crops_from_text(crops), seed=None if seed is None else seed_from_text(seed)
+    )
     return VerdictQuery(options, overlay == "1")
-
-
-def _crops(value: str | None) -> Crops:
-    return "auto" if value == "auto" else _number("crops", value)
-
-
-def _number(name: str, value: str | None) -> int | None:
-    if value is None:
-        return None
-    if not (value.isascii() and value.isdigit() and len(value) <= 20):
-        raise UsageError(f"{name}: got {value[:40]!r}; expected a number from 0 on")
-    return int(value)

@@ -1,7 +1,7 @@
-"""Inference requests and answers of the protocol's gRPC form.
+"""Inference requests and responses of the protocol's gRPC form.
 
-The messages are those of the `inference` package that every client of the protocol speaks, as `tritonclient` brings
-them. Answers carry their tensors in `raw_output_contents`, as Triton's do.
+The messages are those of the protocol's `inference` package, as `tritonclient` has them. Responses carry their tensors
+in `raw_output_contents`, as Triton's do.
 
 Source: github.com/kserve/open-inference-protocol (open_inference_grpc.proto).
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
 from glass_rt.serve.oip.protocol import shown
-from glass_rt.serve.oip.request import InferRequest, checked_id, requested
+from glass_rt.serve.oip.request import InferenceRequest, checked_id, requested
 from glass_rt.serve.oip.tensors import (
     DATATYPES,
     TensorHead,
@@ -29,15 +29,18 @@ from glass_rt.serve.oip.tensors import (
 if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2 as pb
 
-CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}  # where a datatype's elements stand, if not raw
+CONTENTS = {
+    "BYTES": "bytes_contents",
+    "UINT8": "uint_contents",
+}  # the field with a datatype's elements, where they are not raw
 
 
-def request_from_message(message: pb.ModelInferRequest) -> InferRequest:
+def request_from_message(message: pb.ModelInferRequest) -> InferenceRequest:
     """A request from its message. Raises UsageError."""
     for output in message.outputs:
         if output.parameters:
             raise UsageError(f"output {shown(output.name)}: parameters are not known for outputs over gRPC")
-    return InferRequest(
+    return InferenceRequest(
         checked_id(message.id),
         {name: _value(name, parameter) for name, parameter in message.parameters.items()},
         _tensors(message),
@@ -46,15 +49,15 @@ def request_from_message(message: pb.ModelInferRequest) -> InferRequest:
 
 
 def message_from_tensors(
-    answer: pb.ModelInferResponse, request: InferRequest, tensors: Mapping[str, NDArray[Any]]
+    response: pb.ModelInferResponse, request: InferenceRequest, tensors: Mapping[str, NDArray[Any]]
 ) -> pb.ModelInferResponse:
-    """Fills `answer` with those of `tensors` that the request asked for, and its id."""
-    answer.id = request.id or ""
+    """Fills `response` with the request's id and with those of `tensors` that the request asked for."""
+    response.id = request.id or ""
     for wanted in request.outputs:
         tensor = tensors[wanted.name]
-        answer.outputs.add(name=wanted.name, datatype=DATATYPES[tensor.dtype], shape=tensor.shape)
-        answer.raw_output_contents.append(binary_from_tensor(tensor))
-    return answer
+        response.outputs.add(name=wanted.name, datatype=DATATYPES[tensor.dtype], shape=tensor.shape)
+        response.raw_output_contents.append(binary_from_tensor(tensor))
+    return response
 
 
 def _value(name: str, parameter: pb.InferParameter) -> Any:

@@ -1,10 +1,11 @@
-"""The Open Inference Protocol over gRPC, on the event loop of the service that it asks.
+"""The Open Inference Protocol over gRPC, on the event loop of its service.
 
-The server has no methods beside the protocol's own six; others are answered `UNIMPLEMENTED` by gRPC itself.
-All are registered as if their request were a stream, which is the same on the wire: so the API key is compared, and
-the queue looked at, before a message is received, and the message is looked at before it is parsed. gRPC does not say
-how large a message will be: as many are received at once as would fit into `queue_bytes` if all were of `max_body`, and
-who waits longer than TURN_S for those before is refused. Probes wait for nobody.
+The server has the protocol's six methods; gRPC itself responds with `UNIMPLEMENTED` to others. All are registered as
+methods whose request is a stream, which has the same encoding. So the server compares the API key and checks the queue
+before it receives a message, and checks the message's structure before it parses it.
+
+gRPC does not say how large a message will be. The server receives as many at once as fit into `queue_bytes` if each has
+`max_body` bytes, and refuses a call that waits longer than TURN_S for its turn. Probes need no turn.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpci
 
 SERVICE = "inference.GRPCInferenceService"
 FLUSH_S = 5.0
-TURN_S = 1.0  # for other messages to arrive before one's own is received
+TURN_S = 1.0  # for a call to wait until earlier messages have arrived
 CALLS_PER_IMAGE = 4  # calls open at once for each image of the queue
-MAX_WORDS = 1000  # of an error: clients take 8 kB of trailers, in which it stands encoded
-SMALL = 4096  # bytes of a message that asks for no inference
+MAX_ERROR = 1000  # characters of an error: clients take 8 kB of trailers, which carry it encoded
+SMALL = 4096  # bytes of a message of the methods that judge nothing
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -65,10 +66,10 @@ request_log = logging.getLogger("glass_rt.serve.requests")
 
 @asynccontextmanager
 async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[int]:
-    """Serves while the block runs, and gives the port (the one chosen, for port 0).
+    """Serves while the block runs, and gives the port, for port 0 the one that the system chose.
 
-    When the block is left the service should have drained (`Service.drain`): what is under way then has FLUSH_S to
-    reach its client. Raises NotListening.
+    The service should have drained (`Service.drain`) before the block ends: responses under way then have FLUSH_S to
+    reach their clients. Raises NotListening.
     """
     settings = service.settings
     server = grpc.aio.server(
@@ -101,11 +102,12 @@ class GrpcMethods:
         self._service = service
         settings = service.settings
         at_once = settings.queue_bytes // settings.max_body
-        self._images, self._questions = asyncio.Semaphore(at_once), asyncio.Semaphore(at_once)  # being received
+        self._infer_turns = asyncio.Semaphore(at_once)  # to receive a message with images
+        self._metadata_turns = asyncio.Semaphore(at_once)  # to receive a message without
         self._calls = 0
 
     def handlers(self) -> Any:
-        """What a grpc.aio server is given."""
+        """The handlers to register with a grpc.aio server."""
         methods = {
             "ServerLive": self._probe("ServerLive", self.server_live),
             "ServerReady": self._probe("ServerReady", self.server_ready),
@@ -117,7 +119,7 @@ class GrpcMethods:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     def server_live(self) -> Any:
-        """Whether the process is worth keeping."""
+        """Whether the process is live."""
         return pb.ServerLiveResponse(live=self._service.live)
 
     def server_ready(self) -> Any:
@@ -125,7 +127,7 @@ class GrpcMethods:
         return pb.ServerReadyResponse(ready=self._service.ready)
 
     def model_ready(self, message: Any) -> Any:
-        """Whether the model can be asked: it is here, and its server is ready. An unknown one is not ready."""
+        """Whether the server has the model and is ready. An unknown model is not ready."""
         try:
             check_model(self._service.manifest, message.name, message.version)
         except UnknownModel:
@@ -133,7 +135,7 @@ class GrpcMethods:
         return pb.ModelReadyResponse(ready=self._service.ready)
 
     def server_metadata(self, _: Any) -> Any:
-        """What this server is."""
+        """The server's name, version and extensions."""
         return pb.ServerMetadataResponse(name=SERVER, version=__version__, extensions=EXTENSIONS)
 
     def model_metadata(self, message: Any) -> Any:
@@ -142,38 +144,38 @@ class GrpcMethods:
         return pb.ModelMetadataResponse(**describe(self._service.manifest).to_json())
 
     async def model_infer(self, data: bytes) -> Any:
-        """Judges images. A request is answered whole: one image that cannot be judged fails it."""
+        """Judges images. One image that cannot be judged fails the request."""
         check_message(data, pb.ModelInferRequest.DESCRIPTOR)
         message = _parsed(pb.ModelInferRequest, data)
         manifest = self._service.manifest
         check_model(manifest, message.model_name, message.model_version)
         request = request_from_message(message)
-        answer = pb.ModelInferResponse(model_name=model_name(manifest), model_version=VERSION)
-        return message_from_tensors(answer, request, await infer(self._service, request))
+        response = pb.ModelInferResponse(model_name=model_name(manifest), model_version=VERSION)
+        return message_from_tensors(response, request, await infer(self._service, request))
 
     def _probe(self, name: str, method: Callable[[], Any]) -> Any:
-        """A method that needs no API key, and whose message, which is empty, is not even received."""
+        """A method that needs no API key. Its message is empty and is not received."""
 
-        async def answer(_: AsyncIterator[bytes], __: Context) -> Any:
+        async def respond(_: AsyncIterator[bytes], __: Context) -> Any:
             return method()
 
-        return self._handler(name, answer)
+        return self._handler(name, respond)
 
     def _plain(self, name: str, kind: Any, method: Callable[[Any], Any]) -> Any:
-        """A method that answers at once."""
+        """A method that judges nothing and waits for no engine."""
 
-        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
-            with self._let_in(context):
-                data = await self._received(messages, self._questions)
+        async def respond(messages: AsyncIterator[bytes], context: Context) -> Any:
+            with self._admitted(context):
+                data = await self._received(messages, self._metadata_turns)
                 if len(data) > SMALL:
                     raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
                 return method(_parsed(kind, data))
 
-        return self._handler(name, answer)
+        return self._handler(name, respond)
 
     async def _infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
-        with self._let_in(context), self._service.request() as hold:
-            data = await self._received(messages, self._images)
+        with self._admitted(context), self._service.request() as hold:
+            data = await self._received(messages, self._infer_turns)
             hold.hold(len(data))
             return await self.model_infer(data)
 
@@ -186,17 +188,17 @@ class GrpcMethods:
         except StopAsyncIteration:
             raise UsageError("the call brought no message") from None
 
-    def _handler(self, name: str, answer: Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]) -> Any:
+    def _handler(self, name: str, respond: Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]) -> Any:
         async def handle(messages: AsyncIterator[bytes], context: Context) -> Any:
-            return await self._answered(name, context, answer(messages, context))
+            return await self._call(name, context, respond(messages, context))
 
         return grpc.stream_unary_rpc_method_handler(
             handle, response_serializer=lambda response: response.SerializeToString()
         )
 
     @contextmanager
-    def _let_in(self, context: Context) -> Iterator[None]:
-        """One of the calls that may be open at once. Raises Unauthorized, Overloaded."""
+    def _admitted(self, context: Context) -> Iterator[None]:
+        """Counts a call while the block runs, up to the limit of open calls. Raises Unauthorized, Overloaded."""
         settings = self._service.settings
         check_api_key(api_key_of(_headers(context)), settings.api_keys)
         if self._calls >= CALLS_PER_IMAGE * settings.queue_images:
@@ -207,12 +209,12 @@ class GrpcMethods:
         finally:
             self._calls -= 1
 
-    async def _answered(self, method: str, context: Context, answer: Awaitable[Any]) -> Any:
-        """The answer, or the error's code and words; named, logged and counted like any other request."""
+    async def _call(self, method: str, context: Context, responding: Awaitable[Any]) -> Any:
+        """The response, or the error's code and message. The call is named, logged and counted like an HTTP request."""
         began, status = perf_counter(), CLIENT_GONE
         request_id = request_id_of(_headers(context))
         try:
-            response = await answer
+            response = await responding
             context.set_trailing_metadata((("x-request-id", request_id),))
             status = 200
             return response
@@ -224,11 +226,11 @@ class GrpcMethods:
             metadata = {"x-request-id": request_id, **headers_of(error)}
             code = CODES.get(status, grpc.StatusCode.INTERNAL)
             await context.abort(
-                code, str(error)[:MAX_WORDS], tuple((name.lower(), value) for name, value in metadata.items())
+                code, str(error)[:MAX_ERROR], tuple((name.lower(), value) for name, value in metadata.items())
             )
         finally:
             seconds = perf_counter() - began
-            self._service.metrics.request_answered("GRPC", method, status, seconds)
+            self._service.metrics.request_done("GRPC", method, status, seconds)
             fields = {
                 "request_id": request_id,
                 "method": "GRPC",
@@ -259,7 +261,7 @@ def _parsed(kind: Any, data: bytes) -> Any:
 
 
 def _headers(context: Context) -> list[tuple[bytes, bytes]]:
-    """The call's metadata, as the headers that they were."""
+    """The call's metadata, which are its HTTP headers."""
     return [
         (name.encode(), value if isinstance(value, bytes) else value.encode())
         for name, value in context.invocation_metadata() or ()

@@ -1,7 +1,7 @@
-"""A look at an encoded protobuf message before a parser builds objects of it.
+"""The limits of an encoded protobuf message, checked before a parser builds objects of it.
 
-Two bytes on the wire can become an object of a hundred: 8 MiB of empty submessages took the parser (upb) 350 MiB and
-three seconds. Requests here have a handful of fields, so those with thousands are refused unparsed.
+Two encoded bytes can become an object of a hundred: 8 MiB of empty submessages took the parser (upb) 350 MiB and
+three seconds. A request has a handful of fields, so one with thousands is refused unparsed.
 
 Source: protobuf.dev/programming-guides/encoding.
 """
@@ -56,7 +56,7 @@ class _Walk:
             raise _broken()
 
     def content(self, start: int, end: int, number: int, descriptor: Descriptor) -> None:
-        """What stands in a field with a length: a message, packed numbers, or bytes, which cost what they are."""
+        """The content of a field with a length: a message, packed numbers, or bytes, which are as large parsed."""
         field = descriptor.fields_by_number.get(number)
         if field is None:
             return

@@ -1,7 +1,7 @@
 """The Open Inference Protocol's view of a bundle: one model with named tensors, the same on every server.
 
-`glass-rt serve` and the Triton model repository both answer with what is defined here, so a client written for one
-works with the other. `B` is the number of images of a request, `K` the most crops that one of them was judged by.
+`glass-rt serve` and the Triton model repository have the same tensors, defined here, so a client written for one works
+with the other. `B` is the number of images of a request, `K` the largest number of crops of one of them.
 
     input   image             BYTES  [B, 1]     encoded image files
             image_uint8       UINT8  [1, N]     instead of `image`: the N bytes of one encoded image file
@@ -12,8 +12,8 @@ works with the other. `B` is the number of images of a request, `K` the most cro
             attention         FP32   [B, K]     weight of each crop among those of its image
             verdict           BYTES  [B, 1]     the JSON object of `glass-rt infer --json`
 
-Where images of one request have different numbers of crops, the rows of `boxes` and `attention` are filled up with
-zeros; a box of width 0 is no crop. K is 0 for the resize-only model. One value per image is a column [B, 1], since
+Where images of one request have different numbers of crops, the rows of `boxes` and `attention` are padded with zeros;
+a box of width 0 is no crop. K is 0 for the resize-only model. One value per image is a column [B, 1], since
 Triton gives every tensor of a batching model a second dimension. Request parameters: `crops` and `seed`, as the
 command line's options, `crops` up to 256.
 
@@ -34,14 +34,14 @@ from numpy.typing import NDArray
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
-from glass_rt.options import Crops, DetectOptions
+from glass_rt.options import Crops, DetectOptions, crops_from_text, seed_from_text
 from glass_rt.results.verdict import Failure, Verdict
 
 VERSION = "1"
 PLATFORM = "glass_rt"
 IMAGE, IMAGE_UINT8 = "image", "image_uint8"
 MAX_CROPS = 256  # a request may not ask for more work per image; the model is trained with 10
-shown = reprlib.repr  # of a stranger's value in an error: cut short before it is written out
+shown = reprlib.repr  # of a client's value in an error: shortened before it is formatted
 
 
 # Request parameters that belong to the protocol's extensions and to the servers in between, not to the model.
@@ -80,7 +80,7 @@ OUTPUTS = (
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a server says of the model when it is asked for its metadata."""
+    """A model's metadata, as a server gives them on request."""
 
     name: str
     versions: tuple[str, ...]
@@ -105,7 +105,7 @@ def describe(manifest: BundleManifest) -> ModelMetadata:
 
 
 def model_name(manifest: BundleManifest) -> str:
-    """The bundle's model name with whatever could not stand in a URL or as a folder's name replaced by `_`."""
+    """The bundle's model name as a part of a URL and as a folder's name: other characters are replaced by `_`."""
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", manifest.model.name).lstrip(".-")
     return safe or "glass"
 
@@ -147,7 +147,7 @@ def _one_image(name: str, tensor: NDArray[np.uint8]) -> bytes:
 def options_of(parameters: Mapping[str, Any], options: DetectOptions) -> DetectOptions:
     """`options` with the `crops` and `seed` of a request; numbers may be spelled as strings. Raises UsageError.
 
-    Unknown parameters are refused, since a misspelt one would change the verdict without a word.
+    Unknown parameters are refused, since a misspelt one would silently give another verdict.
     """
     if unknown := sorted(set(parameters) - TRANSPORT_PARAMETERS - {"crops", "seed"}):
         raise UsageError(f"request parameter {shown(unknown[0])} is not known; expected crops or seed")
@@ -155,22 +155,19 @@ def options_of(parameters: Mapping[str, Any], options: DetectOptions) -> DetectO
     if "crops" in parameters:
         changes["crops"] = _crops(parameters["crops"])
     if "seed" in parameters:
-        changes["seed"] = _integer("seed", parameters["seed"], "0..2^64-1")
+        seed = parameters["seed"]
+        changes["seed"] = seed_from_text(seed) if isinstance(seed, str) else _integer("seed", seed, "0..2^64-1")
     return replace(options, **changes)
 
 
 def _crops(value: Any) -> Crops:
-    if value == "auto":
-        return "auto"
-    crops = _integer("crops", value, f"1..{MAX_CROPS} or auto")
-    if not 1 <= crops <= MAX_CROPS:
+    crops = crops_from_text(value) if isinstance(value, str) else _integer("crops", value, f"1..{MAX_CROPS} or auto")
+    if isinstance(crops, int) and not 1 <= crops <= MAX_CROPS:
         raise UsageError(f"crops: got {crops}; expected 1..{MAX_CROPS} or auto")
     return crops
 
 
 def _integer(name: str, value: Any, expected: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
-        return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{name}: got {value!r:.60}; expected {expected}")
     return value
@@ -196,9 +193,9 @@ def outputs_of(verdicts: Sequence[Verdict]) -> dict[str, NDArray[Any]]:
 
 
 def refusal_of(results: Sequence[Verdict | Failure]) -> str | None:
-    """Why a request cannot be answered: the first image of it that could not be judged, None where all could.
+    """Why a request has no response: the first of its images that could not be judged; None where all could.
 
-    The protocol has no answer for a part of a request, so one bad image fails the images sent along with it.
+    The protocol has no response for a part of a request, so one bad image fails the images sent along with it.
     """
     for number, result in enumerate(results, start=1):
         if isinstance(result, Failure):

@@ -1,4 +1,4 @@
-"""An inference request as both forms of the protocol bring it, and how it is answered."""
+"""An inference request, the same for both forms of the protocol, and its inference."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ OUTPUT_NAMES = tuple(tensor.name for tensor in OUTPUTS)
 
 @dataclass(frozen=True)
 class RequestedOutput:
-    """An output that the answer shall have; over REST as bytes behind the JSON or as values in it."""
+    """An output that the client asked for; over REST as bytes behind the JSON (`binary`) or as values in it."""
 
     name: str
     binary: bool
 
 
 @dataclass(frozen=True, eq=False)
-class InferRequest:
-    """A checked request. `tensors` by input name, `outputs` in the order to answer in."""
+class InferenceRequest:
+    """A checked request. `tensors` by input name, `outputs` in the order of the response."""
 
     id: str | None
     parameters: Mapping[str, Any]
@@ -60,7 +60,7 @@ def requested(names: Sequence[str], binary: bool) -> tuple[RequestedOutput, ...]
 
 
 def checked_id(value: Any) -> str | None:
-    """The request's own id, which its answer repeats. Raises UsageError."""
+    """The request's own id, which its response repeats. Raises UsageError."""
     if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
         raise UsageError(f"id is {shown(value)}; expected a string of at most {MAX_ID} characters")
     return value
@@ -73,7 +73,7 @@ def check_model(manifest: BundleManifest, name: str, version: str | None) -> Non
         raise UnknownModel(f"model {wanted} is not here; this server has {model_name(manifest)!r} version '{VERSION}'")
 
 
-async def infer(service: Service, request: InferRequest) -> dict[str, NDArray[Any]]:
+async def infer(service: Service, request: InferenceRequest) -> dict[str, NDArray[Any]]:
     """All output tensors by name. Raises UsageError, ImageRefused, and what `Service.judge` raises."""
     options = options_of(request.parameters, DetectOptions())
     results = await service.judge(images_of(request.tensors), options)

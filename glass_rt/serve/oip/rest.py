@@ -1,6 +1,7 @@
-"""The Open Inference Protocol over HTTP: routes that stand beside the server's own.
+"""The Open Inference Protocol over HTTP: routes beside the server's own.
 
-What is not ready answers 400, as Triton's page on health has it; unknown models answer 404.
+Health checks respond with 400 where the server or model is not ready, as on Triton's page on health. An unknown model
+is a 404.
 
 Source: github.com/kserve/open-inference-protocol (inference_rest.md).
 """
@@ -13,12 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from glass_rt.serve.http.disconnect import unless_gone
+from glass_rt.serve.http.disconnect import cancel_on_disconnect
 from glass_rt.serve.http.responses import json_response
 from glass_rt.serve.http.status import CLIENT_GONE
 from glass_rt.serve.oip.protocol import VERSION, describe, model_name
 from glass_rt.serve.oip.request import check_model, infer
-from glass_rt.serve.oip.rest_message import encode_answer, parse_request
+from glass_rt.serve.oip.rest_message import encode_response, parse_request
 from glass_rt.serve.service import Service
 from glass_rt.version import __version__
 
@@ -26,7 +27,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 PARSED_AT_ONCE = 1 << 20  # bytes; larger requests are parsed off the event loop, numbers in JSON being slow to read
 SERVER = "glass-rt"
 EXTENSIONS = ("binary_tensor_data",)
-OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # no API key is asked for: whoever probes has none
+OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # without an API key: health checks have none
 
 
 def v2_routes() -> list[BaseRoute]:
@@ -46,7 +47,7 @@ def v2_routes() -> list[BaseRoute]:
 
 
 async def live(request: Request) -> Response:
-    """Whether the process is worth keeping."""
+    """Whether the process is live."""
     is_live = _service(request).live
     return json_response({"live": is_live}, 200 if is_live else 400)
 
@@ -58,7 +59,7 @@ async def ready(request: Request) -> Response:
 
 
 async def server_metadata(request: Request) -> Response:
-    """What this server is."""
+    """The server's name, version and extensions."""
     return json_response({"name": SERVER, "version": __version__, "extensions": list(EXTENSIONS)})
 
 
@@ -69,28 +70,28 @@ async def model_metadata(request: Request) -> Response:
 
 
 async def model_ready(request: Request) -> Response:
-    """Whether the model can be asked; it is ready when its server is."""
+    """Whether the model is ready, which it is when its server is."""
     _check_model(request)
     is_ready = _service(request).ready
     return json_response({"name": request.path_params["model"], "ready": is_ready}, 200 if is_ready else 400)
 
 
 async def model_infer(request: Request) -> Response:
-    """Judges images. A request is answered whole: one image that cannot be judged fails it."""
+    """Judges images. One image that cannot be judged fails the request."""
     service = _service(request)
     try:
         _check_model(request)
         body, json_bytes = await request.body(), request.headers.get(HEADER_LENGTH)
         large = len(body) > PARSED_AT_ONCE
         wanted = await asyncio.to_thread(parse_request, body, json_bytes) if large else parse_request(body, json_bytes)
-        tensors = await unless_gone(request.receive, infer(service, wanted))
+        tensors = await cancel_on_disconnect(request.receive, infer(service, wanted))
     except ClientDisconnect:
-        return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it
-    answer = encode_answer(model_name(service.manifest), VERSION, wanted, tensors)
-    if answer.json_bytes is None:
-        return Response(answer.body, media_type="application/json")
-    headers = {HEADER_LENGTH: str(answer.json_bytes)}
-    return Response(answer.body, headers=headers, media_type="application/octet-stream")
+        return Response(status_code=CLIENT_GONE)  # for the log: the client has disconnected
+    response = encode_response(model_name(service.manifest), VERSION, wanted, tensors)
+    if response.json_bytes is None:
+        return Response(response.body, media_type="application/json")
+    headers = {HEADER_LENGTH: str(response.json_bytes)}
+    return Response(response.body, headers=headers, media_type="application/octet-stream")
 
 
 def _service(request: Request) -> Service:

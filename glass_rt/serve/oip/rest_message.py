@@ -1,4 +1,4 @@
-"""Inference requests and answers of the protocol's REST form: a JSON object, and tensors' bytes behind it.
+"""Inference requests and responses of the protocol's REST form: a JSON object, and tensors' bytes behind it.
 
 Source: github.com/kserve/open-inference-protocol (inference_rest.md) and Triton's page on the binary tensor data
 extension.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glass_rt.errors import UsageError
 from glass_rt.serve.oip.protocol import shown
-from glass_rt.serve.oip.request import InferRequest, RequestedOutput, checked_id, requested
+from glass_rt.serve.oip.request import InferenceRequest, RequestedOutput, checked_id, requested
 from glass_rt.serve.oip.tensors import (
     DATATYPES,
     TensorHead,
@@ -30,19 +30,19 @@ MAX_JSON_KEYS = 4096  # a request has a handful, and Python reads nothing more s
 
 
 @dataclass(frozen=True)
-class InferAnswer:
-    """Body of an answer. `json_bytes` is the length of its JSON where tensors' bytes follow, else None."""
+class InferenceResponse:
+    """Body of a response. `json_bytes` is the length of its JSON where tensors' bytes follow, else None."""
 
     body: bytes
     json_bytes: int | None
 
 
-def parse_request(body: bytes, json_bytes: str | None = None) -> InferRequest:
+def parse_request(body: bytes, json_bytes: str | None = None) -> InferenceRequest:
     """A request from its body and its `Inference-Header-Content-Length`, if it has one. Raises UsageError."""
     length = len(body) if json_bytes is None else _json_length(json_bytes, len(body))
     message = _object(_loads(body[:length]), "the request")
     parameters = _object(message.get("parameters", {}), "parameters")
-    return InferRequest(
+    return InferenceRequest(
         checked_id(message.get("id")),
         parameters,
         _tensors(_list(message.get("inputs"), "inputs"), memoryview(body)[length:]),
@@ -50,8 +50,10 @@ def parse_request(body: bytes, json_bytes: str | None = None) -> InferRequest:
     )
 
 
-def encode_answer(model: str, version: str, request: InferRequest, tensors: Mapping[str, NDArray[Any]]) -> InferAnswer:
-    """The answer to `request`: those of `tensors` that it asked for, as it asked for them."""
+def encode_response(
+    model: str, version: str, request: InferenceRequest, tensors: Mapping[str, NDArray[Any]]
+) -> InferenceResponse:
+    """The response to `request`: those of `tensors` that it asked for, each in the form that it asked for."""
     described, blobs = [], []
     for wanted in request.outputs:
         tensor = tensors[wanted.name]
@@ -68,7 +70,7 @@ def encode_answer(model: str, version: str, request: InferRequest, tensors: Mapp
         described.append(output)
     identity = {} if request.id is None else {"id": request.id}
     text = json.dumps({"model_name": model, "model_version": version, **identity, "outputs": described}).encode()
-    return InferAnswer(b"".join([text, *blobs]), len(text) if blobs else None)
+    return InferenceResponse(b"".join([text, *blobs]), len(text) if blobs else None)
 
 
 def _json_length(text: str, body: int) -> int:
@@ -98,7 +100,7 @@ def _loads(text: bytes) -> Any:
 
 
 def _integer(digits: str) -> int:
-    """Numbers of 64 bits: those of thousands of digits take Python a while to read, and mean nothing here."""
+    """Numbers of 64 bits. Python takes long to read thousands of digits, and no field has such a number."""
     if len(digits) > 20:
         raise ValueError(f"an integer of {len(digits)} digits")
     return int(digits)
@@ -139,7 +141,7 @@ def _head(fields: Mapping[str, Any], where: str) -> TensorHead:
 
 
 def _binary_size(fields: Mapping[str, Any], name: str) -> int | None:
-    """Bytes of a tensor that stands behind the JSON, None for one whose data stand in it."""
+    """Bytes of a tensor whose data follow the JSON; None for a tensor whose data are in the JSON."""
     parameters = _object(fields.get("parameters", {}), f"parameters of input {shown(name)}")
     if unknown := sorted(set(parameters) - {"binary_data_size"}):
         raise UsageError(f"input {shown(name)}: parameter {shown(unknown[0])} is not known; expected binary_data_size")

@@ -1,10 +1,11 @@
 """Tensors as the Open Inference Protocol writes them: JSON values, or bytes behind the JSON.
 
-Everything here comes from strangers: sizes are checked against shapes before anything is allocated for them, and what
-does not fit raises UsageError with the tensor's name.
+Clients are not trusted: sizes are checked against shapes before anything is allocated, and a size that does not fit
+raises UsageError with the tensor's name.
 
-Of JSON the protocol does not say how BYTES are written. Here an input's are base64 (RFC 4648, with padding), since
-encoded images are not text, and an output's are the text itself, as Triton answers: all our BYTES outputs are UTF-8.
+The protocol does not say how BYTES are written in JSON. Here an input's elements are base64 (RFC 4648, with padding),
+since encoded images are not text. An output's elements are the text itself, as in Triton's responses: all BYTES
+outputs of glass-rt are UTF-8.
 
 Source: Triton's page on the binary tensor data extension (little-endian, row-major; a BYTES element is its length as
 an unsigned 32-bit integer and then its bytes).
@@ -28,14 +29,14 @@ from glass_rt.serve.oip.protocol import shown
 
 MAX_DIMENSIONS = 4
 MAX_SIZE = 1 << 31
-MAX_IMAGES = 256  # elements of a BYTES tensor: a request is refused as a whole, so larger ones serve nobody
+MAX_IMAGES = 256  # elements of a BYTES tensor: a request fails as a whole, so a larger one would hardly succeed
 LENGTH = struct.Struct("<I")  # of a BYTES element
 DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int32): "INT32", np.dtype(np.object_): "BYTES"}
 
 
 @dataclass(frozen=True)
 class TensorHead:
-    """What a request says of a tensor before its contents. `shape` is checked; the datatype is BYTES or UINT8."""
+    """A tensor's description, which comes before its contents. `shape` is checked; the datatype is BYTES or UINT8."""
 
     name: str
     datatype: str

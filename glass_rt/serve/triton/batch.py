@@ -1,4 +1,4 @@
-"""Requests that arrived together, answered together."""
+"""Requests that Triton batched: their images are judged together."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from glass_rt.serve.oip.protocol import images_of, options_of, outputs_of, refus
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
-    """The input tensors and the parameters of one request, see `glass_rt.serve.oip.protocol`."""
+class TritonRequest:
+    """The input tensors and the parameters of one request, as `glass_rt.serve.oip.protocol` defines them."""
 
     tensors: Mapping[str, NDArray[Any]]
     parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a request has no tensors, and whose fault that is."""
+class TritonRefusal:
+    """Why a request has no tensors, and whether the request or the engine is at fault."""
 
     message: str
     fault: Literal["request", "engine"]
 
 
-Response: TypeAlias = dict[str, NDArray[Any]] | Refusal
+TritonResponse: TypeAlias = dict[str, NDArray[Any]] | TritonRefusal
 
 
-def answer(pipeline: Pipeline, requests: Sequence[Request]) -> list[Response]:
+def judge_requests(pipeline: Pipeline, requests: Sequence[TritonRequest]) -> list[TritonResponse]:
     """One response per request, in their order; all their images share the engine's batches."""
     return [_conclude(under_way) for under_way in [_begin(pipeline, request) for request in requests]]
 
 
-def _begin(pipeline: Pipeline, request: Request) -> list[Future[Verdict]] | Refusal:
+def _begin(pipeline: Pipeline, request: TritonRequest) -> list[Future[Verdict]] | TritonRefusal:
     try:
         images = images_of(request.tensors)
         options = options_of(request.parameters, DetectOptions())
     except UsageError as error:
-        return Refusal(f"{error} [{error.kind}]", "request")
+        return TritonRefusal(f"{error} [{error.kind}]", "request")
     return [pipeline.submit(image, options) for image in images]
 
 
-def _conclude(under_way: list[Future[Verdict]] | Refusal) -> Response:
-    if isinstance(under_way, Refusal):
+def _conclude(under_way: list[Future[Verdict]] | TritonRefusal) -> TritonResponse:
+    if isinstance(under_way, TritonRefusal):
         return under_way
     results = [result_of(future) for future in under_way]
     if (message := refusal_of(results)) is None:
         return outputs_of([result for result in results if isinstance(result, Verdict)])
     failed = any(isinstance(result, Failure) and isinstance(result.error, BackendError) for result in results)
-    return Refusal(message, "engine" if failed else "request")
+    return TritonRefusal(message, "engine" if failed else "request")

@@ -1,6 +1,6 @@
-"""Asks a Triton server for one verdict, and says whether what comes back is one. Needs Python alone.
+"""Asks a Triton server for one verdict, and checks the response. Needs Python alone.
 
-Triton calls a model ready whose process has died, or whose answers are empty, so its health endpoints are not enough:
+Triton calls a model ready whose process has died, or whose responses are empty, so its health endpoints are not enough:
 
     python3 canary.py [--url http://127.0.0.1:8000] [--model NAME] [--timeout SECONDS]
 
@@ -41,7 +41,7 @@ def main() -> int:
         problem = problem_with(ask(arguments.url, arguments.model, arguments.timeout), expected_bundle())
     except urllib.error.HTTPError as error:
         problem = f"HTTP {error.code}: {error.read(500).decode(errors='replace')}"
-    except (OSError, ValueError) as error:  # no connection, a time-out, or an answer that is not JSON
+    except (OSError, ValueError) as error:  # no connection, a time-out, or a response that is not JSON
         problem = str(error)
     if problem:
         sys.stderr.write(f"no verdict: {problem}\n")
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def ask(url: str, model: str, timeout: float) -> Any:
-    """The server's answer to the canary image, as JSON values."""
+    """The server's response to the canary image, as JSON values."""
     tensor = len(PNG).to_bytes(4, "little") + PNG
     parameters = {"binary_data_size": len(tensor)}
     image = {"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": parameters}
@@ -59,13 +59,13 @@ def ask(url: str, model: str, timeout: float) -> Any:
         header + tensor,
         {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"},
     )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # http_proxy is ignored
     with direct.open(request, timeout=timeout) as response:
         return json.load(response)
 
 
 def problem_with(reply: Any, bundle_sha256: str | None) -> str | None:
-    """What is wrong with an answer, None where it is a verdict by the expected bundle."""
+    """What is wrong with a response; None where it is a verdict by the expected bundle."""
     try:
         tensors = {tensor["name"]: (tensor["shape"], tensor["data"]) for tensor in reply["outputs"]}
         for name, shape in SHAPES.items():

@@ -1,4 +1,4 @@
-"""A bundle's `config.pbtxt`: what Triton must know to load and batch the model."""
+"""A bundle's `config.pbtxt`: Triton's settings to load and batch the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """How Triton is to run the model.
+    """How Triton runs the model.
 
     `device`: `cpu` or `cuda` (None: the bundle's). `instances`: processes that judge, on a CPU in all, with `cuda` on
     each GPU. `max_batch`: most images of one request, and of the requests that are judged together. `queue`: requests
@@ -39,7 +39,7 @@ class ServingOptions:
 
 
 def config_pbtxt(bundle: Bundle, options: ServingOptions) -> str:
-    """The text of `config.pbtxt`. The batcher never waits for company: it takes what came while the model was busy.
+    """The text of `config.pbtxt`. The batcher never waits: it batches the requests that came while the model was busy.
 
     Raises UsageError where the bundle's engines do not run on the device.
     """
@@ -84,5 +84,5 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of Protocol Buffers' text format, whose escapes are JSON's where all is ASCII or left as it is."""
+    """A string of Protocol Buffers' text format. Its escapes are those of JSON with other than ASCII left as it is."""
     return json.dumps(text, ensure_ascii=False)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.machine.extras import BACKEND_EXTRAS
 from glass_rt.serve.oip.protocol import model_name
 from glass_rt.serve.triton.config import ServingOptions
 from glass_rt.version import __version__
-
-# The extra of glass-rt that brings what a bundle's backend needs.
-EXTRAS = {
-    "onnxruntime": "cpu",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt,cuda",
-    "tensorrt_rtx": "tensorrt-rtx,cuda",
-}
 
 _TEXT = """\
 # {name}: GLASS on the Triton Inference Server
@@ -66,7 +59,7 @@ def readme(bundle: Bundle, options: ServingOptions) -> str:
         sha256=bundle.sha256,
         backend=engine.backend,
         precision=engine.precision,
-        extra=EXTRAS[engine.backend],
+        extra=BACKEND_EXTRAS[engine.backend],
         max_batch=options.max_batch,
         queue=options.queue,
     )

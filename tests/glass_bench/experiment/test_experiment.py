@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from glass_rt.bundle.bundle import HEAD, REFERENCE, Bundle
 from glass_rt.bundle.folder import read_manifest, write_manifest
 from glass_rt.bundle.manifest import bundle_from_json
-from glass_rt.image.decode import decode
+from glass_rt.image.encoded import load
 from glass_rt.image.views import baseline_view, global_view
 from glass_rt.inference.head import Head
 from tests.support import Cli
@@ -55,7 +55,7 @@ def test_the_uneven_gain_leaves_every_two_by_two_pixels_as_bright() -> None:
 
 
 def test_the_evidence_is_in_the_pixels_and_not_in_the_resized_image() -> None:
-    fake, real = (decode(data).pixels for data in render(SPEC))
+    fake, real = (load(data).pixels for data in render(SPEC))
     differs = np.abs(fake.astype(float) - real).mean()
     resized = np.abs(global_view(fake, 224) - global_view(real, 224)).mean()
     baseline = np.abs(baseline_view(fake, 224) - baseline_view(real, 224)).mean()

@@ -11,7 +11,7 @@ from glass_bench.gpu import check, verdicts
 from glass_bench.gpu.check import main, markdown, stage_medians
 from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
 
-from glass_rt.backends.trt.lane import StageTimes
+from glass_rt.backends.trt.lane import GpuStageTimes
 from glass_rt.errors import UsageError
 from glass_rt.inference.head import Head
 from tests.support import Bundles
@@ -43,9 +43,9 @@ def test_medians_are_taken_part_by_part() -> None:
         def __init__(self) -> None:
             self.runs = 0
 
-        def stage_times(self, _feeds: Any) -> StageTimes:
+        def stage_times(self, _feeds: Any) -> GpuStageTimes:
             self.runs += 1
-            return StageTimes(1.0 if self.runs > 5 else 99.0, self.runs % 3, 4.0, 0.5)
+            return GpuStageTimes(1.0 if self.runs > 5 else 99.0, self.runs % 3, 4.0, 0.5)
 
     engine = Engine()
     assert stage_medians(engine, None) == {"stage": 1.0, "copy_in": 1.0, "compute": 4.0, "copy_out": 0.5}

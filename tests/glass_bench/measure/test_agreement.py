@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from glass_bench.measure.agreement import disagreement
 from glass_bench.measure.contenders import Contender
-from glass_bench.measure.lineup import Place
-from glass_bench.measure.session import Stand
+from glass_bench.measure.participants import Participant
+from glass_bench.measure.session import ContenderSession
 from glass_bench.measure.systems import Description
 
 
@@ -18,13 +18,15 @@ class Opened:
         self.description = description
 
 
-def stand(name: str, description: Description, kind: str = "engine", precision: str = "fp32", **changes: Any) -> Stand:
+def session(
+    name: str, description: Description, kind: str = "engine", precision: str = "fp32", **changes: Any
+) -> ContenderSession:
     contender = Contender(name, kind, "bundle", precision=precision)  # type: ignore[arg-type]
-    return Stand(Place(contender, "engine"), Opened(replace(description, **changes)))  # type: ignore[arg-type]
+    return ContenderSession(Participant(contender, "engine"), Opened(replace(description, **changes)))  # type: ignore[arg-type]
 
 
 def test_the_pytorch_pipeline_is_the_reference(description: Description) -> None:
-    engine, torch = stand("ours", description), stand("torch", description, "pytorch", backend="pytorch")
+    engine, torch = session("ours", description), session("torch", description, "pytorch", backend="pytorch")
     said = {"ours": [0.30, 0.71], "torch": [0.30, 0.70]}
     found = disagreement(engine, [torch], said)
     assert found is not None
@@ -35,17 +37,17 @@ def test_the_pytorch_pipeline_is_the_reference(description: Description) -> None
 
 @pytest.mark.parametrize("changes", [{"weights_sha256": "others"}, {"crops": 5}])
 def test_contenders_of_other_work_are_not_compared(changes: dict[str, Any], description: Description) -> None:
-    engine, torch = stand("ours", description), stand("torch", description, "pytorch", **changes)
+    engine, torch = session("ours", description), session("torch", description, "pytorch", **changes)
     assert disagreement(engine, [torch], {"ours": [0.1], "torch": [0.9]}) is None
 
 
 def test_a_lower_precision_is_compared_with_an_fp32_engine_and_may_differ_more(description: Description) -> None:
-    fast, exact = stand("fast", description, precision="fp16"), stand("exact", description)
+    fast, exact = session("fast", description, precision="fp16"), session("exact", description)
     fast.process.description = replace(description, precision="fp16")  # type: ignore[union-attr]
     assert disagreement(fast, [exact], {"fast": [0.51], "exact": [0.5]}) is None
     assert disagreement(fast, [exact], {"fast": [0.55], "exact": [0.5]}) is not None
 
 
 def test_engines_that_do_nothing_are_not_asked(description: Description) -> None:
-    noop, torch = stand("noop", description, "no-op"), stand("torch", description, "pytorch")
+    noop, torch = session("noop", description, "no-op"), session("torch", description, "pytorch")
     assert disagreement(noop, [torch], {"noop": [0.5], "torch": [0.9]}) is None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from glass_bench.errors import BenchError
 from glass_bench.measure import loadgen
-from glass_bench.measure.systems import Answer, Description
+from glass_bench.measure.systems import Description, ImageResult
 
 SUMMARY = """
 Scenario : Server
@@ -21,19 +21,19 @@ target_latency (ns): 20000000
 class Scripted:
     """Answers with a probability per path, or with what is planted under it."""
 
-    def __init__(self, description: Description, planted: dict[str, Answer | Exception] | None = None) -> None:
+    def __init__(self, description: Description, planted: dict[str, ImageResult | Exception] | None = None) -> None:
         self.description = description
         self.planted = planted or {}
         self.asked: list[str] = []
 
-    def judge(self, path: str, crops: int | None = None) -> Answer:
+    def judge(self, path: str, crops: int | None = None) -> ImageResult:
         self.asked.append(path)
-        answer = self.planted.get(path, Answer(0.5))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = self.planted.get(path, ImageResult(0.5))
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
+    def judge_many(self, paths: Sequence[str]) -> Iterator[ImageResult]:
         for path in paths:
             yield self.judge(path)
 
@@ -82,14 +82,14 @@ def test_server_answers_every_arrival(description: Description) -> None:
     ("planted", "reason"),
     [
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
-        (Answer(None, error="corrupt: cut short"), "corrupt: cut short"),
-        (Answer(float("nan")), "the probability is nan"),
-        (Answer(1.5), "the probability is 1.5"),
-        (Answer(None), "the probability is None"),
+        (ImageResult(None, error="corrupt: cut short"), "corrupt: cut short"),
+        (ImageResult(float("nan")), "the probability is nan"),
+        (ImageResult(1.5), "the probability is 1.5"),
+        (ImageResult(None), "the probability is None"),
     ],
 )
 def test_a_failed_query_voids_the_run_though_loadgen_counts_it_as_done(
-    description: Description, planted: Answer | Exception, reason: str
+    description: Description, planted: ImageResult | Exception, reason: str
 ) -> None:
     system = Scripted(description, {PATHS[2]: planted})
     for run in (

@@ -1,4 +1,4 @@
-"""A contender's place in a benchmark: what its measured process was asked, and what of its failure is recorded."""
+"""A contender's session: what its measured process was asked, and what of its failure is recorded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from glass_bench.measure import benchmark
 from glass_bench.measure.benchmark import _Benchmark
 from glass_bench.measure.contenders import Contender
 from glass_bench.measure.images import find_bench_images
-from glass_bench.measure.lineup import Place
 from glass_bench.measure.options import BenchOptions
+from glass_bench.measure.participants import Participant
 from glass_bench.measure.process import ContenderProcess
 from glass_bench.measure.record import SweepPoint
-from glass_bench.measure.session import Stand
+from glass_bench.measure.session import ContenderSession
 
 from glass_rt.progress import silent
 from tests.bench_zoo import write_picture
@@ -42,21 +42,21 @@ def test_the_parity_gate_runs_in_another_process_than_is_measured(
         return ask(process, command, **arguments)
 
     monkeypatch.setattr(ContenderProcess, "ask", noted)
-    stand = Stand(Place(Contender("good", "engine", str(zoo["good"])), "engine"))
-    stand.open()
+    session = ContenderSession(Participant(Contender("good", "engine", str(zoo["good"])), "engine"))
+    session.open()
     try:
         assert list(orders.values()) == [["open", "check"], ["open"]]
-        assert orders[id(stand.process)] == ["open"]
-        assert stand.running
+        assert orders[id(session.process)] == ["open"]
+        assert session.running
     finally:
-        stand.close()
+        session.close()
 
 
 def test_a_process_that_does_not_open_again_costs_a_memory_point_alone(
     zoo: dict[str, Path], three_sizes: Path, tmp_path: Path
 ) -> None:
     bench = bench_of(zoo["good"], three_sizes)
-    gone = Place(Contender("gone", "engine", str(tmp_path / "gone")), "engine")
+    gone = Participant(Contender("gone", "engine", str(tmp_path / "gone")), "engine")
     assert bench._fresh_peak(gone, bench.found[0], 1, float("inf")) is None
 
 
@@ -65,13 +65,13 @@ def test_a_slow_contender_is_warmed_up_with_the_largest_image(
     slow_ms: float, judged: list[str], zoo: dict[str, Path], three_sizes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
-    judge = Stand.judge
+    judge = ContenderSession.judge
 
-    def noted(stand: Stand, paths: Sequence[str], crops: int | None = None) -> list[dict[str, Any]]:
+    def noted(session: ContenderSession, paths: Sequence[str], crops: int | None = None) -> list[dict[str, Any]]:
         asked.append([Path(path).stem for path in paths])
-        return judge(stand, paths, crops)
+        return judge(session, paths, crops)
 
-    monkeypatch.setattr(Stand, "judge", noted)
+    monkeypatch.setattr(ContenderSession, "judge", noted)
     monkeypatch.setattr(benchmark, "SLOW_MS", slow_ms)
     bench = bench_of(zoo["good"], three_sizes)
     with bench.opened():
@@ -90,14 +90,16 @@ def test_repeats_that_did_not_fit_are_listed(zoo: dict[str, Path], three_sizes: 
 def test_memory_points_that_were_not_taken_are_listed(zoo: dict[str, Path], three_sizes: Path) -> None:
     bench = bench_of(zoo["good"], three_sizes)
     bench.options.shares["crops"] = -1.0  # no time at all
-    bench.images, bench.stands[0].crop_sweep = bench.found, [SweepPoint(1, (5.0,)), SweepPoint(4, (9.0,))]
+    bench.images, bench.sessions[0].crop_sweep = bench.found, [SweepPoint(1, (5.0,)), SweepPoint(4, (9.0,))]
     bench.crop_memory()
-    assert [point.peak_mb for point in bench.stands[0].crop_sweep] == [None, None]
+    assert [point.peak_mb for point in bench.sessions[0].crop_sweep] == [None, None]
     assert bench.skipped == ["good: memory not taken at 1, 4 crops, to keep the time"]
 
 
 def test_a_complaint_names_the_bundle_and_the_checkpoint_without_their_folders() -> None:
     contender = Contender("glass", "pytorch", "/data/engines/vit", checkpoint="weights/mine.pt")
-    stand = Stand(Place(contender, "other"))
-    stand.fail(RuntimeError(f"/data/engines/vit: no such folder; {Path('weights/mine.pt').resolve()}: weights/mine.pt"))
-    assert stand.complaint == "vit: no such folder; mine.pt: mine.pt"
+    session = ContenderSession(Participant(contender, "other"))
+    session.fail(
+        RuntimeError(f"/data/engines/vit: no such folder; {Path('weights/mine.pt').resolve()}: weights/mine.pt")
+    )
+    assert session.complaint == "vit: no such folder; mine.pt: mine.pt"

@@ -5,8 +5,6 @@ import pytest
 from glass_bench.quality.metrics import auc, calibration_error, operating_point, quality, weighted_scores
 from sklearn import metrics
 
-from glass_rt.labelled.leakage import guess_by_group, size_class
-
 FAKE = np.array([True, True, True, False, False])
 PROBABILITY = np.array([0.9, 0.8, 0.3, 0.6, 0.1])
 
@@ -27,7 +25,7 @@ def test_the_table_worked_by_hand() -> None:
 
 
 def test_calibration_error_worked_by_hand() -> None:
-    # Confidences 0.9, 0.8, 0.7, 0.6, 0.9 of answers right, right, wrong, wrong, right, in 15 bins: 0.9 and 0.9 share
+    # Confidences 0.9, 0.8, 0.7, 0.6, 0.9 of labels right, right, wrong, wrong, right, in 15 bins: 0.9 and 0.9 share
     # one, the others stand alone: (2 * 0.1 + 0.2 + 0.7 + 0.6) / 5.
     assert calibration_error(FAKE, PROBABILITY, PROBABILITY >= 0.5) == pytest.approx(1.7 / 5)
 
@@ -86,18 +84,3 @@ def test_intervals_hold_their_value_and_are_seeded() -> None:
     first, second = (quality(FAKE, PROBABILITY, threshold=0.5, fpr_limit=0.1, resamples=200, seed=7) for _ in range(2))
     assert first == second
     assert first.accuracy.low <= first.accuracy.value <= first.accuracy.high
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "expected"),
-    [(500, 500, "0-0.5 MP"), (1024, 1024, "1-2 MP"), (1000, 1000, "1-2 MP"), (8000, 6000, "over 32 MP")],
-)
-def test_size_classes(width: int, height: int, expected: str) -> None:
-    assert size_class(width, height) == expected
-
-
-def test_a_label_that_hides_in_a_group_leaks() -> None:
-    told = guess_by_group("image size", ["small", "small", "large", "large"], [True, True, False, False])
-    assert (told.accuracy, told.base_rate, told.leaks) == (1.0, 0.5, True)
-    untold = guess_by_group("image size", ["small", "small", "large", "large"], [True, False, True, False])
-    assert (untold.accuracy, untold.leaks) == (0.5, False)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from glass_bench.serving.figures import Checker, figures_of, no_op_answer
-from glass_bench.serving.load import LOST, Exchange, Plan, run_load
+from glass_bench.serving.figures import ResponseChecker, figures_of, no_op_check
+from glass_bench.serving.load import LOST, Exchange, LoadPlan, run_load
 from glass_bench.serving.no_op import NoOpDetector
 
 from tests.serving import serving
@@ -28,7 +28,7 @@ def test_figures_count_the_accepted_the_refused_the_wrong_and_the_lost() -> None
         exchange(500, 0.001, {}),  # wrong
         exchange(LOST, 9.0, ""),
     ]
-    figures = figures_of(exchanges, 2.0, Checker([VERDICT]))
+    figures = figures_of(exchanges, 2.0, ResponseChecker([VERDICT]))
     assert (figures.requests, figures.accepted, figures.refused, figures.wrong, figures.lost) == (7, 4, 1, 3, 1)
     assert figures.per_second == pytest.approx(2.0)
     assert figures.p50_ms == pytest.approx(20.0)
@@ -38,7 +38,7 @@ def test_figures_count_the_accepted_the_refused_the_wrong_and_the_lost() -> None
 
 def test_answers_after_the_end_count_at_the_time_they_took() -> None:
     late = Exchange(0, 1.5, 2.5, 200, json.dumps(VERDICT))
-    assert figures_of([late, late], 2.0, Checker([VERDICT])).per_second == pytest.approx(0.5)
+    assert figures_of([late, late], 2.0, ResponseChecker([VERDICT])).per_second == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("how", [{"clients": 3}, {"rate": 200.0}])
@@ -48,17 +48,17 @@ def test_every_answer_of_a_load_is_the_one_to_its_body(bundles: Bundles, tmp_pat
         path.write_bytes(bytes([number]) * (1000 + number))
     engine = bundles("mobilenet_v3_small").folder
     with serving(lambda: NoOpDetector.open(engine)) as here:
-        exchanges = run_load(Plan("127.0.0.1", here.port, tuple(map(str, bodies)), 0.5, **how))  # type: ignore[arg-type]
-        figures = figures_of(exchanges, 0.5, no_op_answer(bodies))
+        exchanges = run_load(LoadPlan("127.0.0.1", here.port, tuple(map(str, bodies)), 0.5, **how))  # type: ignore[arg-type]
+        figures = figures_of(exchanges, 0.5, no_op_check(bodies))
         assert figures.requests == figures.accepted > 20
         assert figures.wrong == 0
-        swapped = figures_of(exchanges, 0.5, no_op_answer(bodies[::-1]))
+        swapped = figures_of(exchanges, 0.5, no_op_check(bodies[::-1]))
         assert swapped.wrong == swapped.accepted, "the check can fail"
 
 
 def test_a_server_that_is_not_there_loses_every_request(tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(b"x")
-    exchanges = run_load(Plan("127.0.0.1", 1, (str(body),), 0.1, rate=200.0))
+    exchanges = run_load(LoadPlan("127.0.0.1", 1, (str(body),), 0.1, rate=200.0))
     assert exchanges
     assert {exchange.status for exchange in exchanges} == {LOST}

@@ -25,7 +25,7 @@ from glass_rt.bundle.folder import sha256_of
 from glass_rt.bundle.requirements import Requirements
 from glass_rt.detector import Detector
 from glass_rt.errors import BundleUnfit
-from glass_rt.machine.cache_files import keep, kept
+from glass_rt.machine.cache_files import read_cached, write_cached
 from glass_rt.machine.environment import installed
 
 pytestmark = pytest.mark.trt
@@ -197,7 +197,7 @@ def test_timings_lie_beside_the_bundle_and_in_the_users_cache(tmp_path: Path) ->
     _save_timings(config, places)
     name = "tensorrt-11.4.0-NVIDIA_L4.timings"
     assert places == (tmp_path / "first" / "cache" / name, tmp_path / "mine" / "timings" / name)
-    assert [kept([place]) for place in places] == [b"measured"] * 2
+    assert [read_cached([place]) for place in places] == [b"measured"] * 2
     _load_timings(build, config, second)
     assert config.used == b"measured", "another bundle on the same GPU uses them too"
     for place in places:
@@ -215,8 +215,8 @@ def test_a_bundle_keeps_the_timings_of_the_one_it_replaces_and_of_the_one_it_is_
     small_model: PortableModel, tmp_path: Path
 ) -> None:
     first = built(small_model, tmp_path / "first")
-    assert keep(b"measured", [first.folder / "cache" / "a.timings"])
-    assert keep(b"compiled", [first.folder / "cache" / "local.kernels"])
+    assert write_cached(b"measured", [first.folder / "cache" / "a.timings"])
+    assert write_cached(b"compiled", [first.folder / "cache" / "local.kernels"])
     second = built(PortableModel.open(first.folder), tmp_path / "second")
     assert [path.name for path in (second.folder / "cache").iterdir()] == ["a.timings"]
     again = build_bundle(small_model, first.folder, BuildOptions("tensorrt_rtx", "fp16"), force=True)

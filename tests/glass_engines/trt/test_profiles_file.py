@@ -56,7 +56,7 @@ def test_a_profile_may_be_a_file(tmp_path: Path) -> None:
         (GOOD.replace("low = 1\nbest = 10", "low = 2\nbest = 10"), "the first bucket begins at 2"),
         (GOOD.replace("best = 10", "best = 17"), "got 1/17/16; expected 1 <= low <= best <= high"),
         (GOOD.replace("best = 10\n", ""), "local[0].best is missing"),
-        (GOOD.replace("best = 10", 'best = "x"'), "local[0].best is 'x'; expected int"),
+        (GOOD.replace("best = 10", 'best = "x"'), "local[0].best is 'x'; expected an integer"),
         (GOOD + "[[local]]\nlow = 1\nbest = 8\nhigh = 8\n", "a bucket up to 8 follows one up to 16"),
         (GOOD + "[[local]]\nlow = 20\nbest = 32\nhigh = 32\n", "no bucket takes 17..19 views"),
     ],

@@ -80,9 +80,9 @@ def test_no_views_give_no_embeddings(engines: dict[str, Backend]) -> None:
 def test_results_are_the_callers_own(engines: dict[str, Backend]) -> None:
     crops = np.zeros((2, 224, 224, 3), np.uint8)
     first = engines["local"].run({"pixels": crops})["embedding"]
-    kept = first.copy()
+    copied = first.copy()
     engines["local"].run({"pixels": crops + np.uint8(255)})
-    assert (first == kept).all()
+    assert (first == copied).all()
 
 
 @pytest.mark.parametrize(

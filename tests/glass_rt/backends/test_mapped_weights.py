@@ -1,4 +1,4 @@
-"""A weights file in memory: its bytes are there whenever they are read, its pages only as long as they are wanted."""
+"""A weights file in memory: its bytes can always be read, and its pages can be released."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""ONNX Runtime on CUDA, as far as it can be seen without a GPU."""
+"""ONNX Runtime on CUDA, as far as it can be tested without a GPU."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ DEAD_ON_ARRIVAL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
 
 
 def ill_engine(healthy_runs: int) -> str:
-    """ONNX Runtime whose sessions fail in every process after so many runs; `simplejpeg.py.failed` says they did."""
+    """ONNX Runtime whose sessions fail in every process after so many runs, and then write `simplejpeg.py.failed`."""
     return (
         DECODER
         + f"""

@@ -30,7 +30,7 @@ def start_bulk(*arguments: object, planted: Path | None = None, **environment: s
 
 
 def finish(job: subprocess.Popen[str], code: int) -> dict[str, Any]:
-    """What the job said on its standard output, once it ended with that exit code."""
+    """The job's standard output as JSON, and its standard error, once it ended with that exit code."""
     out, err = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == code, err
     assert "Traceback" not in err
@@ -55,7 +55,7 @@ def parts_of(target: Path) -> list[Path]:
 
 
 def wait_until(fact: Callable[[], object], job: subprocess.Popen[str] | None = None) -> None:
-    """Waits for a fact; fails where the job ends before, or when patience does."""
+    """Waits for a fact; fails where the job or the time ends before."""
     end = time.monotonic() + PATIENCE_S
     while not fact():
         assert job is None or job.poll() is None, job.communicate()

@@ -1,4 +1,4 @@
-"""Jobs whose parts are all there, or which are refused: what needs no Ray."""
+"""Jobs that need no Ray: their parts all exist, or they are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from glass_rt import DetectOptions, GlassError
 from glass_rt.bulk.job import BulkJob, Progress, run_job
 from glass_rt.bulk.parts import PartSettings, PartWorker
-from glass_rt.bulk.plan import FOLDER, SUCCESS, Settings, make_plan, write_plan
+from glass_rt.bulk.plan import FOLDER, SUCCESS, BulkSettings, make_plan, write_plan
 from glass_rt.bulk.stores import Stores, locate
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import UsageError
@@ -25,7 +25,7 @@ def judged(bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path) -> Bul
     names = [str(photographs[0]), "/absent.jpg"]
     (tmp_path / "list.txt").write_text("\n".join(names))
     sources, target = [str(tmp_path / "list.txt")], tmp_path / "out"
-    plan = make_plan(Settings.of(bundle.sha256, OPTIONS, sources, None), names, 1)
+    plan = make_plan(BulkSettings.of(bundle.sha256, OPTIONS, sources, None), names, 1)
     write_plan(plan, locate(str(target)), Stores())
     worker = PartWorker(PartSettings(str(bundle.folder), OPTIONS, RunOptions(), locate(str(target))))
     worker(plan.parts)

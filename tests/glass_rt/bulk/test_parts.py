@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from glass_rt import DetectOptions
 from glass_rt.bulk.parts import PartSettings, PartWorker
-from glass_rt.bulk.plan import Settings, make_plan, part_name
+from glass_rt.bulk.plan import BulkSettings, make_plan, part_name
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Stores, locate
 from glass_rt.bundle.bundle import Bundle
@@ -20,7 +20,7 @@ OPTIONS = DetectOptions(crops=1)
 
 
 def done(bundle: Bundle, target: Path, parts: pa.Table, run: RunOptions | None = None) -> list[dict[str, object]]:
-    """What a worker says of the parts that it was given."""
+    """The counts that a worker gives for its parts."""
     settings = PartSettings(str(bundle.folder), OPTIONS, run or RunOptions(), locate(str(target)))
     worker = PartWorker(settings)
     try:
@@ -37,7 +37,7 @@ def test_a_file_that_lost_rows_is_named_and_no_part_gets_the_next_files_rows(
     first, second, target = tmp_path / "a.parquet", tmp_path / "b.parquet", tmp_path / "out"
     pq.write_table(images, first)
     pq.write_table(images.slice(0, 1), second)
-    settings = Settings.of(bundle.sha256, OPTIONS, [], None)
+    settings = BulkSettings.of(bundle.sha256, OPTIONS, [], None)
     parts = make_plan(settings, find_sources([str(first), str(second)], Stores())).parts
 
     pq.write_table(images.slice(0, 2), first)
@@ -58,7 +58,7 @@ def test_a_part_that_is_there_is_counted_and_not_judged_again(
     bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
 ) -> None:
     names = [str(photographs[0]), "/absent.jpg"]
-    parts = make_plan(Settings.of(bundle.sha256, OPTIONS, [], None), names).parts
+    parts = make_plan(BulkSettings.of(bundle.sha256, OPTIONS, [], None), names).parts
     target = tmp_path / "out"
     first = done(bundle, target, parts)
     written = parts_of(target)[0].stat().st_mtime_ns
@@ -68,6 +68,6 @@ def test_a_part_that_is_there_is_counted_and_not_judged_again(
 
 
 def test_a_failure_says_of_what_kind_it_is(bundle: Bundle, tmp_path: Path) -> None:
-    parts = make_plan(Settings.of(bundle.sha256, OPTIONS, [], None), ["/absent.jpg"]).parts
+    parts = make_plan(BulkSettings.of(bundle.sha256, OPTIONS, [], None), ["/absent.jpg"]).parts
     (said,) = done(bundle, tmp_path, parts, RunOptions(batch=1000))
     assert said["failure_kind"] == "usage"

@@ -1,4 +1,4 @@
-"""Parts: cut once, written down, done when their file is there."""
+"""Parts: cut once, recorded, done when their file exists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from glass_rt import DetectOptions, GlassError
 from glass_rt.bulk.plan import (
     FOLDER,
-    Plan,
-    Settings,
+    BulkPlan,
+    BulkSettings,
     check_same,
     done_parts,
     has_plan,
@@ -24,10 +24,10 @@ from glass_rt.bulk.sources import RowGroup
 from glass_rt.bulk.stores import Location, Stores
 from glass_rt.errors import UsageError
 
-SETTINGS = Settings.of("ab" * 32, DetectOptions(seed=1, workers=3), ["photos"], None)
+SETTINGS = BulkSettings.of("ab" * 32, DetectOptions(seed=1), ["photos"], None)
 
 
-def plan_of(images: int, per_part: int | None = None) -> Plan:
+def plan_of(images: int, per_part: int | None = None) -> BulkPlan:
     return make_plan(SETTINGS, (f"/{number}.jpg" for number in range(images)), per_part)
 
 
@@ -92,14 +92,14 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (Settings.of("cd" * 32, DetectOptions(seed=1), ["photos"], None), "bundle_sha256"),
-        (Settings.of("ab" * 32, DetectOptions(seed=2), ["photos"], None), "options"),
-        (Settings.of("ab" * 32, DetectOptions(seed=1), ["photos", "more"], None), "sources"),
-        (Settings.of("ab" * 32, DetectOptions(seed=1), ["photos"], "path"), "column"),
+        (BulkSettings.of("cd" * 32, DetectOptions(seed=1), ["photos"], None), "bundle_sha256"),
+        (BulkSettings.of("ab" * 32, DetectOptions(seed=2), ["photos"], None), "options"),
+        (BulkSettings.of("ab" * 32, DetectOptions(seed=1), ["photos", "more"], None), "sources"),
+        (BulkSettings.of("ab" * 32, DetectOptions(seed=1), ["photos"], "path"), "column"),
     ],
 )
-def test_a_job_is_gone_on_with_as_it_was_begun(other: Settings, named: str) -> None:
-    check_same(plan_of(1), Settings.of("ab" * 32, DetectOptions(seed=1, workers=9), ["photos"], None))
+def test_a_job_is_gone_on_with_as_it_was_begun(other: BulkSettings, named: str) -> None:
+    check_same(plan_of(1), BulkSettings.of("ab" * 32, DetectOptions(seed=1), ["photos"], None))
     with pytest.raises(UsageError, match=f"begun with {named}"):
         check_same(plan_of(1), other)
 

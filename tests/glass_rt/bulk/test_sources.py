@@ -1,4 +1,4 @@
-"""What the arguments of a bulk job mean."""
+"""The images that the arguments of a bulk job name."""
 
 from __future__ import annotations
 

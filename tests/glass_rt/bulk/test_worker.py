@@ -1,4 +1,4 @@
-"""The worker without any cluster: Arrow in, Arrow out, and nothing that an image does ends it."""
+"""The worker without any cluster: Arrow in, Arrow out, and no image ends it."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_an_engine_that_fails_on_images_says_so_in_their_rows(
     with BulkWorker(bundle.folder) as worker:
         rows = worker.judge_table(paths_table(list(photographs[:2]))).to_pylist()
     assert [(row["error_kind"], row["error"]) for row in rows] == [
-        ("backend", "ONNX Runtime failed: the device is lost")
+        ("backend", "ONNX Runtime cannot run the engine: the device is lost")
     ] * 2
 
 
@@ -233,7 +233,7 @@ def test_wrong_usage_that_only_the_detector_sees_is_said_as_such(bundle: Bundle)
 
 
 class Unplugged(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A store whose library fails as pyarrow's do not."""
+    """A store whose library raises an error that pyarrow's do not."""
 
     protocol = "unplugged"
 

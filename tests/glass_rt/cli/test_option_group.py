@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from glass_rt import DetectOptions
-from glass_rt.cli.option_group import gathered
+from glass_rt.cli.option_group import option_group
 from glass_rt.cli.options import detect_options, run_options
 from glass_rt.errors import UsageError
 from glass_rt.options import RunOptions
@@ -19,7 +19,7 @@ class Pair:
     right_hand: str | None
 
 
-pair = gathered("both", Pair, (click.option("--left", type=int, default=1), click.option("--right", "right_hand")))
+pair = option_group("both", Pair, (click.option("--left", type=int, default=1), click.option("--right", "right_hand")))
 
 
 @click.command()

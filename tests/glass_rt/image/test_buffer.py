@@ -7,7 +7,7 @@ import pytest
 
 from glass_rt.image import buffer as buffer_module
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from tests.support import write_picture
 
 SHAPES = ((40, 60), (90, 70), (30, 30), (90, 70))

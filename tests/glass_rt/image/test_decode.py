@@ -13,7 +13,7 @@ import pytest
 from glass_bench.sample import landscape
 
 from glass_rt.errors import ImageCorrupt, ImageError, ImageFormatError, ImageNotReadable, ImageTooLarge
-from glass_rt.image.decode import decode, from_array, load
+from glass_rt.image.encoded import from_array, load
 from glass_rt.image.header import read_header
 from tests.support import GOLDEN
 
@@ -74,7 +74,7 @@ def test_hostile_files_are_read_as_pillow_reads_them_or_refused(real_images: Pat
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
 def test_each_format_is_told_by_content_and_read_as_pillow_reads_it(form: str) -> None:
     data = encoded(PICTURE, form)
-    image = decode(data)
+    image = load(data)
     assert image.info.format == form.lower()
     assert (image.info.width, image.info.height) == (96, 64)
     assert image.info.notices == ()
@@ -85,7 +85,7 @@ def test_heic_is_read_with_the_optional_package() -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
     pillow_heif.from_pillow(PICTURE).save(buffer, quality=95)
-    image = decode(buffer.getvalue())
+    image = load(buffer.getvalue())
     assert image.info.format == "heic"
     assert np.abs(image.pixels.astype(int) - np.asarray(PICTURE)).mean() < 6
 
@@ -93,7 +93,7 @@ def test_heic_is_read_with_the_optional_package() -> None:
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK"])
 def test_other_modes_are_converted_as_pillow_converts_them(mode: str) -> None:
     data = encoded(PICTURE.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
-    image = decode(data)
+    image = load(data)
     assert (image.pixels == np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))).all()
     assert any("transparency" in notice for notice in image.info.notices) == (mode in ("LA", "RGBA"))
     assert any("CMYK" in notice for notice in image.info.notices) == (mode == "CMYK")
@@ -104,7 +104,7 @@ def test_alpha_is_dropped_not_blended(form: str) -> None:
     with_alpha = PICTURE.copy()
     with_alpha.putalpha(PICTURE.convert("L"))
     data = encoded(with_alpha, form, **({"lossless": True, "exact": True} if form == "WEBP" else {}))
-    image = decode(data)
+    image = load(data)
     assert (image.pixels == np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))).all()
     assert "transparency dropped: the colours under it are judged" in image.info.notices
 
@@ -112,7 +112,7 @@ def test_alpha_is_dropped_not_blended(form: str) -> None:
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_is_judged(form: str) -> None:
     data = encoded(PICTURE, form, save_all=True, append_images=[PICTURE.rotate(90), PICTURE.rotate(10)])
-    image = decode(data)
+    image = load(data)
     assert (image.pixels == np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))).all()
     assert "animated: the first frame is judged" in image.info.notices
 
@@ -124,7 +124,7 @@ def test_orientation_is_ignored_as_in_training_and_said(form: str, orientation: 
     exif[0x0112] = orientation
     options = {"tiffinfo": {0x0112: orientation}} if form == "TIFF" else {"exif": exif.tobytes()}
     data = encoded(PICTURE, form, **options)
-    image = decode(data)
+    image = load(data)
     assert (image.pixels == np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))).all()
     noticed = [notice for notice in image.info.notices if notice.startswith("EXIF orientation")]
     assert len(noticed) == (0 if orientation == 1 else 1)
@@ -133,7 +133,7 @@ def test_orientation_is_ignored_as_in_training_and_said(form: str, orientation: 
 
 def test_a_16_bit_image_is_reduced_to_its_high_bytes() -> None:
     grey = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
-    image = decode(encoded(PIL.Image.fromarray(grey), "PNG"))
+    image = load(encoded(PIL.Image.fromarray(grey), "PNG"))
     assert np.abs(image.pixels[:, :, 0].astype(int) - (grey >> 8)).max() <= 1
     assert image.info.notices == ("16 bits per channel reduced to 8",)
 
@@ -143,7 +143,7 @@ def test_a_16_bit_image_is_reduced_to_its_high_bytes() -> None:
 def test_a_truncated_file_is_refused(form: str, kept: float) -> None:
     data = encoded(PICTURE, form)
     with pytest.raises((ImageCorrupt, ImageFormatError)):
-        decode(data[: int(len(data) * kept)])
+        load(data[: int(len(data) * kept)])
 
 
 @pytest.mark.parametrize(
@@ -164,17 +164,17 @@ def test_a_truncated_file_is_refused(form: str, kept: float) -> None:
 )
 def test_what_is_no_image_is_refused_by_name(data: bytes, error: type[ImageError], says: str) -> None:
     with pytest.raises(error, match=says):
-        decode(data)
+        load(data)
 
 
 def test_the_limit_in_pixels_is_checked_before_decoding() -> None:
     header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 30000, 8, 2, 0, 0, 0)
     with pytest.raises(ImageTooLarge, match="30000 x 30000 is 900 megapixels; the limit is 200"):
-        decode(header)  # nothing there to decode: the header alone decides
+        load(header)  # nothing there to decode: the header alone decides
     data = encoded(PICTURE, "JPEG")
-    assert decode(data, max_pixels=96 * 64).info.width == 96
+    assert load(data, max_pixels=96 * 64).info.width == 96
     with pytest.raises(ImageTooLarge):
-        decode(data, max_pixels=96 * 64 - 1)
+        load(data, max_pixels=96 * 64 - 1)
 
 
 def test_a_progressive_jpeg_of_a_thousand_scans_is_refused_before_it_is_decoded() -> None:

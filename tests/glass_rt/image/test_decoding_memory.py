@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 from glass_bench.sample import landscape
 
-from glass_rt.image.decode import decoded_bytes
+from glass_rt.image.encoded import read_image
 from glass_rt.image.header import read_header
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.machine.malloc import give_back_large_arrays
 
 def status_kb(name):
@@ -77,15 +77,15 @@ def test_no_decoder_holds_more_than_is_counted(
     path = tmp_path / "image"
     path.write_bytes(data.getvalue())
     done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) <= decoded_bytes(data.getvalue()) + BESIDE
+    assert int(done.stdout) <= read_image(data.getvalue()).peak_bytes + BESIDE
 
 
 def test_arrays_and_files_count_beside_their_pixels(picture: PIL.Image.Image) -> None:
-    assert decoded_bytes(np.zeros((4, 5, 3), np.uint8)) == 60
+    assert read_image(np.zeros((4, 5, 3), np.uint8)).peak_bytes == 60
     plain, progressive = io.BytesIO(), io.BytesIO()
     picture.save(plain, "JPEG")
     picture.save(progressive, "JPEG", progressive=True)
     assert not read_header(plain.getvalue()).progressive
     assert read_header(progressive.getvalue()).progressive
-    assert decoded_bytes(plain.getvalue()) >= len(plain.getvalue()) + 3 * SIZE * SIZE
-    assert decoded_bytes(progressive.getvalue()) >= len(progressive.getvalue()) + 9 * SIZE * SIZE
+    assert read_image(plain.getvalue()).peak_bytes >= len(plain.getvalue()) + 3 * SIZE * SIZE
+    assert read_image(progressive.getvalue()).peak_bytes >= len(progressive.getvalue()) + 9 * SIZE * SIZE

@@ -12,7 +12,7 @@ import pytest
 from glass_bench.sample import landscape
 
 from glass_rt.errors import ImageNotReadable
-from glass_rt.image.decode import decode
+from glass_rt.image.encoded import load
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
@@ -52,11 +52,11 @@ def test_a_sandbox_that_forbids_them_costs_memory_and_not_the_image(
 ) -> None:
     monkeypatch.setattr(os, "memfd_create", no_more_files)
     assert not can_hold_files()
-    np.testing.assert_array_equal(decode(encoded(pixels, suffix)).pixels, pixels)
+    np.testing.assert_array_equal(load(encoded(pixels, suffix)).pixels, pixels)
 
 
 def test_too_many_open_files_are_the_images_own_error(pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     assert can_hold_files()
     monkeypatch.setattr(os, "memfd_create", no_more_files)
     with pytest.raises(ImageNotReadable, match="no room for a copy of the file in memory: Too many open files"):
-        decode(encoded(pixels, ".png"))
+        load(encoded(pixels, ".png"))

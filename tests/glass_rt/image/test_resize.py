@@ -11,7 +11,7 @@ import torch
 from glass_bench.sample import landscape
 from numpy.typing import NDArray
 
-from glass_rt.image.decode import load
+from glass_rt.image.encoded import load
 from glass_rt.image.resize import resize_antialiased, resize_pillow
 from glass_rt.image.views import baseline_view, global_view
 from tests.support import GOLDEN

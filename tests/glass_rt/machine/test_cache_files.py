@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.machine.cache_files import CACHE_VARIABLE, keep, kept, user_cache
+from glass_rt.machine.cache_files import CACHE_VARIABLE, read_cached, user_cache, write_cached
 
 
 def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
     place = tmp_path / "cache" / "a"
-    assert keep(b"data", [place]) == place
-    assert kept([place]) == b"data"
+    assert write_cached(b"data", [place]) == place
+    assert read_cached([place]) == b"data"
     assert place.stat().st_mode & 0o077 == 0
     assert [path.name for path in place.parent.iterdir()] == ["a"]
 
@@ -21,23 +21,23 @@ def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
 def test_the_next_place_is_taken_where_one_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     places = [tmp_path / "file" / "a", tmp_path / "folder" / "a"]
-    assert keep(b"data", places) == places[1]
-    assert kept(places) == b"data"
-    assert keep(b"data", places[:1]) is None
+    assert write_cached(b"data", places) == places[1]
+    assert read_cached(places) == b"data"
+    assert write_cached(b"data", places[:1]) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(40)])
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    assert kept([tmp_path / "a"]) is None
-    assert kept([tmp_path / "absent"]) is None
+    assert read_cached([tmp_path / "a"]) is None
+    assert read_cached([tmp_path / "absent"]) is None
 
 
 def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
     place = tmp_path / "a"
-    keep(b"data", [place])
+    write_cached(b"data", [place])
     place.chmod(0o620)
-    assert kept([place]) is None
+    assert read_cached([place]) is None
 
 
 def test_the_users_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

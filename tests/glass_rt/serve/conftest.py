@@ -1,4 +1,4 @@
-"""One `glass-rt serve` process for all tests that do it no lasting harm, and the detector that knows its answers."""
+"""One `glass-rt serve` process for all tests that leave it unharmed, and the detector that gives the expected verdicts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="session")
 def whole_server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """`glass-rt serve` as it is unless told otherwise, and with gRPC."""
+    """`glass-rt serve` with its defaults, and with gRPC."""
     folder = tmp_path_factory.mktemp("whole_server")
     with serve_process(bundles("mobilenet_v3_small").folder, folder, "--grpc-port", "0") as started:
         yield started
@@ -35,14 +35,14 @@ def whole_server(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def judge(bundles: Bundles) -> Iterator[Detector]:
-    """The same bundle in this process, which says what is right."""
+    """The same bundle in this process, which gives the expected verdicts."""
     with Detector.open(bundles("mobilenet_v3_small").folder) as opened:
         yield opened
 
 
 @pytest.fixture
 def plant(bundles: Bundles) -> Plant:
-    """Opens detectors whose engine can be held up and made to fail."""
+    """Opens detectors whose engine a test can block and make fail."""
     return Plant(bundles("mobilenet_v3_small"))
 
 

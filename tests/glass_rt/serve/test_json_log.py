@@ -1,4 +1,4 @@
-"""Logs that hold nobody up."""
+"""Logs whose writing delays no request."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def test_an_exception_comes_with_its_traceback() -> None:
 
 
 class SlowReader(io.StringIO):
-    """Takes the first line when it is told to."""
+    """Blocks at the first line until the test releases it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glass_bench.measure.contenders import Contender
-from glass_bench.measure.systems.base import STAGES, Answer, Description, System
+from glass_bench.measure.systems.base import STAGES, Description, ImageResult, System
 
 
 def open_system(contender: Contender) -> System:
@@ -17,4 +17,4 @@ def open_system(contender: Contender) -> System:
     return EngineSystem(contender)
 
 
-__all__ = ["STAGES", "Answer", "Description", "System", "open_system"]
+__all__ = ["STAGES", "Description", "ImageResult", "System", "open_system"]

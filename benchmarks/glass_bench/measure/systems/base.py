@@ -1,4 +1,4 @@
-"""The seam between a scenario and what it drives."""
+"""The interface between a scenario and the system that it drives."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a system said of one image: a probability, or why there is none.
+class ImageResult:
+    """What a system found for one image: a probability, or why there is none.
 
     `stages_ms`: by the names of STAGES, measured for single images only; `windows`: crops looked at.
     """
@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def complaint(self) -> str | None:
-        """Why this is no answer: its error, or a probability that is none. None where all is well."""
+        """Its error, or what is wrong with its probability. None where nothing is."""
         if self.error is not None:
             return self.error
         value = self.probability_fake
@@ -55,12 +55,12 @@ class System(Protocol):
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """The model, the engines and the device of this system."""
 
-    def judge(self, path: str, crops: int | None = None) -> Answer:
-        """One image, with its stage times; `crops` overrides the contender's. Errors become part of the answer."""
+    def judge(self, path: str, crops: int | None = None) -> ImageResult:
+        """One image, with its stage times; `crops` overrides the contender's. Errors become part of the result."""
 
-    def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
+    def judge_many(self, paths: Sequence[str]) -> Iterator[ImageResult]:
         """Images in order, as fast as it can; without stage times."""
 
     def check(self) -> str | None:

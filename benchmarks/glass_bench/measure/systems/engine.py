@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from glass_bench.measure.contenders import Contender
-from glass_bench.measure.systems.base import Answer, Description
+from glass_bench.measure.systems.base import Description, ImageResult
 from glass_rt.backends import Backend, TensorSpec
 from glass_rt.backends.base import Array
 from glass_rt.backends.embedding import INPUT, OUTPUT
@@ -17,15 +17,16 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import Model
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ParityError
-from glass_rt.image.decode import read
+from glass_rt.image.encoded import read_image
 from glass_rt.inference.engines import batch_for, open_engines
 from glass_rt.inference.head import Head
 from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.parity import verify_parity
-from glass_rt.inference.pipeline import decode_and_place, packer_for
+from glass_rt.inference.prepared_image import prepare_image
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.malloc import give_back_large_arrays
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.verdict import Failure, Timings
 
 
@@ -72,7 +73,7 @@ class NoopBackend:
 
 
 class EngineSystem:
-    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line. See `System`.
+    """A bundle opened as `Detector.open` does it, in a process set up like those of the command line.
 
     Single images go through engines with a clock around them, many through the engines as they are: a clock would hide
     what a backend can do beyond `run`.
@@ -86,13 +87,12 @@ class EngineSystem:
         engines: Mapping[str, Backend] = (
             {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
             if noop
-            else open_engines(bundle, threads=contender.threads)
+            else open_engines(bundle, RunOptions(threads=contender.threads))
         )
+        self._plain = OpenedBundle(bundle, engines, Head.for_model(manifest.model, bundle.head()), batch)
         self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
-        self._plain_engines, head = engines, Head.for_model(manifest.model, bundle.head())
-        self._detector = Detector(bundle, Judge(self._engines, head, batch), batch)
-        self._plain_judge = Judge(engines, head, batch)
-        self._plain = Detector(bundle, self._plain_judge, batch)
+        self._detector = Detector(replace(self._plain, engines=self._engines))
+        self._plain_detector = Detector(self._plain)
         self._options = DetectOptions(crops=contender.crops, sampling=contender.sampling)
         self._noop = noop
         self.description = Description(
@@ -108,7 +108,7 @@ class EngineSystem:
             bundle_sha256=bundle.sha256,
         )
 
-    def judge(self, path: str, crops: int | None = None) -> Answer:
+    def judge(self, path: str, crops: int | None = None) -> ImageResult:
         """One image, with its stage times."""
         for engine in self._engines.values():
             engine.spent_ms = 0.0
@@ -116,34 +116,35 @@ class EngineSystem:
         try:
             result = self._detector.detect(path, options)
         except GlassError as error:
-            return Answer(None, error=f"{error.kind}: {error}")
-        return Answer(result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops))
+            return ImageResult(None, error=f"{error.kind}: {error}")
+        return ImageResult(
+            result.probability_fake, stages_ms=self._stages_ms(result.timings_ms), windows=len(result.crops)
+        )
 
-    def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
+    def judge_many(self, paths: Sequence[str]) -> Iterator[ImageResult]:
         """Images in order, their crops sharing batches."""
-        for result in self._plain.detect_many(paths, self._options):
+        for result in self._plain_detector.detect_many(paths, self._options):
             if isinstance(result, Failure):
-                yield Answer(None, error=f"{result.error.kind}: {result.error}")
+                yield ImageResult(None, error=f"{result.error.kind}: {result.error}")
             else:
-                yield Answer(result.probability_fake, windows=len(result.crops))
+                yield ImageResult(result.probability_fake, windows=len(result.crops))
 
     def engine_alone(self, paths: Sequence[str], seconds: float) -> float:
         """Images per second where their views are there already: what decoding costs at most is the rest.
 
         The packs are as full as the pipeline makes them at best.
         """
-        bundle = self._plain.bundle
         packs = []
-        packer = packer_for(bundle.manifest.model, self.description.batch)
+        packer = self._plain.new_packer()
         for path in paths:
-            decode_and_place(path, read(path), 0.0, bundle, self._options, packer)
+            prepare_image(read_image(path), self._plain.manifest, self._options, packer)
         placed = 0
         while placed < len(paths):
             pack = packer.take()
             assert pack is not None, "images were placed"
             packs.append(pack)
             placed += len(pack.slots)
-        judge, judged = self._plain_judge, 0
+        judge, judged = Judge(self._plain), 0
         with single_threaded_blas():  # as in the pipeline
             start = perf_counter()
             while perf_counter() - start < seconds:
@@ -156,7 +157,7 @@ class EngineSystem:
         if self._noop:
             return None
         try:
-            verify_parity(self._plain.bundle, self._plain_engines)
+            verify_parity(self._plain.bundle, self._plain.engines)
         except ParityError as error:
             return str(error)
         return None

@@ -26,7 +26,7 @@ from torchvision.transforms import functional
 
 from glass_bench.errors import BenchError
 from glass_bench.measure.contenders import Contender
-from glass_bench.measure.systems.base import Answer, Description
+from glass_bench.measure.systems.base import Description, ImageResult
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import Model
 from glass_rt.image.sampling import default_seed
@@ -35,7 +35,7 @@ MAX_GRID = 8
 
 
 class TorchSystem:
-    """The model of a bundle with the same weights, in PyTorch. See `System`."""
+    """The model of a bundle in PyTorch: the same weights, crops and default seed, eager or in bf16 autocast."""
 
     def __init__(self, contender: Contender) -> None:
         bundle = Bundle.open(contender.bundle)
@@ -59,14 +59,14 @@ class TorchSystem:
             bundle_sha256=bundle.sha256,
         )
 
-    def judge(self, path: str, crops: int | None = None) -> Answer:
+    def judge(self, path: str, crops: int | None = None) -> ImageResult:
         """One image, with its stage times."""
         try:
             return self._judge(path, crops or self._crops)
         except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # Pillow raises any of these
-            return Answer(None, error=f"{type(error).__name__}: {error}")
+            return ImageResult(None, error=f"{type(error).__name__}: {error}")
 
-    def judge_many(self, paths: Sequence[str]) -> Iterator[Answer]:
+    def judge_many(self, paths: Sequence[str]) -> Iterator[ImageResult]:
         """One by one: crops of different images do not share a batch in the authors' evaluation of single images."""
         for path in paths:
             yield self.judge(path)
@@ -78,7 +78,7 @@ class TorchSystem:
     def close(self) -> None:
         """The memory goes with the last reference."""
 
-    def _judge(self, path: str, crops: int) -> Answer:
+    def _judge(self, path: str, crops: int) -> ImageResult:
         clock = _Clock()
         data = Path(path).read_bytes()
         seed = default_seed(hashlib.sha256(data).hexdigest())
@@ -105,7 +105,7 @@ class TorchSystem:
                 windows = len(local)
             probability = float(torch.softmax(logits[0].float(), dim=0)[self._fake])
             clock.stop("aggregate")
-        return Answer(probability, stages_ms=clock.stages_ms, windows=windows)
+        return ImageResult(probability, stages_ms=clock.stages_ms, windows=windows)
 
     def _views(self, picture: Image.Image, crops: int, seed: int) -> tuple[Tensor, Tensor]:
         """Normalised (1, 3, S, S) and (K, 3, S, S)."""

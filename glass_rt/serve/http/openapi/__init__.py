@@ -1,4 +1,4 @@
-"""The OpenAPI document of the server, at `/openapi.json`: data in a file, with this version's number put in."""
+"""The OpenAPI document of the server, at `/openapi.json`: data in a file, with the number of this version inserted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from glass_rt.version import __version__
 
 def openapi_route() -> Route:
     """The document's route."""
-    return Route("/openapi.json", _answer, methods=["GET"])
+    return Route("/openapi.json", _get_document, methods=["GET"])
 
 
 @cache
 def openapi_document() -> dict[str, Any]:
-    """The document. It is shared: not to be changed."""
+    """The document. All callers share it, so they must not change it."""
     document: dict[str, Any] = json.loads(files(__name__).joinpath("openapi.json").read_text("utf-8"))
     document["info"]["version"] = __version__
     return document
 
 
-async def _answer(_: Request) -> Response:
+async def _get_document(_: Request) -> Response:
     return json_response(openapi_document())

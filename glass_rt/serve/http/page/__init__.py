@@ -1,7 +1,7 @@
-"""The page at `/`: drop an image on it, see the verdict, its evidence and its timings.
+"""The page at `/`: drop an image on it, see the verdict, its overlay and its timings.
 
-One file without any other resource. Its policy lets the browser run the one script and the one style that stand in
-it, known by their hashes, connect to this server alone, and show pictures that came with an answer.
+One file without any other resource. Its policy lets the browser run the script and the style inside the file, known
+by their hashes, connect to this server alone, and show pictures that came with a response.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 def page_route() -> Route:
     """The page's route."""
-    return Route("/", _answer, methods=["GET"])
+    return Route("/", _get_page, methods=["GET"])
 
 
 @cache
@@ -29,7 +29,7 @@ def page_html() -> str:
 
 
 def content_security_policy(html: str) -> str:
-    """A policy under which nothing runs but the inline scripts and styles of `html`."""
+    """A policy that lets the inline scripts and styles of `html` run, and no others."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -49,7 +49,7 @@ def _hashes(html: str, tag: str) -> str:
     return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in found)
 
 
-async def _answer(_: Request) -> Response:
+async def _get_page(_: Request) -> Response:
     html = page_html()
     headers = {
         "Content-Security-Policy": content_security_policy(html),

@@ -1,4 +1,4 @@
-"""The seam through cuda-core's bindings and through pycuda, against a stand-in for the driver (driver_stand_in.c)."""
+"""GpuDriver through cuda-core's bindings and through pycuda, against a stand-in for the driver (driver_stand_in.c)."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, 
 
 
 def others(source: str, extension: Path) -> str:
-    """Calls that the extension is linked to and the seam never makes: they refuse."""
+    """Calls that the extension is linked to and glass-rt never makes: they refuse."""
     listing = subprocess.run(
         ["nm", "-D", "--undefined-only", str(extension)], capture_output=True, text=True, check=True
     )

@@ -18,10 +18,10 @@ from glass_rt.backends.cuda.gpu import GpuOutOfMemory
 from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
-from glass_rt.image.views import HostViews, Views
+from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import check_views
 from glass_rt.inference.head import Head
-from glass_rt.inference.judge import Judge
+from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
 from tests.fake_gpu import FakeGpu
@@ -65,8 +65,8 @@ def read(gpu: FakeGpu, array: Any) -> NDArray[Any]:
 def test_both_views_are_those_made_in_memory(gpu_with_kernels: GpuWithKernels, height: int, width: int) -> None:
     gpu = gpu_with_kernels()
     pixels = picture(height, width)
-    device: Views = DeviceViews(gpu)
-    memory: Views = HostViews()
+    device: ViewWriter = DeviceViews(gpu)
+    memory: ViewWriter = HostViews()
     boxes = stratified(height, width, 4, 606, 224).boxes
     found, expected = (
         (views.empty((2, 224, 224, 3), np.float32), views.empty((9, 224, 224, 3), np.uint8))
@@ -118,8 +118,8 @@ def test_verdicts_are_those_of_views_made_in_memory(
         gpu = gpu_with_kernels()
         gpu.close = lambda: None  # type: ignore[method-assign]  # one context is shared, as the primary one is
         engines = {role: bench.open(gpu, role=role, view=224) for role in ("global", "local")}
-        views = DeviceViews(gpu) if device else None
-        with Detector(bundle, Judge(engines, head, 16), 16, views) as detector:
+        views = DeviceViews(gpu) if device else HostViews()
+        with Detector(OpenedBundle(bundle, engines, head, 16, views)) as detector:
             found = [detector.detect(pictures[0], options), *detector.detect_many(pictures, options)]
         gc.collect()
         assert gpu.live == {}

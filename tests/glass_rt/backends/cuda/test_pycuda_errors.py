@@ -20,14 +20,14 @@ MODULE = "glass_rt.backends.cuda.pycuda_gpu"
 
 
 class Error(Exception):
-    """pycuda.driver.Error; its children are named as there."""
+    """pycuda.driver.Error; its subclasses have pycuda's names."""
 
 
 CLASSES = {name: type(name, (Error,), {}) for name in ("MemoryError", "LogicError", "LaunchError", "RuntimeError")}
 
 
 class Driver(ModuleType):
-    """Answers until `refuse` is set, and afterwards, where `lost` is set too, never again."""
+    """Works until `refuse` is set, and afterwards, where `lost` is set too, never again."""
 
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
@@ -36,21 +36,21 @@ class Driver(ModuleType):
         self.lost = False
         self.__dict__.update(CLASSES)
 
-    def answer(self) -> None:
+    def respond(self) -> None:
         error = self.refuse
         if error is not None:
             self.refuse = error if self.lost else None
             raise error
 
     def init(self) -> None:
-        self.answer()
+        self.respond()
 
     def mem_alloc(self, nbytes: int) -> int:
-        self.answer()
+        self.respond()
         return 4096
 
     def mem_get_info(self) -> tuple[int, int]:
-        self.answer()
+        self.respond()
         return 1000, 2000
 
     class Device:

@@ -1,4 +1,4 @@
-"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory that does nothing before it must."""
+"""The TensorRT backend's scheduling, splitting and errors, on a GPU in memory, as lazy as a real one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from glass_rt.backends.base import Submits
 from glass_rt.backends.trt.backend import TrtBackend
 from glass_rt.errors import BackendError
-from glass_rt.machine.cache_files import CACHE_VARIABLE, kept
+from glass_rt.machine.cache_files import CACHE_VARIABLE, read_cached
 from tests.fake_gpu import FakeGpu
 
 MOST = 64
@@ -110,10 +110,10 @@ def test_rtx_captures_by_itself_and_keeps_what_it_compiled(bench: Any) -> None:
     assert "capture" not in gpu.calls
     backend.close()
     (file,) = (bench.folder / "cache").iterdir()
-    assert kept([file]) == b"compiled for this GPU"
+    assert read_cached([file]) == b"compiled for this GPU"
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert bench.faults.pop("cache read") == b"compiled for this GPU"
-    file.chmod(0o666)  # somebody else could have put code there
+    file.chmod(0o666)  # another user could have put code there
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert "cache read" not in bench.faults
 
@@ -124,7 +124,7 @@ def test_what_was_compiled_and_damaged_is_compiled_again(bench: Any) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert "cache read" not in bench.faults
-    assert kept([file]) == b"compiled for this GPU"
+    assert read_cached([file]) == b"compiled for this GPU"
 
 
 def test_beside_a_bundle_that_cannot_be_written_the_users_cache_is_used(
@@ -132,11 +132,11 @@ def test_beside_a_bundle_that_cannot_be_written_the_users_cache_is_used(
 ) -> None:
     mine = tmp_path_factory.mktemp("mine")
     monkeypatch.setenv(CACHE_VARIABLE, str(mine))
-    (bench.folder / "cache").write_bytes(b"")  # a file where the folder would be: nobody, root included, writes there
+    (bench.folder / "cache").write_bytes(b"")  # a file in place of the folder: even root cannot write there
     monkeypatch.setattr("os.access", lambda *_: False)
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     (file,) = (mine / "kernels").iterdir()
-    assert kept([file]) == b"compiled for this GPU"
+    assert read_cached([file]) == b"compiled for this GPU"
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert bench.faults.pop("cache read") == b"compiled for this GPU"
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1", profiles=((1, 10, 16),)).close()

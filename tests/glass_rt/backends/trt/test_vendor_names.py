@@ -1,4 +1,4 @@
-"""Every name that the code uses of NVIDIA's bindings is in them: 10.3 (Jetson), 10.16, 11.4 and RTX."""
+"""NVIDIA's bindings have every name that the code uses of them: 10.3 (Jetson), 10.16, 11.4 and RTX."""
 
 from __future__ import annotations
 

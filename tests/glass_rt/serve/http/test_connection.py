@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose, or never come to an end."""
+"""Clients that are slow on purpose, or send without end."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
 
 
 def talk(server: Process, *pieces: bytes) -> bytes:
-    """Sends the pieces, and returns all that comes until the server hangs up."""
+    """Sends the pieces, and returns all bytes until the server closes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -64,16 +64,16 @@ def test_headers_that_drip_get_no_more_time(server: Process) -> None:
 def test_a_body_that_drips_gets_408_and_is_let_go(server: Process) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=0.2) as connection:
         connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
-        began, answer = monotonic(), b""
+        began, response = monotonic(), b""
         while monotonic() - began < 20:
             try:
-                if not answer:
+                if not response:
                     connection.sendall(b"x")
-                answer += connection.recv(1000)  # headers and body may come one after the other
+                response += connection.recv(1000)  # headers and body may come one after the other
             except TimeoutError:
                 continue
-            if b"body_too_slow" in answer:
-                assert answer.startswith(b"HTTP/1.1 408 ")
+            if b"body_too_slow" in response:
+                assert response.startswith(b"HTTP/1.1 408 ")
                 break
         else:
             pytest.fail("it was let drip on")
@@ -102,16 +102,16 @@ def test_what_goes_on_and_on_is_cut_off(server: Process, start: bytes) -> None:
                 sent += 100 * len(line)
         except (ConnectionResetError, BrokenPipeError):
             pass
-        answer = until_closed(connection)
+        response = until_closed(connection)
     assert sent < 1 << 28
-    assert answer == b"" or answer.split()[1] in (b"431", b"400"), answer
+    assert response == b"" or response.split()[1] in (b"431", b"400"), response
     assert MAX_UNPRODUCTIVE < 1 << 20
 
 
 def test_the_rest_of_a_refused_body_is_read_so_that_the_refusal_arrives(server: Process) -> None:
     chunk = b"%x\r\n" % (1 << 20) + bytes(1 << 20) + b"\r\n"
-    answer = talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 30, b"0\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 413 ")
+    response = talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 30, b"0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_refused_body_that_never_ends_is_hung_up_on(server: Process) -> None:
@@ -123,9 +123,9 @@ def test_a_refused_body_that_never_ends_is_hung_up_on(server: Process) -> None:
 def test_requests_behind_one_another_are_answered_in_order(server: Process, picture: bytes) -> None:
     post = HEAD + f"Content-Length: {len(picture)}\r\n\r\n".encode() + picture
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answers = talk(server, post + post + get)
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
-    assert answers.rindex(b'"ready":true') > answers.rindex(b'"label"')
+    responses = talk(server, post + post + get)
+    assert responses.count(b"HTTP/1.1 200 OK") == 3
+    assert responses.rindex(b'"ready":true') > responses.rindex(b'"label"')
 
 
 def test_empty_lines_between_requests_do_not_keep_a_connection_open(server: Process) -> None:
@@ -153,11 +153,11 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it_and_one_that_takes
             connection.request("POST", f"{VERDICT}?overlay=1&crops=1", body, headers)
         monkeypatch.setattr("glass_rt.serve.http.connection.WRITE_TIMEOUT_S", 0.5)
         response, left = slow.getresponse(), idle.getresponse()
-        answer = b""
+        content = b""
         while piece := response.read(1 << 18):
-            answer += piece
+            content += piece
             sleep(0.05)
-        assert len(json.loads(answer)) == 6
+        assert len(json.loads(content)) == 6
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             left.read()
         slow.close()

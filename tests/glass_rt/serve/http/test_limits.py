@@ -1,4 +1,4 @@
-"""What a server does not take on: large bodies, too many images, images that nobody waits for."""
+"""A server's refusals: large bodies, too many images, images whose client has disconnected."""
 
 import socket
 import threading
@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector
-from glass_rt.errors import UsageError
-from glass_rt.serve.admission import Admission
-from glass_rt.serve.refusals import BodyTooLarge, Overloaded
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from tests.glass_rt.serve.conftest import MAX_BODY
 from tests.serving import UNHURRIED_S, VERDICT, Plant, Process, ask, form, same_verdict, serving, wait_until
 
@@ -33,9 +30,9 @@ def test_a_gigabyte_that_is_announced_is_refused_before_it_is_sent(server: Proce
 
 def test_a_gigabyte_in_chunks_is_refused_and_never_held(server: Process) -> None:
     before = server.peak_bytes()
-    answer = server.post(endless(1024))
-    assert (answer.status, answer.json["error"]["kind"]) == (413, "body_too_large")
-    assert str(MAX_BODY) in answer.json["error"]["message"]
+    response = server.post(endless(1024))
+    assert (response.status, response.json["error"]["kind"]) == (413, "body_too_large")
+    assert str(MAX_BODY) in response.json["error"]["message"]
     assert server.peak_bytes() - before < 8 * MAX_BODY
 
 
@@ -59,10 +56,10 @@ def test_a_small_file_of_many_pixels_is_refused_by_its_header(plant: Plant, judg
     done, bomb = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))
     assert done
     assert len(bomb) < 110_000
-    with serving(plant, Settings(max_pixels=80_000_000, deadline_s=UNHURRIED_S)) as here:
-        answer = here.post(bomb.tobytes())
-        assert (answer.status, answer.json["error"]["kind"]) == (413, "too_large")
-        assert "9000 x 9000" in answer.json["error"]["message"]
+    with serving(plant, ServerSettings(max_pixels=80_000_000, deadline_s=UNHURRIED_S)) as here:
+        response = here.post(bomb.tobytes())
+        assert (response.status, response.json["error"]["kind"]) == (413, "too_large")
+        assert "9000 x 9000" in response.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -78,9 +75,9 @@ def test_a_small_file_of_many_pixels_is_refused_by_its_header(plant: Plant, judg
     ],
 )
 def test_malformed_forms_are_refused(server: Process, body: bytes, words: str) -> None:
-    answer = server.post(body, "", {"Content-Type": "multipart/form-data; boundary=b"})
-    assert answer.status == 400
-    assert words in answer.json["error"]["message"]
+    response = server.post(body, "", {"Content-Type": "multipart/form-data; boundary=b"})
+    assert response.status == 400
+    assert words in response.json["error"]["message"]
 
 
 def test_a_form_without_a_boundary_is_refused(server: Process) -> None:
@@ -90,16 +87,19 @@ def test_a_form_without_a_boundary_is_refused(server: Process) -> None:
 
 def test_a_form_of_more_images_than_the_queue_holds_is_refused_whole(plant: Plant, picture: bytes) -> None:
     body, headers = form(*[("a.jpg", picture)] * 4)
-    with serving(plant, Settings(queue_images=3, deadline_s=UNHURRIED_S)) as here:
-        answer = here.post(body, "", headers)
-        assert (answer.status, answer.json["error"]["kind"]) == (413, "body_too_large")
+    with serving(plant, ServerSettings(queue_images=3, deadline_s=UNHURRIED_S)) as here:
+        response = here.post(body, "", headers)
+        assert (response.status, response.json["error"]["kind"]) == (413, "body_too_large")
         assert plant.engine.rows == 1, "but for the canary"
 
 
 def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
     plant: Plant, judge: Detector, picture: bytes
 ) -> None:
-    with serving(plant, Settings(queue_images=3, deadline_s=UNHURRIED_S)) as here, ThreadPoolExecutor(3) as clients:
+    with (
+        serving(plant, ServerSettings(queue_images=3, deadline_s=UNHURRIED_S)) as here,
+        ThreadPoolExecutor(3) as clients,
+    ):
         plant.engine.go_on.clear()
         accepted = [clients.submit(here.post, picture, f"?seed={seed}") for seed in range(3)]
         wait_until(lambda: here.figure("glass_rt_queue_images") == 3)
@@ -108,15 +108,15 @@ def test_past_the_queue_requests_get_429_and_those_within_their_verdicts(
         assert int(refused.headers["retry-after"]) >= 1
         assert here.figure('glass_rt_requests_total{code="429",method="POST",route="/v1/verdict"}') == 1
         plant.engine.go_on.set()
-        answers = [future.result() for future in accepted]
-        assert [answer.json["seed"] for answer in answers] == [0, 1, 2]
+        responses = [future.result() for future in accepted]
+        assert [response.json["seed"] for response in responses] == [0, 1, 2]
         assert here.post(picture, "?seed=0").status == 200
         assert here.figure("glass_rt_queue_images") == 0
 
 
 def test_past_the_bytes_bodies_get_429_while_they_come(plant: Plant, picture: bytes) -> None:
     size = len(picture)
-    with serving(plant, Settings(max_body=2 * size, queue_bytes=2 * size, deadline_s=UNHURRIED_S)) as here:
+    with serving(plant, ServerSettings(max_body=2 * size, queue_bytes=2 * size, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:
             first = client.submit(here.post, picture)
@@ -130,10 +130,10 @@ def test_past_the_bytes_bodies_get_429_while_they_come(plant: Plant, picture: by
 
 
 def test_an_image_that_is_not_judged_in_time_is_given_up(plant: Plant, picture: bytes) -> None:
-    with serving(plant, Settings(deadline_s=0.5)) as here:
+    with serving(plant, ServerSettings(deadline_s=0.5)) as here:
         plant.engine.go_on.clear()
-        answer = here.post(picture)
-        assert (answer.status, answer.json["error"]["kind"]) == (504, "deadline")
+        response = here.post(picture)
+        assert (response.status, response.json["error"]["kind"]) == (504, "deadline")
         assert here.figure("glass_rt_queue_images") == 0
         assert here.figure('glass_rt_images_total{outcome="deadline"}') == 1
         plant.engine.go_on.set()
@@ -151,20 +151,20 @@ def test_evidence_pictures_are_drawn_within_the_queue_and_the_deadline(
 
     monkeypatch.setattr("glass_rt.serve.http.overlay_jpeg._draw", slow)
     body, headers = form(*[("a.jpg", picture)] * 2)
-    with serving(plant, Settings(queue_images=2, deadline_s=2.0)) as here, ThreadPoolExecutor(1) as client:
+    with serving(plant, ServerSettings(queue_images=2, deadline_s=2.0)) as here, ThreadPoolExecutor(1) as client:
         asking = client.submit(here.post, body, "?overlay=1", headers)
         assert drawing.wait(60)
         assert here.figure("glass_rt_queue_images") == 2
-        answer = asking.result()
-        assert (answer.status, answer.json["error"]["kind"]) == (504, "deadline")
-        assert "overlay" in answer.json["error"]["message"]
+        response = asking.result()
+        assert (response.status, response.json["error"]["kind"]) == (504, "deadline")
+        assert "overlay" in response.json["error"]["message"]
         assert here.figure("glass_rt_queue_images") == 0
         go_on.set()
 
 
 def test_a_client_that_has_gone_costs_nothing_more(plant: Plant, picture: bytes) -> None:
-    """Its image is given up before the engine sees it, and its place is free for others."""
-    with serving(plant, Settings(queue_images=2, deadline_s=UNHURRIED_S)) as here:
+    """Its image is cancelled before the engine receives it, and its place in the queue is free."""
+    with serving(plant, ServerSettings(queue_images=2, deadline_s=UNHURRIED_S)) as here:
         plant.engine.go_on.clear()
         with ThreadPoolExecutor(1) as client:
             first = client.submit(here.post, picture)
@@ -199,55 +199,10 @@ def test_many_clients_at_once_get_each_their_own_verdict(server: Process, judge:
         connection = server.connect()
         for turn in range(6):
             seed = (number * 5 + turn) % 12
-            answer = ask(connection, "POST", f"{VERDICT}?seed={seed}", picture)
-            assert answer.status == 200
-            assert same_verdict(answer.json, expected[seed])
+            response = ask(connection, "POST", f"{VERDICT}?seed={seed}", picture)
+            assert response.status == 200
+            assert same_verdict(response.json, expected[seed])
         connection.close()
 
     with ThreadPoolExecutor(8) as clients:
         assert len(list(clients.map(client, range(8)))) == 8
-
-
-def test_admission_refuses_what_it_expects_to_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("glass_rt.serve.admission.monotonic", lambda: now)
-    admission = Admission(Settings(deadline_s=10))
-    with admission.admit(1):
-        now += 2.0
-    with admission.admit(2):  # 4 s of work: less than half of the deadline
-        admission.check_room()
-        with admission.admit(1), pytest.raises(Overloaded) as refused:
-            admission.check_room()
-        assert refused.value.retry_after_s is not None
-        assert refused.value.retry_after_s >= 5
-    admission.check_room()
-
-
-def test_admission_gives_back_what_was_taken() -> None:
-    admission = Admission(Settings(queue_images=2, queue_bytes=100, max_body=50))
-    with admission.admit(2):
-        with pytest.raises(Overloaded), admission.admit(1):
-            pass
-        assert admission.images == 2
-    assert admission.images == 0
-    with pytest.raises(BodyTooLarge), admission.admit(3):
-        pass
-    admission.hold(100)
-    with pytest.raises(Overloaded):
-        admission.hold(1)
-    admission.let_go(100)
-    admission.hold(1)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"max_body": 0}, "max_body: got 0"),
-        ({"queue_images": -1}, "queue_images: got -1"),
-        ({"deadline_s": 0.0}, "deadline_s: got 0"),
-        ({"max_body": 100, "queue_bytes": 99}, "one body of max_body"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(values: dict[str, int], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        Settings(**values)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true of what a running server answers."""
+"""The OpenAPI document: valid, complete, and true of the responses of a running server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS
 from glass_rt.serve.refusals import UnknownModel
 from glass_rt.serve.service import Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from glass_rt.version import __version__
-from tests.serving import Answer, Process
+from tests.serving import HttpResponse, Process
 
 DOCUMENT = openapi_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -36,18 +36,18 @@ def operation(method: str, path: str) -> dict[str, Any]:
     return found
 
 
-def check_answer(method: str, path: str, answer: Answer) -> None:
-    """The answer's status, type and body are those that the document has for the operation."""
-    response = operation(method, path)["responses"][str(answer.status)]
-    if "$ref" in response:
-        response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
-    kind = answer.headers["content-type"].partition(";")[0]
-    schema = response["content"][kind]["schema"]
+def check_response(method: str, path: str, response: HttpResponse) -> None:
+    """The response has a status, type and body that the document has for the operation."""
+    described = operation(method, path)["responses"][str(response.status)]
+    if "$ref" in described:
+        described = DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
+    kind = response.headers["content-type"].partition(";")[0]
+    schema = described["content"][kind]["schema"]
     if kind == "application/json":
         checked = {**schema, "components": DOCUMENT["components"]}
-        jsonschema.Draft202012Validator(checked).validate(json.loads(answer.body))
-    for header in response["headers"]:
-        assert header.lower() in answer.headers or header == "Inference-Header-Content-Length"
+        jsonschema.Draft202012Validator(checked).validate(json.loads(response.body))
+    for header in described["headers"]:
+        assert header.lower() in response.headers or header == "Inference-Header-Content-Length"
 
 
 def test_the_document_is_valid_and_of_this_version() -> None:
@@ -59,7 +59,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     def no_detector() -> Detector:
         raise BackendError("nothing is judged here")
 
-    whole = app.create_app(Service(no_detector, Settings(), Metrics()))
+    whole = app.create_app(Service(no_detector, ServerSettings(), Metrics()))
     routes = {
         (method.lower(), route.path)
         for route in whole.routes
@@ -112,16 +112,16 @@ def test_it_says_which_paths_need_a_key() -> None:
     ],
 )
 def test_what_is_read_is_as_described(whole_server: Process, path: str, url: str) -> None:
-    check_answer("GET", path, whole_server.ask("GET", url))
+    check_response("GET", path, whole_server.ask("GET", url))
 
 
 @pytest.mark.parametrize("query", ["", "?crops=1", "?crops=auto&seed=7", "?overlay=1"])
 def test_verdicts_are_as_described(whole_server: Process, pictures: tuple[Path, ...], query: str) -> None:
     for path in pictures[4:]:
-        answer = whole_server.ask("POST", f"/v1/verdict{query}", path.read_bytes())
-        assert answer.status == 200
-        assert ("overlay_jpeg_base64" in json.loads(answer.body)) == ("overlay" in query)
-        check_answer("POST", "/v1/verdict", answer)
+        response = whole_server.ask("POST", f"/v1/verdict{query}", path.read_bytes())
+        assert response.status == 200
+        assert ("overlay_jpeg_base64" in json.loads(response.body)) == ("overlay" in query)
+        check_response("POST", "/v1/verdict", response)
 
 
 def form(*files: bytes) -> tuple[bytes, dict[str, str]]:
@@ -134,10 +134,10 @@ def form(*files: bytes) -> tuple[bytes, dict[str, str]]:
 
 def test_a_forms_verdicts_and_failures_are_as_described(whole_server: Process, pictures: tuple[Path, ...]) -> None:
     body, headers = form(pictures[5].read_bytes(), b"no image")
-    answer = whole_server.ask("POST", "/v1/verdict", body, headers)
-    assert answer.status == 200
-    assert [set(result) >= {"label"} for result in json.loads(answer.body)] == [True, False]
-    check_answer("POST", "/v1/verdict", answer)
+    response = whole_server.ask("POST", "/v1/verdict", body, headers)
+    assert response.status == 200
+    assert [set(result) >= {"label"} for result in json.loads(response.body)] == [True, False]
+    check_response("POST", "/v1/verdict", response)
 
 
 @pytest.mark.parametrize(
@@ -153,20 +153,20 @@ def test_a_forms_verdicts_and_failures_are_as_described(whole_server: Process, p
 def test_refusals_are_as_described(
     whole_server: Process, query: str, body: bytes, headers: dict[str, str], status: int
 ) -> None:
-    answer = whole_server.ask("POST", f"/v1/verdict{query}", body, headers)
-    assert answer.status == status
-    check_answer("POST", "/v1/verdict", answer)
+    response = whole_server.ask("POST", f"/v1/verdict{query}", body, headers)
+    assert response.status == status
+    check_response("POST", "/v1/verdict", response)
 
 
 def test_a_damaged_images_refusal_is_as_described(whole_server: Process, pictures: tuple[Path, ...]) -> None:
     cut = pictures[2].read_bytes()[:-500]
-    answer = whole_server.ask("POST", "/v1/verdict", cut)
-    assert answer.status == 422
-    check_answer("POST", "/v1/verdict", answer)
+    response = whole_server.ask("POST", "/v1/verdict", cut)
+    assert response.status == 422
+    check_response("POST", "/v1/verdict", response)
     body = infer_request(cut)
     refused = whole_server.ask("POST", "/v2/models/mobilenet_v3_small/infer", body)
     assert refused.status == 422
-    check_answer("POST", f"{V2}/infer", refused)
+    check_response("POST", f"{V2}/infer", refused)
 
 
 def infer_request(image: bytes, **more: Any) -> bytes:
@@ -188,15 +188,15 @@ def test_inference_is_as_described(whole_server: Process, pictures: tuple[Path, 
     ):
         body = infer_request(image, **more)
         validator.validate(json.loads(body))
-        answer = whole_server.ask("POST", url, body)
-        assert answer.status == 200
-        check_answer("POST", path, answer)
+        response = whole_server.ask("POST", url, body)
+        assert response.status == 200
+        check_response("POST", path, response)
     binary = whole_server.ask("POST", url, infer_request(image, parameters={"binary_data_output": True}))
-    check_answer("POST", path, binary)
+    check_response("POST", path, binary)
     length = int(binary.headers["inference-header-content-length"])
     schema = {"$ref": "#/components/schemas/InferResponse", "components": DOCUMENT["components"]}
     jsonschema.Draft202012Validator(schema).validate(json.loads(binary.body[:length]))
     for asked, body, status in ((url, b"{", 400), (url.replace("mobilenet_v3_small", "another"), b"{}", 404)):
-        answer = whole_server.ask("POST", asked, body)
-        assert answer.status == status
-        check_answer("POST", path, answer)
+        response = whole_server.ask("POST", asked, body)
+        assert response.status == status
+        check_response("POST", path, response)

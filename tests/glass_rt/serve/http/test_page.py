@@ -110,9 +110,9 @@ def test_a_chosen_image_gets_its_verdict_evidence_and_timings(page: Any, picture
     crop = verdict.crops[strongest]
     assert len(rows) == len(verdict.crops)
     assert rows[0].text == f"{strongest + 1} {crop.left}, {crop.top} {crop.attention:.3f} {crop.effect:+.4f}"
-    answer = json.loads(page.find_element("id", "json").get_attribute("textContent"))
-    assert answer["probability_fake"] == verdict.probability_fake
-    assert "overlay_jpeg_base64" not in answer
+    response = json.loads(page.find_element("id", "json").get_attribute("textContent"))
+    assert response["probability_fake"] == verdict.probability_fake
+    assert "overlay_jpeg_base64" not in response
 
 
 def test_a_dropped_image_gets_its_verdict(page: Any, picture: Path, judge: Detector) -> None:
@@ -171,9 +171,10 @@ def test_a_hostile_file_name_stays_text(page: Any, tmp_path: Path, picture: Path
 
 def test_markup_in_an_answer_stays_text(page: Any, picture: Path) -> None:
     """A server's words, as they would come from a hostile bundle."""
-    answer = {"error": {"message": "<b id=markup>bold</b>", "kind": "x"}}
+    response = {"error": {"message": "<b id=markup>bold</b>", "kind": "x"}}
     page.execute_script(
-        "const body = arguments[0]; window.fetch = async () => new Response(body, { status: 500 });", json.dumps(answer)
+        "const body = arguments[0]; window.fetch = async () => new Response(body, { status: 500 });",
+        json.dumps(response),
     )
     choose(page, picture)
     wait_for(page, lambda: bool(text(page, "error")))
@@ -185,7 +186,7 @@ def test_the_latest_image_is_the_one_that_is_shown(page: Any, pictures: tuple[Pa
     for path in (pictures[0], picture):
         choose(page, path)
     wait_for_verdict(page)
-    page.execute_async_script("setTimeout(arguments[0], 3000)")  # the other answer comes, and changes nothing
+    page.execute_async_script("setTimeout(arguments[0], 3000)")  # the other response comes, and changes nothing
     assert picture.name in text(page, "summary")
 
 
@@ -238,15 +239,15 @@ def test_nothing_but_the_page_itself_may_run(page: Any, whole_server: Process) -
 
 
 def test_the_page_names_no_other_place(whole_server: Process) -> None:
-    answer = whole_server.ask("GET", "/")
-    html = answer.body.decode()
+    response = whole_server.ask("GET", "/")
+    html = response.body.decode()
     assert html == page_html()
     assert not re.search(r"https?:|//[a-z]", html)
-    policy = answer.headers["content-security-policy"]
+    policy = response.headers["content-security-policy"]
     assert policy == content_security_policy(html)
     assert "unsafe" not in policy
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_each_inline_script_and_style_has_its_hash() -> None:

@@ -1,4 +1,4 @@
-"""Every error has its status, and says when to come again."""
+"""Every error has its status, and where it helps a time to retry."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`POST /v1/verdict` says what `infer --json` says, and refuses in our words."""
+"""`POST /v1/verdict` gives what `infer --json` gives, and refuses with our messages."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import ImageError
-from glass_rt.image.decode import decode
+from glass_rt.image.encoded import load
 from glass_rt.results.overlay import draw_overlay
 from tests.serving import VERDICT, Address, form, same_verdict
 from tests.support import Cli, write_picture
@@ -22,31 +22,31 @@ def test_an_image_gets_the_verdict_that_infer_prints(
     server: Address, judge: Detector, pictures: tuple[Path, ...], cli: Cli
 ) -> None:
     for path in pictures:
-        answer = server.post(path.read_bytes())
-        assert answer.status == 200, answer.body
-        assert answer.headers["content-type"] == "application/json"
-        assert same_verdict(answer.json, judge.detect(path.read_bytes()))
+        response = server.post(path.read_bytes())
+        assert response.status == 200, response.body
+        assert response.headers["content-type"] == "application/json"
+        assert same_verdict(response.json, judge.detect(path.read_bytes()))
     printed = json.loads(cli("infer", pictures[0], "--engine", judge.bundle.folder, "--json", "--quiet").stdout)
-    answer = server.post(pictures[0].read_bytes())
-    assert list(answer.json) == list(printed), "the same fields in the same order"
-    assert same_verdict(answer.json, printed)
+    response = server.post(pictures[0].read_bytes())
+    assert list(response.json) == list(printed), "the same fields in the same order"
+    assert same_verdict(response.json, printed)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tiff", ".avif"])
 def test_every_format_is_taken_by_its_content(server: Address, judge: Detector, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"picture{suffix}"
     write_picture(path, np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8))
-    answer = server.post(path.read_bytes(), headers={"Content-Type": "text/plain"})
-    assert same_verdict(answer.json, judge.detect(path.read_bytes()))
+    response = server.post(path.read_bytes(), headers={"Content-Type": "text/plain"})
+    assert same_verdict(response.json, judge.detect(path.read_bytes()))
 
 
 def test_seed_and_crops_are_those_of_the_query(server: Address, judge: Detector, picture: bytes) -> None:
-    answer = server.post(picture, "?seed=606&crops=3")
-    assert same_verdict(answer.json, judge.detect(picture, DetectOptions(seed=606, crops=3)))
-    assert len(answer.json["crops"]) == 3
+    response = server.post(picture, "?seed=606&crops=3")
+    assert same_verdict(response.json, judge.detect(picture, DetectOptions(seed=606, crops=3)))
+    assert len(response.json["crops"]) == 3
     most = 2**64 - 1
-    answer = server.post(picture, f"?seed={most}&crops=auto")
-    assert same_verdict(answer.json, judge.detect(picture, DetectOptions(seed=most, crops="auto")))
+    response = server.post(picture, f"?seed={most}&crops=auto")
+    assert same_verdict(response.json, judge.detect(picture, DetectOptions(seed=most, crops="auto")))
 
 
 def test_a_form_gets_an_array_with_failures_in_their_place(
@@ -54,25 +54,25 @@ def test_a_form_gets_an_array_with_failures_in_their_place(
 ) -> None:
     good = [path.read_bytes() for path in pictures[:3]]
     body, headers = form(("a.jpg", good[0]), ("b.jpg", good[1][:300]), ("ü c.png", good[1]), ("d", b"no image"))
-    answer = server.post(body, "?seed=1", headers)
-    assert answer.status == 200
-    first, second, third, fourth = answer.json
+    response = server.post(body, "?seed=1", headers)
+    assert response.status == 200
+    first, second, third, fourth = response.json
     assert same_verdict(first, judge.detect(good[0], DetectOptions(seed=1)))
     assert same_verdict(third, judge.detect(good[1], DetectOptions(seed=1)))
-    assert [result["path"] for result in answer.json] == ["a.jpg", "b.jpg", "ü c.png", "d"]
+    assert [result["path"] for result in response.json] == ["a.jpg", "b.jpg", "ü c.png", "d"]
     assert [second["error"]["kind"], fourth["error"]["kind"]] == ["corrupt", "format"]
     body, headers = form(("a.jpg", good[0]))
-    assert len(server.post(body, "", headers).json) == 1, "a form is answered by an array, whatever it holds"
+    assert len(server.post(body, "", headers).json) == 1, "the response to a form is always an array"
 
 
 def test_the_evidence_picture_comes_with_the_verdict_that_it_shows(
     server: Address, judge: Detector, picture: bytes
 ) -> None:
-    answer = server.post(picture, "?overlay=1&seed=4").json
-    jpeg = base64.b64decode(answer["overlay_jpeg_base64"], validate=True)
+    response = server.post(picture, "?overlay=1&seed=4").json
+    jpeg = base64.b64decode(response["overlay_jpeg_base64"], validate=True)
     shown = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert shown is not None
-    drawn = draw_overlay(decode(picture).pixels, judge.detect(picture, DetectOptions(seed=4)))
+    drawn = draw_overlay(load(picture).pixels, judge.detect(picture, DetectOptions(seed=4)))
     assert shown.shape == drawn.shape
     assert np.abs(shown.astype(int) - drawn).mean() < 4, "the same but for JPEG's loss"
     assert "overlay_jpeg_base64" not in server.post(picture, "?overlay=0").json
@@ -104,11 +104,11 @@ def test_curl_as_the_readme_shows_it(server: Address, judge: Detector, pictures:
 def test_what_cannot_be_judged_is_refused_in_our_words(
     server: Address, judge: Detector, body: bytes, status: int, kind: str
 ) -> None:
-    answer = server.post(body)
+    response = server.post(body)
     with pytest.raises(ImageError) as refused:
         judge.detect(body)
-    assert answer.status == status
-    assert answer.json == {"schema": 1, "path": None, "error": {"kind": kind, "message": str(refused.value)}}
+    assert response.status == status
+    assert response.json == {"schema": 1, "path": None, "error": {"kind": kind, "message": str(refused.value)}}
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_what_cannot_be_judged_is_refused_in_our_words(
     ],
 )
 def test_queries_that_make_no_sense_are_refused(server: Address, picture: bytes, query: str, words: str) -> None:
-    answer = server.post(picture, query)
-    assert answer.status == 400
-    assert words in answer.json["error"]["message"]
+    response = server.post(picture, query)
+    assert response.status == 400
+    assert words in response.json["error"]["message"]
 
 
 def test_other_paths_and_methods_are_refused_as_json(server: Address) -> None:
@@ -138,20 +138,20 @@ def test_other_paths_and_methods_are_refused_as_json(server: Address) -> None:
 
 
 def test_compressed_bodies_are_refused(server: Address, picture: bytes) -> None:
-    answer = server.post(picture, headers={"Content-Encoding": "gzip"})
-    assert (answer.status, answer.json["error"]["kind"]) == (415, "content_encoding")
+    response = server.post(picture, headers={"Content-Encoding": "gzip"})
+    assert (response.status, response.json["error"]["kind"]) == (415, "content_encoding")
 
 
 def test_hostile_files_get_what_infer_says_of_them(server: Address, judge: Detector, real_images: Path) -> None:
-    """And the server goes on, in bounded memory."""
+    """The server goes on, in bounded memory."""
     paths = sorted(path for path in (real_images / "hostile" / "selfmade").iterdir() if path.is_file())
     small = [path for path in paths if path.stat().st_size < 4 << 20]
     assert len(small) > 50
     results = list(judge.detect_many([path.read_bytes() for path in small], DetectOptions(crops=1)))
     for path, expected in zip(small, results, strict=True):
-        answer = server.post(path.read_bytes(), "?crops=1")
+        response = server.post(path.read_bytes(), "?crops=1")
         told = expected.to_json()
-        assert (answer.status == 200) == ("error" not in told), path
-        assert answer.status in (200, 413, 415, 422), path
-        assert answer.json == told if "error" in told else same_verdict(answer.json, told), path
+        assert (response.status == 200) == ("error" not in told), path
+        assert response.status in (200, 413, 415, 422), path
+        assert response.json == told if "error" in told else same_verdict(response.json, told), path
     assert server.get("/readyz").status == 200

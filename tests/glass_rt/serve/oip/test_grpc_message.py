@@ -1,4 +1,4 @@
-"""The protocol's gRPC messages: what comes in, what goes out, what nobody should send."""
+"""The protocol's gRPC messages: requests, responses, malformed requests."""
 
 import struct
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from glass_rt.errors import UsageError
 from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.oip.protocol import OUTPUTS
-from glass_rt.serve.oip.request import InferRequest, RequestedOutput
+from glass_rt.serve.oip.request import InferenceRequest, RequestedOutput
 
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 
@@ -42,14 +42,14 @@ def test_parameters_are_values_of_their_kind() -> None:
 
 def test_an_answer_has_its_tensors_raw() -> None:
     tensors = {"label": np.array([[b"real"]], np.object_), "boxes": np.array([[[1, 2, 3, 4]]], np.int32)}
-    request = InferRequest("7", {}, {}, (RequestedOutput("boxes", True), RequestedOutput("label", True)))
-    answer = message_from_tensors(pb.ModelInferResponse(), request, tensors)
-    assert answer.id == "7"
-    assert [(o.name, o.datatype, list(o.shape)) for o in answer.outputs] == [
+    request = InferenceRequest("7", {}, {}, (RequestedOutput("boxes", True), RequestedOutput("label", True)))
+    response = message_from_tensors(pb.ModelInferResponse(), request, tensors)
+    assert response.id == "7"
+    assert [(o.name, o.datatype, list(o.shape)) for o in response.outputs] == [
         ("boxes", "INT32", [1, 1, 4]),
         ("label", "BYTES", [1, 1]),
     ]
-    assert list(answer.raw_output_contents) == [struct.pack("<4i", 1, 2, 3, 4), struct.pack("<I", 4) + b"real"]
+    assert list(response.raw_output_contents) == [struct.pack("<4i", 1, 2, 3, 4), struct.pack("<I", 4) + b"real"]
 
 
 def with_unset_parameter() -> Any:

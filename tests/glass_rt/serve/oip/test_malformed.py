@@ -1,4 +1,4 @@
-"""Malformed, cut short and oversized messages against a running server: it says what is wrong, and goes on."""
+"""Malformed, cut short and oversized messages against a running server: it names the fault, and goes on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def channel(whole_server: Process) -> Iterator[Any]:
 
 
 def refused(channel: Any, method: str, message: bytes, **options: Any) -> Any:
-    """The error that a call is answered by."""
+    """The error of a call."""
     with pytest.raises(grpc.RpcError) as refusal:
         channel.unary_unary(f"{SERVICE}/{method}")(message, timeout=60, **options)
     return refusal.value
@@ -51,9 +51,9 @@ def test_malformed_http_requests_get_400_and_the_connection_goes_on(connection: 
     for name, body, json_bytes in MALFORMED:
         headers = {} if json_bytes is None else {"Inference-Header-Content-Length": json_bytes.encode()}
         connection.request("POST", INFER, body, headers)
-        answer = connection.getresponse()
-        said = json.loads(answer.read())
-        assert answer.status == 400, (name, said)
+        response = connection.getresponse()
+        said = json.loads(response.read())
+        assert response.status == 400, (name, said)
         assert list(said) == ["error"], name
     connection.request("GET", "/v2/health/ready")
     assert connection.getresponse().status == 200
@@ -76,10 +76,10 @@ def test_other_refusals_are_the_protocols_errors(
     connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     connection.request(method, path, headers=headers)
-    answer = connection.getresponse()
-    assert answer.status == status
-    assert answer.getheader("X-Injected") is None
-    said = json.loads(answer.read())
+    response = connection.getresponse()
+    assert response.status == status
+    assert response.getheader("X-Injected") is None
+    said = json.loads(response.read())
     assert list(said) == ["error"]
     assert isinstance(said["error"], str)
 
@@ -138,10 +138,10 @@ def test_calls_without_a_message_or_given_up_leave_the_server_well(
         call.future(message.SerializeToString()).cancel()
     wait_until(lambda: not whole_server.figure("glass_rt_requests_open"))
     assert whole_server.figure("glass_rt_queue_images") == whole_server.figure("glass_rt_queue_bytes") == 0
-    answer = call(message.SerializeToString(), timeout=60)
-    position = [output.name for output in answer.outputs].index("probability_fake")
+    response = call(message.SerializeToString(), timeout=60)
+    position = [output.name for output in response.outputs].index("probability_fake")
     expected = judge.detect(image).probability_fake
-    assert answer.raw_output_contents[position] == struct.pack("<f", expected)
+    assert response.raw_output_contents[position] == struct.pack("<f", expected)
 
 
 def test_calls_that_bring_no_message_hold_up_neither_probes_nor_questions(channel: Any, whole_server: Process) -> None:

@@ -1,4 +1,4 @@
-"""Messages are measured before they are parsed."""
+"""Messages are checked before they are parsed."""
 
 import random
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a client of the Open Inference Protocol sends and gets, whichever server answers."""
+"""Requests and responses of the Open Inference Protocol, the same on every server."""
 
 import json
 from dataclasses import replace
@@ -46,7 +46,7 @@ def test_a_model_name_is_safe_as_a_folder_and_in_a_url(bundles: Bundles, name: s
 @pytest.mark.parametrize(
     ("name", "tensor", "images"),
     [
-        ("image", bytes_tensor(b"a\0", b"b\0\0"), [b"a\0", b"b\0\0"]),  # NULs at the end are kept
+        ("image", bytes_tensor(b"a\0", b"b\0\0"), [b"a\0", b"b\0\0"]),  # NULs at the end stay
         ("image", bytes_tensor(b"a", b"b").reshape(2, 1), [b"a", b"b"]),
         ("image", np.array([1, 0], np.uint8), [b"\1\0"]),
         ("image_uint8", np.array([[1, 0]], np.uint8), [b"\1\0"]),

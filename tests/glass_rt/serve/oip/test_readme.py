@@ -25,7 +25,7 @@ def folder(tmp_path: Path, pictures: tuple[Path, ...]) -> Path:
 
 
 def example(language: str, word: str) -> str:
-    """The one code block of README that holds the word."""
+    """The only code block of README that contains the word."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     (found,) = [text for kind, text in blocks if kind == language and word in text]
     return str(found).replace("vit_b16", "mobilenet_v3_small")

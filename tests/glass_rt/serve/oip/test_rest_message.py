@@ -1,4 +1,4 @@
-"""The protocol's REST messages: what comes in, what goes out, and a table of what nobody should send."""
+"""The protocol's REST messages: requests, responses, and a table of malformed requests."""
 
 import base64
 import json
@@ -10,11 +10,11 @@ import pytest
 
 from glass_rt.errors import UsageError
 from glass_rt.serve.oip.protocol import OUTPUTS
-from glass_rt.serve.oip.request import InferRequest, RequestedOutput
+from glass_rt.serve.oip.request import InferenceRequest, RequestedOutput
 from glass_rt.serve.oip.rest_message import (
     MAX_JSON_KEYS,
     MAX_JSON_VALUES,
-    encode_answer,
+    encode_response,
     parse_request,
 )
 
@@ -68,8 +68,8 @@ def test_the_id_and_parameters_come_through() -> None:
     request = parse_request(message(id="\ud800 42", parameters={"crops": 4, "seed": "7"}))
     assert request.id == "\ud800 42"
     assert request.parameters == {"crops": 4, "seed": "7"}
-    answer = encode_answer("glass", "1", request, TENSORS)
-    assert json.loads(answer.body)["id"] == "\ud800 42"  # even what UTF-8 cannot write
+    response = encode_response("glass", "1", request, TENSORS)
+    assert json.loads(response.body)["id"] == "\ud800 42"  # even what UTF-8 cannot write
 
 
 TENSORS: dict[str, Any] = {
@@ -83,10 +83,10 @@ TENSORS: dict[str, Any] = {
 
 
 def test_an_answer_holds_what_was_asked_for_in_that_order() -> None:
-    request = InferRequest("7", {}, {}, (RequestedOutput("boxes", False), RequestedOutput("label", False)))
-    answer = encode_answer("glass", "1", request, TENSORS)
-    assert answer.json_bytes is None
-    assert json.loads(answer.body) == {
+    request = InferenceRequest("7", {}, {}, (RequestedOutput("boxes", False), RequestedOutput("label", False)))
+    response = encode_response("glass", "1", request, TENSORS)
+    assert response.json_bytes is None
+    assert json.loads(response.body) == {
         "model_name": "glass",
         "model_version": "1",
         "id": "7",
@@ -99,16 +99,16 @@ def test_an_answer_holds_what_was_asked_for_in_that_order() -> None:
 
 def test_binary_outputs_follow_the_json_in_its_order() -> None:
     wanted = (RequestedOutput("label", True), RequestedOutput("attention", False), RequestedOutput("boxes", True))
-    answer = encode_answer("glass", "1", InferRequest(None, {}, {}, wanted), TENSORS)
-    assert answer.json_bytes is not None
-    described = json.loads(answer.body[: answer.json_bytes])
+    response = encode_response("glass", "1", InferenceRequest(None, {}, {}, wanted), TENSORS)
+    assert response.json_bytes is not None
+    described = json.loads(response.body[: response.json_bytes])
     assert "id" not in described
     assert [output.get("parameters") for output in described["outputs"]] == [
         {"binary_data_size": 8},
         None,
         {"binary_data_size": 16},
     ]
-    assert answer.body[answer.json_bytes :] == struct.pack("<I", 4) + b"real" + struct.pack("<4i", 1, 2, 3, 4)
+    assert response.body[response.json_bytes :] == struct.pack("<I", 4) + b"real" + struct.pack("<4i", 1, 2, 3, 4)
 
 
 MALFORMED: list[tuple[str, bytes, str | None]] = [
@@ -189,7 +189,7 @@ def test_malformed_requests_are_refused_in_few_words(body: bytes, json_bytes: st
     with pytest.raises(UsageError) as refusal:
         parse_request(body, json_bytes)
     assert 10 < len(str(refusal.value)) < 400
-    str(refusal.value).encode()  # can be written, whatever was sent
+    str(refusal.value).encode()  # can be written for any input
 
 
 def test_more_keys_than_any_request_has_are_refused_unparsed() -> None:

@@ -1,4 +1,4 @@
-"""Tensors on the wire: what is well-formed comes through, what is not is refused by name."""
+"""Encoded tensors: well-formed ones are decoded, malformed ones are refused by name."""
 
 import base64
 import struct

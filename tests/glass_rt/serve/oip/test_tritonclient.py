@@ -71,7 +71,7 @@ def uint8(over: str, data: bytes, shape: Sequence[int]) -> Any:
 
 
 def assert_is(result: Any, verdicts: Sequence[Verdict]) -> None:
-    """The answer is exactly what the detector says: the same float32, box by box."""
+    """The response is exactly the detector's: the same float32, box by box."""
     fake = np.array([verdict.probability_fake for verdict in verdicts], np.float32)
     assert result.as_numpy("probability_fake").tolist() == fake[:, None].tolist()
     both = np.array([list(verdict.probabilities.values()) for verdict in verdicts], np.float32)
@@ -145,15 +145,15 @@ def test_crops_and_seed_are_request_parameters(over: str, client: Any, encoded: 
 
 
 def test_the_requests_id_is_in_the_answer(over: str, client: Any, encoded: list[bytes]) -> None:
-    answer = client.infer(MODEL, [images(over, encoded[2:3])], request_id="séance-42").get_response()
-    assert (answer["id"] if over == OVER_HTTP else answer.id) == "séance-42"
+    response = client.infer(MODEL, [images(over, encoded[2:3])], request_id="séance-42").get_response()
+    assert (response["id"] if over == OVER_HTTP else response.id) == "séance-42"
 
 
 def test_only_requested_outputs_are_answered_in_their_order(over: str, client: Any, encoded: list[bytes]) -> None:
     wanted = [MODULES[over].InferRequestedOutput(name) for name in ("label", "probability_fake")]
     result = client.infer(MODEL, [images(over, encoded[2:3])], outputs=wanted)
-    answer = result.get_response()
-    outputs = answer["outputs"] if over == OVER_HTTP else answer.outputs
+    response = result.get_response()
+    outputs = response["outputs"] if over == OVER_HTTP else response.outputs
     names = [output["name"] if over == OVER_HTTP else output.name for output in outputs]
     assert names == ["label", "probability_fake"]
     assert result.as_numpy("boxes") is None

@@ -1,4 +1,4 @@
-"""Requests that Triton batched: each gets its own answer."""
+"""Requests that Triton batched: each gets its own response."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ import pytest
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError
 from glass_rt.inference.pipeline import Pipeline
-from glass_rt.serve.triton.batch import Refusal, Request, answer
+from glass_rt.serve.triton.batch import TritonRefusal, TritonRequest, TritonResponse, judge_requests
+from glass_rt.triton_server import answers as former
 from tests.support import Bundles
 
 
@@ -27,15 +28,15 @@ def pipeline(detector: Detector) -> Iterator[Pipeline]:
         yield opened
 
 
-def request(*images: bytes, **parameters: Any) -> Request:
-    return Request({"image": np.array(images, np.object_)[:, None]}, parameters)
+def request(*images: bytes, **parameters: Any) -> TritonRequest:
+    return TritonRequest({"image": np.array(images, np.object_)[:, None]}, parameters)
 
 
 def test_each_request_is_answered_with_its_own_options(
     pipeline: Pipeline, detector: Detector, pictures: tuple[Path, ...]
 ) -> None:
     images = [path.read_bytes() for path in pictures]
-    answers = answer(
+    responses = judge_requests(
         pipeline,
         [
             request(images[0], images[1], crops=2, seed=5),
@@ -45,7 +46,7 @@ def test_each_request_is_answered_with_its_own_options(
             request(images[2], crops=1),
         ],
     )
-    first, broken, misspelt, half, last = answers
+    first, broken, misspelt, half, last = responses
     assert isinstance(first, dict)
     assert isinstance(last, dict)
     assert [json.loads(text)["sha256"] for text in first["verdict"][:, 0]] == [
@@ -55,10 +56,10 @@ def test_each_request_is_answered_with_its_own_options(
     assert first["boxes"][1].tolist() == [[c.left, c.top, c.width, c.height] for c in expected.crops]
     assert first["probability_fake"][1, 0] == pytest.approx(expected.probability_fake, abs=1e-5)
     assert last["boxes"].shape == (1, 1, 4)
-    assert isinstance(broken, Refusal)
+    assert isinstance(broken, TritonRefusal)
     assert broken.message.endswith("[format]")
-    assert misspelt == Refusal("request parameter 'crop' is not known; expected crops or seed [usage]", "request")
-    assert isinstance(half, Refusal)
+    assert misspelt == TritonRefusal("request parameter 'crop' is not known; expected crops or seed [usage]", "request")
+    assert isinstance(half, TritonRefusal)
     assert half.message.startswith("image 2 of 2: ")
 
 
@@ -81,4 +82,11 @@ def test_an_engine_that_fails_is_not_the_requests_fault(
         raise raised
 
     monkeypatch.setattr(detector._judge, "judge", fail)
-    assert answer(pipeline, [request(pictures[6].read_bytes())]) == [Refusal(words, "engine")]
+    assert judge_requests(pipeline, [request(pictures[6].read_bytes())]) == [TritonRefusal(words, "engine")]
+
+
+def test_models_written_before_find_the_former_names() -> None:
+    assert former.__all__ == ["Refusal", "Request", "Response", "answer"]
+    assert (former.Request, former.Refusal) == (TritonRequest, TritonRefusal)
+    assert former.Response == TritonResponse
+    assert former.answer is judge_requests

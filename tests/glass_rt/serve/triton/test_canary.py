@@ -1,4 +1,4 @@
-"""The canary that travels with a model of a Triton repository."""
+"""The canary beside a model of a Triton repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from glass_rt import Detector, Verdict
-from glass_rt.image.decode import decode
+from glass_rt.image.encoded import load
 from glass_rt.serve.oip.protocol import OUTPUTS, outputs_of
 from glass_rt.serve.triton import canary
 from tests.support import Bundles
@@ -40,7 +40,7 @@ def reply(verdict: Verdict) -> Any:
 
 
 def test_the_canary_image_is_whole() -> None:
-    assert decode(canary.PNG).pixels.shape == (16, 16, 3)
+    assert load(canary.PNG).pixels.shape == (16, 16, 3)
 
 
 def test_a_verdict_is_one(reply: Any, verdict: Verdict) -> None:

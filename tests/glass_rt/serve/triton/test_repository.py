@@ -1,4 +1,4 @@
-"""What `glass-rt triton` writes."""
+"""The model repository that `glass-rt triton` writes."""
 
 from __future__ import annotations
 

@@ -207,10 +207,10 @@ def test_requests_at_the_same_time_share_batches_and_get_their_own_answers(
             client.api.close()
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, range(24)))
-    for answer, verdict in zip(answers, expected, strict=True):
-        if answer is not None:
-            assert_row_is(answer, 0, verdict)
+        responses = list(pool.map(ask, range(24)))
+    for response, verdict in zip(responses, expected, strict=True):
+        if response is not None:
+            assert_row_is(response, 0, verdict)
     after = server.get(f"/v2/models/{NAME}/stats")[1]["model_stats"][0]
     assert after["inference_count"] - before["inference_count"] == 24
     assert after["execution_count"] - before["execution_count"] < 24
@@ -253,15 +253,15 @@ def test_a_full_queue_refuses_and_two_instances_answer(
                 client.api.close()
 
         with ThreadPoolExecutor(12) as pool:
-            answers = list(pool.map(ask, range(24)))
+            responses = list(pool.map(ask, range(24)))
     verdict = detector.detect(image)
-    refused = [answer for answer in answers if isinstance(answer, str)]
+    refused = [response for response in responses if isinstance(response, str)]
     assert 0 < len(refused) < 24
-    for answer in answers:
-        if isinstance(answer, str):
-            assert "Exceeds maximum queue size" in answer
+    for response in responses:
+        if isinstance(response, str):
+            assert "Exceeds maximum queue size" in response
         else:
-            assert_row_is(answer, 0, verdict)
+            assert_row_is(response, 0, verdict)
 
 
 def test_a_bundle_that_was_exchanged_is_not_loaded(bundles: Bundles, environment: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which contenders a benchmark has: from bundles to a list of them, each under a name of its own."""
+"""The contenders of a benchmark: from bundles to a list of participants, each under a name of its own."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ from glass_rt.errors import GlassError
 
 
 @dataclass(frozen=True)
-class Place:
-    """A contender's place in the line-up. `variant_of`: the contender it repeats with another batch or workers."""
+class Participant:
+    """A contender and its role in a benchmark. `variant_of`: the contender it repeats with another batch or workers."""
 
     contender: Contender
     role: str
     variant_of: str | None = None
 
 
-def line_up(options: BenchOptions) -> list[Place]:
+def list_participants(options: BenchOptions) -> list[Participant]:
     """Engines and baselines first, then the PyTorch pipelines, the no-op engine, all tiles, and the variants."""
     names = unique_names([*options.engines, *options.baselines])
     sides = [(path, "engine") for path in options.engines] + [(path, "baseline") for path in options.baselines]
-    mains = [
-        Place(
+    bundles = [
+        Participant(
             Contender(name, "engine", str(path), crops=options.crops, batch=options.batch, threads=options.threads),
             role,
         )
         for (path, role), name in zip(sides, names, strict=True)
     ]
-    places = list(mains)
+    participants = list(bundles)
     if options.pytorch:
-        places += _pytorch(mains, options)
+        participants += _pytorch(bundles, options)
     if options.noop:
-        places.append(_other(mains[0], "no-op engine", kind="no-op"))
+        participants.append(_other(bundles[0], "no-op engine", kind="no-op"))
     if options.tiles:
-        places += [_other(main, "all tiles", sampling="tiles", crops=None) for main in mains if _is_glass(main)][:1]
-    return places + list(_variants(mains, options))
+        participants += [
+            _other(bundle, "all tiles", sampling="tiles", crops=None) for bundle in bundles if _is_glass(bundle)
+        ][:1]
+    return participants + list(_variants(bundles, options))
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
@@ -55,58 +57,58 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} #{index + 1}" for index, name in enumerate(names)]
 
 
-def _pytorch(mains: list[Place], options: BenchOptions) -> list[Place]:
+def _pytorch(bundles: list[Participant], options: BenchOptions) -> list[Participant]:
     """One per model and autocast: two engines of the same weights have the same PyTorch pipeline."""
-    places, seen = [], set()
-    for main in mains:
-        model = _model(main)
+    participants, seen = [], set()
+    for bundle in bundles:
+        model = _model(bundle)
         if model is None or model.weights.sha256 in seen:
             continue
         seen.add(model.weights.sha256)
         checkpoint = _checkpoint_for(model, options.checkpoints)
         for precision in AUTOCASTS:
             label = "PyTorch fp32" if precision == "fp32" else "PyTorch bf16 autocast"
-            places.append(_other(main, label, kind="pytorch", precision=precision, checkpoint=checkpoint))
-    return places
+            participants.append(_other(bundle, label, kind="pytorch", precision=precision, checkpoint=checkpoint))
+    return participants
 
 
-def _variants(mains: list[Place], options: BenchOptions) -> Iterator[Place]:
-    for main in mains:
-        for batch in _batches(main, options.batches) if "batch" in options.sweeps else ():
-            yield _variant(main, f"batch {batch}", batch=batch)
+def _variants(bundles: list[Participant], options: BenchOptions) -> Iterator[Participant]:
+    for bundle in bundles:
+        for batch in _batches(bundle, options.batches) if "batch" in options.sweeps else ():
+            yield _variant(bundle, f"batch {batch}", batch=batch)
         for workers in options.workers if "workers" in options.sweeps else ():
-            yield _variant(main, f"{workers} worker{'s' if workers > 1 else ''}", workers=workers)
+            yield _variant(bundle, f"{workers} worker{'s' if workers > 1 else ''}", workers=workers)
 
 
-def _other(main: Place, label: str, **changes: object) -> Place:
-    name = f"{main.contender.name} [{label}]"
-    return Place(replace(main.contender, name=name, **changes), "other")  # type: ignore[arg-type]
+def _other(bundle: Participant, label: str, **changes: object) -> Participant:
+    name = f"{bundle.contender.name} [{label}]"
+    return Participant(replace(bundle.contender, name=name, **changes), "other")  # type: ignore[arg-type]
 
 
-def _variant(main: Place, label: str, **changes: object) -> Place:
-    return replace(_other(main, label, **changes), role=main.role, variant_of=main.contender.name)
+def _variant(bundle: Participant, label: str, **changes: object) -> Participant:
+    return replace(_other(bundle, label, **changes), role=bundle.role, variant_of=bundle.contender.name)
 
 
-def _batches(main: Place, batches: Sequence[int]) -> list[int]:
+def _batches(bundle: Participant, batches: Sequence[int]) -> list[int]:
     """Those that the bundle takes."""
-    manifest = _manifest(main)
+    manifest = _manifest(bundle)
     return [batch for batch in batches if manifest is None or batch <= manifest.engine.max_batch]
 
 
-def _manifest(main: Place) -> BundleManifest | None:
+def _manifest(bundle: Participant) -> BundleManifest | None:
     try:
-        return bundle_from_json(read_manifest(Path(main.contender.bundle)))
+        return bundle_from_json(read_manifest(Path(bundle.contender.bundle)))
     except (GlassError, OSError):
         return None  # its own process will say what is wrong, by name
 
 
-def _model(main: Place) -> Model | None:
-    manifest = _manifest(main)
+def _model(bundle: Participant) -> Model | None:
+    manifest = _manifest(bundle)
     return None if manifest is None else manifest.model
 
 
-def _is_glass(main: Place) -> bool:
-    model = _model(main)
+def _is_glass(bundle: Participant) -> bool:
+    model = _model(bundle)
     return model is not None and model.architecture == "glass"
 
 

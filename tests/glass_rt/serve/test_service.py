@@ -1,4 +1,4 @@
-"""Engines that fail: once, always, or without a word."""
+"""The service with engines that fail once, fail always, or hang."""
 
 import asyncio
 import threading
@@ -9,12 +9,11 @@ import pytest
 
 from glass_rt import DetectOptions, Detector
 from glass_rt.errors import BackendError, BundleNotFound
-from glass_rt.inference.pipeline import decode_and_place
-from glass_rt.inference.prepared_image import Subject
+from glass_rt.inference.prepared_image import PreparedImage, prepare_image
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded
 from glass_rt.serve.service import FAILURES_IN_A_ROW, Service
-from glass_rt.serve.settings import Settings
+from glass_rt.serve.settings import ServerSettings
 from tests.serving import Plant, form, same_verdict, serving, wait_until
 
 pytestmark = pytest.mark.slow
@@ -44,9 +43,9 @@ def test_in_a_form_the_engines_failure_is_the_answers_status(plant: Plant, pictu
     body, headers = form(("a.jpg", picture), ("b.jpg", b"no image"))
     with serving(plant) as here:
         plant.engine.failures.append(OUT_OF_MEMORY)
-        answer = here.post(body, "", headers)
-        assert answer.status == 500
-        assert [result["error"]["kind"] for result in answer.json] == ["backend", "format"]
+        response = here.post(body, "", headers)
+        assert response.status == 500
+        assert [result["error"]["kind"] for result in response.json] == ["backend", "format"]
 
 
 def test_an_engine_that_fails_always_is_not_ready_until_it_works_again(
@@ -77,7 +76,7 @@ def test_images_that_are_no_images_say_nothing_about_the_engine(plant: Plant) ->
 
 
 def test_an_engine_that_hangs_is_not_ready_until_it_goes_on(plant: Plant, picture: bytes) -> None:
-    with serving(plant, Settings(deadline_s=0.5)) as here:
+    with serving(plant, ServerSettings(deadline_s=0.5)) as here:
         plant.engine.go_on.clear()
         assert here.post(picture).status == 504
         wait_until(lambda: here.get("/readyz").status == 503)
@@ -92,12 +91,12 @@ def test_an_engine_is_not_hung_where_an_image_decodes_slowly(
 ) -> None:
     go_on = threading.Event()
 
-    def slow(*arguments: Any) -> Subject:
+    def slow(*arguments: Any) -> PreparedImage:
         assert go_on.wait(60)
-        return decode_and_place(*arguments)
+        return prepare_image(*arguments)
 
-    with serving(plant, Settings(deadline_s=0.5)) as here:
-        monkeypatch.setattr("glass_rt.inference.pipeline.decode_and_place", slow)
+    with serving(plant, ServerSettings(deadline_s=0.5)) as here:
+        monkeypatch.setattr("glass_rt.inference.pipeline.prepare_image", slow)
         for _ in range(2):
             assert here.post(picture).status == 504
             assert here.get("/readyz").status == 200
@@ -108,7 +107,7 @@ def test_an_engine_that_hangs_is_left_behind(plant: Plant, picture: bytes, monke
     monkeypatch.setattr("glass_rt.serve.loaded_bundle.CLOSING_S", 0.2)
 
     async def hang() -> None:
-        service = Service(plant, Settings(deadline_s=0.5), Metrics())
+        service = Service(plant, ServerSettings(deadline_s=0.5), Metrics())
         await service.start()
         plant.engine.go_on.clear()
         with pytest.raises(DeadlineExceeded):
@@ -131,14 +130,14 @@ def test_a_server_whose_canary_hangs_does_not_start(plant: Plant, monkeypatch: p
         return detector
 
     with pytest.raises(BackendError, match=r"not judged within 0\.5 s"):
-        asyncio.run(Service(hanging, Settings(deadline_s=0.5), Metrics()).start())
+        asyncio.run(Service(hanging, ServerSettings(deadline_s=0.5), Metrics()).start())
     plant.engine.go_on.set()
     wait_until(lambda: plant.engine.closed)
 
 
 def test_a_reload_while_the_server_starts_waits_for_it(plant: Plant) -> None:
     async def reload() -> None:
-        service = Service(plant, Settings(), Metrics())
+        service = Service(plant, ServerSettings(), Metrics())
         _, reloaded = await asyncio.gather(service.start(), service.reload())
         assert reloaded
         await service.stop()
@@ -157,7 +156,7 @@ def test_a_reload_while_the_server_stops_closes_what_it_opened(plant: Plant) -> 
         return plant()
 
     async def reload() -> None:
-        service = Service(slowly, Settings(), Metrics())
+        service = Service(slowly, ServerSettings(), Metrics())
         await service.start()
         go_on.clear()
         opening.clear()
@@ -177,13 +176,13 @@ def test_a_reload_while_the_server_stops_closes_what_it_opened(plant: Plant) -> 
 def test_an_engine_that_is_broken_for_minutes_is_not_live(
     plant: Plant, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever watches may start the process anew."""
+    """A supervisor may then restart the process."""
     with serving(plant) as here:
         plant.engine.always = OUT_OF_MEMORY
         for _ in range(FAILURES_IN_A_ROW):
             here.post(picture)
         assert here.get("/healthz").json["live"] is True
-        monkeypatch.setattr("glass_rt.serve.service.HOPELESS_S", 0.0)
+        monkeypatch.setattr("glass_rt.serve.service.BROKEN_LIMIT_S", 0.0)
         assert here.get("/healthz").status == 503
         plant.engine.always = None
         wait_until(lambda: here.get("/healthz").json["live"])
@@ -207,7 +206,7 @@ def test_a_server_whose_canary_fails_does_not_start(plant: Plant) -> None:
         return detector
 
     async def start() -> None:
-        async with Service(broken, Settings(), Metrics()):
+        async with Service(broken, ServerSettings(), Metrics()):
             raise AssertionError("it started")
 
     with pytest.raises(BackendError, match="out of memory"):
@@ -216,7 +215,7 @@ def test_a_server_whose_canary_fails_does_not_start(plant: Plant) -> None:
 
 def test_a_server_without_a_bundle_does_not_start(tmp_path: Path) -> None:
     async def start() -> None:
-        async with Service(lambda: Detector.open(tmp_path / "none"), Settings(), Metrics()):
+        async with Service(lambda: Detector.open(tmp_path / "none"), ServerSettings(), Metrics()):
             raise AssertionError("it started")
 
     with pytest.raises(BundleNotFound):

@@ -136,7 +136,7 @@ print(max(peaks) - before, len(peaks))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_vit_builds_in_time_and_memory(graph_of: GraphOf, tmp_path: Path) -> None:
-    """Both engines in 20 s, with less extra memory than twice one's plan and a quarter: see trt_compiler.py.
+    """Both engines in 20 s, with less extra memory than twice one's plan and a quarter: see compiler.py.
 
     Counted is memory of the process's own (RssAnon), every 2 ms; pages of mapped files can be taken away at any time.
     """

@@ -30,9 +30,9 @@ BUSY_CROPS, BUSY_IMAGES = 32, 4  # what keeps a server busy for a while
 
 
 @pytest.fixture(scope="module")
-def guarded(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A server that asks for a key and judges four images at once; the last test ends it."""
-    folder = tmp_path_factory.mktemp("guarded")
+def keyed(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A server with API keys and a queue of four images; the last test ends it."""
+    folder = tmp_path_factory.mktemp("keyed")
     keys = folder / "keys"
     keys.write_text(f"# for tests\n{KEY}\n")
     options = (
@@ -50,8 +50,8 @@ def guarded(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def channel(guarded: Process) -> Iterator[Any]:
-    opened = grpc.insecure_channel(guarded.grpc)
+def channel(keyed: Process) -> Iterator[Any]:
+    opened = grpc.insecure_channel(keyed.grpc)
     yield opened
     opened.close()
 
@@ -85,29 +85,29 @@ def test_without_a_known_key_only_the_probes_answer(channel: Any, metadata: tupl
 
 @pytest.mark.parametrize("metadata", [WITH_KEY, (("x-api-key", KEY),)])
 def test_a_key_in_the_metadata_opens_the_server(channel: Any, metadata: Any, pictures: tuple[Path, ...]) -> None:
-    answer, call = infer(channel).with_call(
+    response, call = infer(channel).with_call(
         request(pictures[5].read_bytes()), metadata=(*metadata, ("x-request-id", "mine-1")), timeout=60
     )
-    assert len(answer.outputs) == 6
+    assert len(response.outputs) == 6
     assert dict(call.trailing_metadata())["x-request-id"] == "mine-1"
 
 
-def test_an_unknown_caller_can_hold_no_memory(channel: Any, guarded: Process) -> None:
+def test_an_unknown_caller_can_hold_no_memory(channel: Any, keyed: Process) -> None:
     """Its messages are refused before they are received."""
-    before = guarded.peak_bytes()
+    before = keyed.peak_bytes()
     calls = [channel.unary_unary(f"{SERVICE}/ModelInfer").future(bytes(60 << 20), timeout=60) for _ in range(8)]
     assert {call.exception().code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
-    assert guarded.peak_bytes() - before < 8 * (30 << 20)
+    assert keyed.peak_bytes() - before < 8 * (30 << 20)
 
 
-def test_a_grpc_port_in_use_is_named(guarded: Process, bundles: Bundles, cli: Cli) -> None:
+def test_a_grpc_port_in_use_is_named(keyed: Process, bundles: Bundles, cli: Cli) -> None:
     engine = bundles("resnet18").folder
-    done = cli("serve", "--engine", engine, "--port", 0, "--grpc-port", guarded.grpc_port)
+    done = cli("serve", "--engine", engine, "--port", 0, "--grpc-port", keyed.grpc_port)
     assert done.returncode == 1
-    assert f"cannot listen on {guarded.grpc} for gRPC" in done.stderr
+    assert f"cannot listen on {keyed.grpc} for gRPC" in done.stderr
 
 
-def test_over_http_the_same_paths_are_open(guarded: Process) -> None:
+def test_over_http_the_same_paths_are_open(keyed: Process) -> None:
     expected = {
         "/v2/health/live": 200,
         "/v2/health/ready": 200,
@@ -118,21 +118,21 @@ def test_over_http_the_same_paths_are_open(guarded: Process) -> None:
         "/v2/models/resnet18/ready": 401,
     }
     found = {}
-    connection = http.client.HTTPConnection(guarded.http, timeout=60)
+    connection = http.client.HTTPConnection(keyed.http, timeout=60)
     for path in expected:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-        found[path] = answer.status
+        response = connection.getresponse()
+        response.read()
+        found[path] = response.status
     assert found == expected
     connection.request("GET", "/v2", headers={"X-API-Key": KEY})
-    answer = connection.getresponse()
-    assert (answer.status, json.loads(answer.read())["name"]) == (200, "glass-rt")
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["name"]) == (200, "glass-rt")
     connection.close()
 
 
 def occupy(server: Process, channel: Any, image: bytes) -> Any:
-    """A call that fills the server's queue, and is with the engine."""
+    """A call that fills the server's queue, and that the engine has received."""
     call = infer(channel).future(request(image, BUSY_IMAGES, BUSY_CROPS), metadata=WITH_KEY)
     full = f"glass_rt_queue_images {BUSY_IMAGES}.0\n".encode()
     wait_until(lambda: full in server.get("/metrics", {"X-API-Key": KEY}).body)
@@ -140,10 +140,10 @@ def occupy(server: Process, channel: Any, image: bytes) -> Any:
 
 
 def test_a_full_queue_is_resource_exhausted_and_says_when_to_come_again(
-    guarded: Process, channel: Any, pictures: tuple[Path, ...]
+    keyed: Process, channel: Any, pictures: tuple[Path, ...]
 ) -> None:
     image = pictures[4].read_bytes()
-    call = occupy(guarded, channel, image)
+    call = occupy(keyed, channel, image)
     with pytest.raises(grpc.RpcError) as caught:
         infer(channel)(request(image, 1, 1), metadata=WITH_KEY, timeout=60)
     refusal = caught.value
@@ -152,7 +152,7 @@ def test_a_full_queue_is_resource_exhausted_and_says_when_to_come_again(
     assert len(call.result().outputs) == 6
 
 
-def test_a_message_that_never_comes_is_given_up(guarded: Process, channel: Any) -> None:
+def test_a_message_that_never_comes_is_given_up(keyed: Process, channel: Any) -> None:
     gone = threading.Event()
 
     def never() -> Iterator[bytes]:
@@ -166,14 +166,14 @@ def test_a_message_that_never_comes_is_given_up(guarded: Process, channel: Any) 
         gone.set()
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert caught.value.details() == "the message did not arrive within 2 s"
-    assert b"glass_rt_requests_open 0.0\n" in guarded.get("/metrics", {"X-API-Key": KEY}).body
+    assert b"glass_rt_requests_open 0.0\n" in keyed.get("/metrics", {"X-API-Key": KEY}).body
 
 
 def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(
-    guarded: Process, channel: Any, pictures: tuple[Path, ...]
+    keyed: Process, channel: Any, pictures: tuple[Path, ...]
 ) -> None:
-    call = occupy(guarded, channel, pictures[4].read_bytes())
-    guarded.signal(signal.SIGTERM)
+    call = occupy(keyed, channel, pictures[4].read_bytes())
+    keyed.signal(signal.SIGTERM)
     codes = []
     while not call.done():
         with pytest.raises(grpc.RpcError) as refusal:
@@ -182,8 +182,8 @@ def test_sigterm_lets_grpc_calls_under_way_finish_and_refuses_new_ones(
         time.sleep(0.02)
     assert len(call.result().outputs) == 6
     assert any(code == grpc.StatusCode.UNAVAILABLE and "stopping" in words for code, words in codes), codes
-    assert guarded.process.wait(60) == 0
-    answered = [line for line in guarded.log() if line.get("path") == "ModelInfer" and line["status"] == 200]
+    assert keyed.process.wait(60) == 0
+    answered = [line for line in keyed.log() if line.get("path") == "ModelInfer" and line["status"] == 200]
     assert answered
     assert all(line["request_id"] for line in answered)
 

@@ -26,7 +26,7 @@ KEYS = ("a b.jpg", "deep/ä#1%20.jpg", "deep/b+c.jpg")
 
 @pytest.fixture(scope="module")
 def options() -> Iterator[str]:
-    """The options by which pyarrow reaches a server of our own, as the query of a URI."""
+    """The options by which pyarrow reaches the test's server, as the query of a URI."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = os.environ | {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}

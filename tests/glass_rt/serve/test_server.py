@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector
-from tests.serving import VERDICT, Answer, Process, ask, form, same_verdict, serve_process, wait_until
+from tests.serving import VERDICT, HttpResponse, Process, ask, form, same_verdict, serve_process, wait_until
 from tests.support import Bundles, Cli
 
 pytestmark = pytest.mark.slow
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Load:
-    """Clients that ask one after the other on connections that stay open, until they are told to stop."""
+    """Clients that send requests one after the other on open connections, until the test stops them."""
 
     server: Process
     picture: bytes
-    answers: list[tuple[int, Answer]] = field(default_factory=list)
+    responses: list[tuple[int, HttpResponse]] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -40,10 +40,10 @@ class Load:
         try:
             while not self.stopped.is_set():
                 seed = (number + turn) % 6
-                answer = ask(connection, "POST", f"{VERDICT}?seed={seed}", self.picture)
-                self.answers.append((seed, answer))
+                response = ask(connection, "POST", f"{VERDICT}?seed={seed}", self.picture)
+                self.responses.append((seed, response))
                 turn += 1
-                if answer.headers.get("connection") == "close":
+                if response.headers.get("connection") == "close":
                     return
         except Exception as error:
             self.errors.append(error)
@@ -58,7 +58,7 @@ def load(server: Process, picture: bytes, clients: int = 6) -> Iterator[Load]:
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: len(running.answers) > 2 * clients or bool(running.errors))
+        wait_until(lambda: len(running.responses) > 2 * clients or bool(running.errors))
         yield running
     finally:
         running.stopped.set()
@@ -73,15 +73,15 @@ def test_sigterm_under_load_loses_no_request_that_was_accepted(
     with serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server:
         with load(server, picture) as running:
             assert server.stop() == 0
-        assert not running.errors, "every request got an answer"
-        statuses = {answer.status for _, answer in running.answers}
+        assert not running.errors, "every request got a response"
+        statuses = {response.status for _, response in running.responses}
         assert statuses <= {200, 503}
-        for seed, answer in running.answers:
-            if answer.status == 200:
-                assert same_verdict(answer.json, expected[seed])
+        for seed, response in running.responses:
+            if response.status == 200:
+                assert same_verdict(response.json, expected[seed])
             else:
-                assert answer.json["error"]["kind"] == "draining"
-                assert int(answer.headers["retry-after"]) >= 1
+                assert response.json["error"]["kind"] == "draining"
+                assert int(response.headers["retry-after"]) >= 1
         messages = [line["message"] for line in server.log()]
         assert messages[-1] == "stopped"
 
@@ -98,9 +98,9 @@ def test_a_body_that_is_on_its_way_when_sigterm_comes_is_still_judged(
             wait_until(lambda: server.get("/healthz").json["draining"])
             assert server.post(picture).status == 503
             connection.sendall(picture[1000:])
-            answer = connection.makefile("rb").read()
-        assert answer.startswith(b"HTTP/1.1 200 OK")
-        assert same_verdict(json.loads(answer.split(b"\r\n\r\n", 1)[1]), judge.detect(picture))
+            response = connection.makefile("rb").read()
+        assert response.startswith(b"HTTP/1.1 200 OK")
+        assert same_verdict(json.loads(response.split(b"\r\n\r\n", 1)[1]), judge.detect(picture))
         assert server.stop() == 0
 
 
@@ -123,14 +123,14 @@ def test_a_rebuilt_bundle_takes_over_under_load_and_a_broken_one_does_not(
             exchange(folder, lambda new: new.mkdir())
             reload_and_wait(server, 'glass_rt_reloads_total{outcome="failed"}')
             assert server.get("/healthz").json["ready"] is True
-            before = len(running.answers)
-            wait_until(lambda: len(running.answers) > before + 12)
+            before = len(running.responses)
+            wait_until(lambda: len(running.responses) > before + 12)
         assert not running.errors
-        assert {answer.status for _, answer in running.answers} == {200}
-        served = [answer.json["engine"]["bundle_sha256"] for _, answer in running.answers]
+        assert {response.status for _, response in running.responses} == {200}
+        served = [response.json["engine"]["bundle_sha256"] for _, response in running.responses]
         assert set(served) == {bundle.sha256 for bundle in kinds}
-        for seed, answer in running.answers:
-            told = answer.json
+        for seed, response in running.responses:
+            told = response.json
             known = expected[told["engine"]["bundle_sha256"], seed]
             assert isinstance(known, dict)
             assert same_verdict(told, known)
@@ -164,7 +164,7 @@ def test_ctrl_c_drains_too_and_the_second_one_does_not_wait(bundles: Bundles, tm
         assert server.process.wait(60) == 130
 
 
-# The canary is judged, and whatever comes behind it never.
+# The canary is judged, and no image after it.
 HANGS = """
 import threading
 from glass_rt.cli import main
@@ -200,9 +200,9 @@ def test_an_answer_that_is_being_taken_when_sigterm_comes_is_sent_whole(bundles:
         wait_until(lambda: server.log()[-1]["message"] == "draining")
         sleep(2.5)  # longer than the server would wait for nothing
         assert server.process.poll() is None
-        answer = response.read()  # raises IncompleteRead where there is less than was announced
+        content = response.read()  # raises IncompleteRead where it is shorter than announced
         connection.close()
-        assert len(json.loads(answer)) == 6
+        assert len(json.loads(content)) == 6
         assert server.process.wait(60) == 0
 
 

@@ -1,0 +1,69 @@
+"""A bundle at work: its engines opened on this machine, and all that judging with them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from glass_rt.backends import Backend
+from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.manifest import BundleManifest
+from glass_rt.image.views import HostViews, ViewWriter
+from glass_rt.inference.engines import batch_for, check_views, open_engines, open_views
+from glass_rt.inference.head import Head
+from glass_rt.inference.pack import Packer
+from glass_rt.options import RunOptions
+
+RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedBundle:
+    """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
+
+    `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. The engines and
+    the views belong to this object, and `close` closes both.
+    """
+
+    bundle: Bundle
+    engines: Mapping[str, Backend]
+    head: Head
+    batch: int
+    views: ViewWriter = field(default_factory=HostViews)
+
+    @classmethod
+    def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
+        """Opens the engines of a bundle, past their requirements and a parity that is pending.
+
+        Raises BundleUnfit, BundleInvalid, ParityError, BackendError, MissingDependency, UsageError.
+        """
+        batch = batch_for(bundle.manifest, run.batch)
+        head = Head.for_model(bundle.manifest.model, bundle.head())
+        check_views(bundle.manifest, run.views)
+        engines = open_engines(bundle, run)
+        try:
+            return cls(bundle, engines, head, batch, open_views(run.views, run.device))
+        except BaseException:
+            for engine in engines.values():
+                engine.close()
+            raise
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    @property
+    def images_per_pack(self) -> int:
+        """Images that fill a pack, of as many crops as the model is trained with."""
+        return max(1, RUNS_PER_PACK * self.batch // max(1, self.manifest.model.trained_crops))
+
+    def new_packer(self) -> Packer:
+        """A packer whose packs have room for a few runs of the engine."""
+        return Packer(self.manifest.model.crop_size, RUNS_PER_PACK * self.batch, self.batch, self.views)
+
+    def close(self) -> None:
+        """Closes the engines and what writes the views; nothing may be running."""
+        for engine in self.engines.values():
+            engine.close()
+        self.views.close()
