@@ -91,7 +91,7 @@ class Bundle:
     def open(
         cls, path: str | os.PathLike[str], *, expect_sha256: str | None = None, every_file: bool = False
     ) -> Bundle:
-        """Opens a bundle; checks the schema, the hashes of the files that inference reads, and that no others are there.
+        """Opens a bundle; checks the schema, the hashes of the files that inference reads, and that none is foreign.
 
         `expect_sha256` pins the bundle against exchange (`glass-rt inspect` prints it): then libraries are handed
         private copies of what was compared, and nothing in the bundle's `cache/` is read. `every_file` also checks the

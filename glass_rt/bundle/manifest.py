@@ -86,7 +86,7 @@ class Engine:
 
     backend: Annotated[str, OneOf(tuple(BACKEND_PACKAGES))]
     precision: Annotated[str, OneOf(PRECISIONS)]
-    device: str
+    device: Annotated[str, OneOf(("cpu", "cuda"))]
     max_batch: Annotated[int, AtLeast(1), AtMost(1 << 24)]
     files: Mapping[str, str]
     requirements: Requirements | None = None

@@ -237,17 +237,17 @@ class TrtBackend:
                 write_cached(data, self._kernels)
 
 
-def _kernel_places(engine: EngineFile, data: bytes, circumstances: str) -> tuple[Path, ...]:
+def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple[Path, ...]:
     """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256.
 
     Under a pin only there: the pin does not cover what lies in the bundle's cache.
     """
-    folder = engine.path.parent
-    beside = folder / BESIDE / f"{engine.path.stem}-{circumstances}.kernels"
-    if not engine.pinned and os.access(folder, os.W_OK):
+    folder = source.path.parent
+    beside = folder / BESIDE / f"{source.path.stem}-{circumstances}.kernels"
+    if not source.pinned and os.access(folder, os.W_OK):
         return (beside,)
     own = user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
-    return (own,) if engine.pinned else (beside, own)
+    return (own,) if source.pinned else (beside, own)
 
 
 def _fixed(size: int | None) -> int:
