@@ -6,7 +6,7 @@ ENGINE := bundles/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
-.PHONY: demo test format clean gpu-check triton-check kernels
+.PHONY: demo test attack format clean gpu-check triton-check kernels
 
 demo: $(VENV)/.demo
 	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
@@ -29,6 +29,11 @@ test: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The attacks with far more trials than `make test` makes; on the loopback interface alone.
+ATTACK_TRIALS ?= 5000
+attack: $(VENV)/.dev
+	GLASS_RT_ATTACK_TRIALS=$(ATTACK_TRIALS) $(BIN)/python -m pytest tests/attack
 
 # On a machine with an NVIDIA GPU: builds, parity, soak and speed, into one report. Without network: see the script
 # benchmarks/gpu_check_offline.sh.
