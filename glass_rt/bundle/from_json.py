@@ -133,17 +133,19 @@ class _Reader:
         self._expect((int, float) if hint is float else hint, _WORDS[hint], value, where)
         if isinstance(value, bool) and hint is not bool:
             raise self.error(f"{where} is {value!r}; expected {_WORDS[hint]}")
-        try:
-            converted = hint(value)
-        except OverflowError:  # JSON's integers have any length
-            converted = math.inf
-        if isinstance(converted, int | float) and not (math.isfinite(converted) and abs(converted) < self._most(hint)):
+        if not self._in_range(hint, value):
             raise self.error(f"{where} is {value!r:.60}; expected {_WORDS[hint]}")
-        return converted
+        return hint(value)
 
     @staticmethod
-    def _most(hint: Any) -> float:
-        return _WIDEST if hint is int else math.inf
+    def _in_range(hint: Any, value: Any) -> bool:
+        """JSON's numbers have any length."""
+        if hint is int:
+            return bool(abs(value) < _WIDEST)
+        try:
+            return hint is not float or math.isfinite(value)
+        except OverflowError:
+            return False
 
     def _accepted(self, value: Any, rules: tuple[AtLeast | AtMost | OneOf, ...], where: str) -> Any:
         for rule in rules:
