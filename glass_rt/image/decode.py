@@ -46,9 +46,11 @@ _PEAK_BYTES_PER_PIXEL = {
     "webp": 9,
     "tiff": 11,
     "gif": 12,
-    "avif": 18,
-    "heic": 14,
+    "avif": 20,
+    "heic": 15,
 }
+_PEAK_WITH_ALPHA = {"avif": 38, "heic": 20}  # a second image, of one channel
+_PEAK_OF_ANIMATED_WEBP = 12
 _UNUSUAL_SAMPLING = "subsampling"  # what simplejpeg says of a healthy JPEG that it does not know how to read
 _FROM_FILE = ("png", "webp")  # not jpeg, whose missing end libjpeg makes up; not tiff, which OpenCV turns
 
@@ -84,6 +86,10 @@ def _peak_bytes_per_pixel(header: Header) -> int:
         return max(pixels, BYTES_PER_PIXEL + (8 if header.cmyk else 6)) if header.progressive else pixels
     if header.format == "png" and can_hold_files():
         return BYTES_PER_PIXEL
+    if header.format == "webp" and header.animated:
+        return _PEAK_OF_ANIMATED_WEBP
+    if header.transparent and header.format in _PEAK_WITH_ALPHA:
+        return _PEAK_WITH_ALPHA[header.format]
     return _PEAK_BYTES_PER_PIXEL[header.format]
 
 

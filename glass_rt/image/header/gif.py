@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from glass_rt.errors import ImageCorrupt
+from glass_rt.image.header.gif_codes import check_resets
 from glass_rt.image.header.header import Frame, Header
 
 MOST_BLOCKS = 1_000_000  # sub-blocks have at most 255 bytes: 255 MB
@@ -34,6 +35,7 @@ def read_gif(data: bytes) -> Header:
     left, top, width, height, flags = struct.unpack_from("<HHHHB", data, position + 1)
     start, own_colours = _colours(data, position + 9, position + 10)
     end = steps.past_blocks(start + 1)  # the byte before the sub-blocks is the LZW code size
+    check_resets(_joined(data, start + 1), data[start])
     palette = own_colours or colours or _GREYS
     around = 3 * (transparent_index or 0)
     rest = palette[around : around + 3] if around + 3 <= len(palette) else bytes(3)
@@ -70,6 +72,15 @@ class _Steps:
         except IndexError:
             raise ImageCorrupt("the GIF ends inside its blocks") from None
         return position + 1
+
+
+def _joined(data: bytes, position: int) -> bytes:
+    """The payload of sub-blocks that were walked before."""
+    parts = []
+    while length := data[position]:
+        parts.append(data[position + 1 : position + 1 + length])
+        position += 1 + length
+    return b"".join(parts)
 
 
 def _colours(data: bytes, flags_at: int, start: int) -> tuple[int, bytes]:

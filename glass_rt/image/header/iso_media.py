@@ -22,7 +22,7 @@ MOST_DEPTH = 8  # of images made of images
 _DERIVED = (b"grid", b"iovl", b"iden")
 _ALPHA = (b"auxiliary:alpha", b"auxid:1")
 _ORIENTATIONS = {0: 1, 1: 8, 2: 3, 3: 6}  # EXIF's, by quarter turns anticlockwise
-_WORKING_BYTES = 18  # a pixel, of the hungriest decoder
+_WORKING_BYTES = 20  # a pixel, of the hungriest decoder
 
 
 def format_by_brands(data: bytes) -> str | None:

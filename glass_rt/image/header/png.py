@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from glass_rt.errors import ImageCorrupt
 from glass_rt.image import exif
 from glass_rt.image.header.header import Header, Piece
+from glass_rt.image.header.inflation import check_inflation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 100_000  # 65 million pixels in chunks of 8 KB, as libpng writes, are 25,000 at most
 END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _CHUNK = struct.Struct(">I4s")
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
 _AROUND = 12  # bytes of a chunk beside its payload: length, kind, checksum
 
 
@@ -53,6 +56,7 @@ def read_png(data: bytes) -> Header:
         ended = kind == b"IEND"
         position = end
     if pixels:  # where there are none, the decoder says so: the size may already be too large
+        _check_inflation(data, pixels[0], pixels[1], width * height, depth, colour)
         pieces.append(slice(*pixels))
     if not ended:
         notices = (*notices, "the file ends early, behind its pixels")
@@ -67,3 +71,16 @@ def read_png(data: bytes) -> Header:
         pieces=(*pieces, END),
         notices=notices,
     )
+
+
+def _check_inflation(data: bytes, start: int, end: int, pixels: int, depth: int, colour: int) -> None:
+    whole = memoryview(data)[start:end]
+
+    def parts() -> Iterator[memoryview]:
+        position = 0
+        while position < len(whole):
+            (length,) = struct.unpack_from(">I", whole, position)
+            yield whole[position + 8 : position + 8 + length]
+            position += _AROUND + length
+
+    check_inflation(parts(), whole, pixels * _SAMPLES.get(colour, 4) * max(depth, 8) // 8)

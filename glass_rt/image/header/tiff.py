@@ -47,7 +47,9 @@ def _read(data: bytes, directory: Directory) -> Header:
         raise ImageFormatError(f"a TIFF of {_NOT_READ[compression]} is not supported; save it with Deflate or LZW")
     if samples > 4:
         raise ImageFormatError(f"a TIFF of {samples} samples a pixel is not supported; convert it to RGB")
-    block = _block_pixels(directory, width, height)
+    working = BYTES_PER_BLOCK_PIXEL * max(0, _block_pixels(directory, width, height) - width * height)
+    # One strip of all rows is the usual case, and is counted for 3 bytes a pixel.
+    working += width * height * max(0, samples * bits // 8 - 3)
     orientation = directory.first(exif.ORIENTATION, 1)
     alpha, pieces = _alpha(directory)
     return Header(
@@ -60,7 +62,7 @@ def _read(data: bytes, directory: Directory) -> Header:
         transparent=bool(alpha),
         premultiplied=alpha == _ASSOCIATED,
         turned=True,
-        working_bytes=BYTES_PER_BLOCK_PIXEL * max(0, block - width * height),
+        working_bytes=working,
         pieces=pieces,
     )
 
@@ -115,9 +117,8 @@ def _check_places(directory: Directory, tiled: bool) -> None:
     offsets, counts = (directory.find(tag) for tag in ((TILE_OFFSETS, TILE_COUNTS) if tiled else (OFFSETS, COUNTS)))
     if offsets is None or counts is None:
         return  # libtiff estimates what is not there, by the file's size
-    if any(count > size for count in directory.values(counts, MOST_BLOCKS)):
-        raise ImageCorrupt("the TIFF has a strip or tile that is larger than the file")
-    if any(offset > size for offset in directory.values(offsets, MOST_BLOCKS)):
+    places = zip(directory.values(offsets, MOST_BLOCKS), directory.values(counts, MOST_BLOCKS), strict=False)
+    if any(offset + count > size for offset, count in places):
         raise ImageCorrupt("the TIFF has a strip or tile beyond the end of the file")
 
 
