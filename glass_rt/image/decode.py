@@ -88,7 +88,7 @@ def _peak_bytes_per_pixel(header: Header) -> int:
         return BYTES_PER_PIXEL
     if header.format == "webp" and header.animated:
         return _PEAK_OF_ANIMATED_WEBP
-    if header.transparent and header.format in _PEAK_WITH_ALPHA:
+    if header.transparent and header.format in _PEAK_WITH_ALPHA and not header.pieces:
         return _PEAK_WITH_ALPHA[header.format]
     return _PEAK_BYTES_PER_PIXEL[header.format]
 

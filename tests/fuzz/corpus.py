@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.features
 import PIL.Image
 from glass_bench.sample import landscape
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ def tiff_of(tags: dict[int, tuple[int, list[int]]], payload: bytes) -> bytes:
 
 def tiled_tiff() -> bytes:
     pixels = np.zeros((64, 96, 3), np.uint8)
-    pixels[...] = PICTURE
+    pixels[...] = np.asarray(PICTURE)
     tiles = b"".join(pixels[y : y + 32, x : x + 32].tobytes() for y in (0, 32) for x in (0, 32, 64))
     size = 32 * 32 * 3
     tags = {256: (3, [96]), 257: (3, [64]), 258: (3, [8, 8, 8]), 259: (3, [1]), 262: (3, [2]), 277: (3, [3]),

@@ -13,7 +13,7 @@ _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
 _HEADER_BYTES = 64  # a sequence header with all its operating points is shorter
 
 
-def largest_frame(data: bytes) -> tuple[int, int]:
+def largest_frame(data: bytes | memoryview) -> tuple[int, int]:
     """Width and height that no frame among these bytes exceeds; (0, 0) where no sequence header says it."""
     width = height = frames = 0
     for kind, start, end in _units(data):
@@ -26,7 +26,7 @@ def largest_frame(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _units(data: bytes) -> Iterator[tuple[int, int, int]]:
+def _units(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """(type, first byte of the payload, one past the last) of each open bitstream unit."""
     position = 0
     for _ in range(MOST_UNITS):
@@ -44,7 +44,7 @@ def _units(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise ImageCorrupt(f"one picture has more than {MOST_UNITS} AV1 units")
 
 
-def _leb128(data: bytes, position: int) -> tuple[int, int]:
+def _leb128(data: bytes | memoryview, position: int) -> tuple[int, int]:
     value = 0
     for index in range(8):
         byte = data[position + index]

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Bits:
     """Reads from the first bit on. Raises IndexError past the end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._value = int.from_bytes(data, "big")
         self._left = 8 * len(data)
 

@@ -15,7 +15,7 @@ _FIRST_PARAMETER_SET = 32  # smaller types are slices
 _SPS_BYTES = 256  # more than come before the size, of which profiles of seven layers are 77
 
 
-def largest_picture(configuration: bytes, data: bytes) -> tuple[int, int]:
+def largest_picture(configuration: bytes, data: bytes | memoryview) -> tuple[int, int]:
     """Width and height that no picture exceeds; (0, 0) where no parameter set says it.
 
     `configuration`: the payload of `hvcC`; `data`: the item's bytes.
@@ -38,10 +38,13 @@ def largest_picture(configuration: bytes, data: bytes) -> tuple[int, int]:
 
 def _configured(configuration: bytes) -> Iterator[bytes]:
     """The units of `hvcC` (ISO/IEC 14496-15, 8.3.3.1)."""
-    position = 23
+    position, units = 23, 0
     for _ in range(configuration[22]):
         (count,) = struct.unpack_from(">H", configuration, position + 1)
         position += 3
+        units += count
+        if units > MOST_UNITS:
+            raise ImageCorrupt(f"an HEVC configuration has more than {MOST_UNITS} units")
         for _ in range(count):
             (length,) = struct.unpack_from(">H", configuration, position)
             if length < 3 or position + 2 + length > len(configuration):
@@ -50,7 +53,7 @@ def _configured(configuration: bytes) -> Iterator[bytes]:
             position += 2 + length
 
 
-def _units(data: bytes, length_size: int) -> Iterator[bytes]:
+def _units(data: bytes | memoryview, length_size: int) -> Iterator[bytes]:
     """The beginning of each unit of an item."""
     position = 0
     for _ in range(MOST_UNITS):
@@ -61,7 +64,7 @@ def _units(data: bytes, length_size: int) -> Iterator[bytes]:
         if position + length > len(data):
             raise ImageCorrupt("the HEVC data ends inside a unit")
         if length >= 3:
-            yield data[position : position + min(length, _SPS_BYTES)]
+            yield bytes(data[position : position + min(length, _SPS_BYTES)])
         position += length
     raise ImageCorrupt(f"one image has more than {MOST_UNITS} HEVC units")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from glass_rt.errors import ImageCorrupt
 
 MOST_BOXES = 100_000  # side by side
+_ONCE = frozenset((b"pitm", b"iinf", b"iloc", b"iprp", b"iref", b"idat", b"ipco", b"tkhd", b"tref", b"mdia", b"minf",
+                   b"stbl", b"stsd", b"stsz", b"stsc", b"stco", b"co64"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,14 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
 
 
 def children(data: bytes, box: Box, skipped: int = 0) -> dict[bytes, Box]:
-    """The boxes inside a box, behind `skipped` bytes, by their kinds; of several of one kind, the first."""
+    """The boxes inside a box, behind `skipped` bytes, by their kinds; of several of one kind, the first.
+
+    Raises ImageCorrupt where there are two of a kind of which a reader takes one: decoders differ in which.
+    """
     found: dict[bytes, Box] = {}
     for child in boxes(data, box.start + skipped, box.end):
+        if child.kind in found and child.kind in _ONCE:
+            raise ImageCorrupt(f"the file has two boxes {_name(child.kind)} in one place")
         found.setdefault(child.kind, child)
     return found
 

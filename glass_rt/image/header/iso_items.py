@@ -10,6 +10,7 @@ from glass_rt.errors import ImageCorrupt
 from glass_rt.image.header.iso_boxes import Box, boxes, children
 
 MOST_ITEMS = 70_000  # a grid has at most 256 x 256 tiles
+MOST_NOTES = 500_000  # places, properties and references of all items; a list of nothing can be endless
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Item:
     properties: list[Box] = field(default_factory=list)
     extents: list[slice] = field(default_factory=list)
     references: dict[bytes, list[int]] = field(default_factory=dict)
+    auxiliary_at: list[int] = field(default_factory=list)  # where the file says `auxl` of its references
 
     def property(self, kind: bytes) -> Box | None:
         """Its property of that kind. Raises ImageCorrupt where it has several, of which decoders take either."""
@@ -28,8 +30,10 @@ class Item:
             raise ImageCorrupt(f"an item has several properties {kind.decode('latin-1')}")
         return found[0] if found else None
 
-    def content(self, data: bytes) -> bytes:
+    def content(self, data: bytes) -> bytes | memoryview:
         """The bytes of an item. Raises ImageCorrupt where its extents overlap to more than the file."""
+        if len(self.extents) == 1:
+            return memoryview(data)[self.extents[0]]
         if sum(part.stop - part.start for part in self.extents) > len(data):
             raise ImageCorrupt("an item is larger than the file")
         return b"".join(data[part] for part in self.extents)
@@ -61,6 +65,12 @@ def read_items(data: bytes, meta: Box) -> Items:
     return Items(items, primary)
 
 
+def _check_number(notes: int) -> int:
+    if notes > MOST_NOTES:
+        raise ImageCorrupt(f"the file notes more than {MOST_NOTES} facts of its items")
+    return notes
+
+
 def _item(items: dict[int, Item], number: int) -> Item:
     if len(items) >= MOST_ITEMS and number not in items:
         raise ImageCorrupt(f"the file has more than {MOST_ITEMS} items")
@@ -90,7 +100,7 @@ def _read_places(data: bytes, box: Box, idat: Box | None, items: dict[int, Item]
         position += size
         return int.from_bytes(data[position - size : position], "big")
 
-    wide = 4 if version == 2 else 2
+    wide, places = 4 if version == 2 else 2, 0
     for _ in range(take(wide)):
         item = _item(items, take(wide))
         method = take(2) & 15 if version else 0
@@ -98,7 +108,9 @@ def _read_places(data: bytes, box: Box, idat: Box | None, items: dict[int, Item]
         base = take(base_size)
         if item.extents:
             raise ImageCorrupt("an item has two places")
-        for _ in range(take(2)):
+        extents = take(2)
+        places = _check_number(places + extents)
+        for _ in range(extents):
             take(index_size)
             offset, length = base + take(offset_size), take(length_size)
             if method == 1 and idat is not None:
@@ -117,6 +129,7 @@ def _read_properties(data: bytes, box: Box, items: dict[int, Item]) -> None:
     inner = children(data, box)
     if b"ipco" not in inner:
         return
+    noted = 0
     properties = list(boxes(data, inner[b"ipco"].start, inner[b"ipco"].end))
     for table in boxes(data, box.start, box.end):
         if table.kind != b"ipma":
@@ -131,6 +144,7 @@ def _read_properties(data: bytes, box: Box, items: dict[int, Item]) -> None:
             position += 4 if version else 2
             associations, position = data[position], position + 1
             item = _item(items, number)
+            noted = _check_number(noted + associations)
             for _ in range(associations):
                 index = int.from_bytes(data[position : position + 2], "big") & 0x7FFF if wide else data[position] & 0x7F
                 position += 2 if wide else 1
@@ -140,12 +154,16 @@ def _read_properties(data: bytes, box: Box, items: dict[int, Item]) -> None:
 
 def _read_references(data: bytes, box: Box, items: dict[int, Item]) -> None:
     code = ">I" if data[box.start] else ">H"
-    size = struct.calcsize(code)
+    size, noted = struct.calcsize(code), 0
     for entry in boxes(data, box.start + 4, box.end):
         (number,) = struct.unpack_from(code, data, entry.start)
         (count,) = struct.unpack_from(">H", data, entry.start + size)
         start = entry.start + size + 2
         if start + count * size > entry.end:
             raise ImageCorrupt("the list of references ends early")
+        noted = _check_number(noted + count)
         targets = struct.unpack_from(f">{count}{code[1]}", data, start)
-        _item(items, number).references.setdefault(entry.kind, []).extend(targets)
+        item = _item(items, number)
+        item.references.setdefault(entry.kind, []).extend(targets)
+        if entry.kind == b"auxl":
+            item.auxiliary_at.append(entry.start - 4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from glass_rt.errors import ImageCorrupt
 from glass_rt.image import exif
 from glass_rt.image.header import av1, hevc
-from glass_rt.image.header.header import Header
+from glass_rt.image.header.header import Header, Piece
 from glass_rt.image.header.iso_boxes import Box, boxes
 from glass_rt.image.header.iso_items import Item, Items, read_items
 from glass_rt.image.header.iso_tracks import av1_tracks
@@ -75,11 +75,9 @@ def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
     work = _Work(data, items)
     pixels = work.of(items.primary, MOST_DEPTH)
     most = max(MOST_WORK * size[0] * size[1], LEAST_WORK)
-    alpha = False
-    for number, item in items.by_id.items():
-        if not work.reached.isdisjoint(item.references.get(b"auxl", ())):
-            pixels = max(pixels, work.of(number, MOST_DEPTH))
-            alpha |= _is_alpha(data, item)
+    alphas = [number for number, item in items.by_id.items() if _is_alpha_of(data, item, work.reached)]
+    pieces = _without_alpha(items, alphas) if kind == "avif" else ()
+    pixels = max(pixels, sum(work.of(number, MOST_DEPTH) for number in alphas))
     if pixels > most:
         raise ImageCorrupt(f"the image of {size[0]} x {size[1]} pixels is made of {pixels / 1e6:.0f} megapixels")
     orientation = _ORIENTATIONS[_quarter_turns(data, primary)]
@@ -89,10 +87,11 @@ def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
         width,
         height,
         orientation,
-        transparent=alpha,
+        transparent=bool(alphas),
         animated=animated,
         turned=kind == "heic",  # by libheif; libavif leaves it to others
         working_bytes=_WORKING_BYTES * max(0, pixels - width * height),
+        pieces=pieces,
         notices=_exif_notices(data, items),
     )
 
@@ -187,16 +186,33 @@ def _quarter_turns(data: bytes, item: Item) -> int:
     return data[box.start] & 3 if box else 0
 
 
-def _is_alpha(data: bytes, item: Item) -> bool:
+def _is_alpha_of(data: bytes, item: Item, images: set[int]) -> bool:
+    if images.isdisjoint(item.references.get(b"auxl", ())):
+        return False
     box = item.property(b"auxC")
     return box is not None and any(name in data[box.start : box.end] for name in _ALPHA)
+
+
+def _without_alpha(items: Items, alphas: list[int]) -> tuple[Piece, ...]:
+    """The file with its alpha no longer called that: OpenCV has use for none, and none at all with grey.
+
+    The whole of it where colours are multiplied by alpha, which libavif then divides again.
+    """
+    if not alphas or any(b"prem" in item.references for item in items.by_id.values()):
+        return ()
+    pieces: list[Piece] = []
+    done = 0
+    for place in sorted(place for number in alphas for place in items.by_id[number].auxiliary_at):
+        pieces += (slice(done, place), b"skip")
+        done = place + 4
+    return *pieces, slice(done, None)
 
 
 def _exif_notices(data: bytes, items: Items) -> tuple[str, ...]:
     """Nothing is taken from EXIF, since the boxes say how to turn; that it is broken is said all the same."""
     for item in items.by_id.values():
         if item.kind == b"Exif":
-            content = item.content(data)
+            content = bytes(item.content(data))
             offset = int.from_bytes(content[:4], "big")
             return exif.orientation(content[4 + offset :])[1]
     return ()

@@ -39,19 +39,22 @@ def _track(data: bytes, box: Box) -> Track | None:
         table = children(data, table[kind])
     if not {b"stsd", b"stsz", b"stsc"} <= table.keys() or b"tkhd" not in trak:
         return None
-    entry = next((box for box in boxes(data, table[b"stsd"].start + 8, table[b"stsd"].end)), None)
-    if entry is None or entry.kind != b"av01":
-        return None
-    stated = struct.unpack_from(">HH", data, entry.start + 24)
+    entries = [box for box in boxes(data, table[b"stsd"].start + 8, table[b"stsd"].end) if box.kind == b"av01"]
     width, height = (fixed >> 16 for fixed in struct.unpack_from(">II", data, trak[b"tkhd"].end - 8))
-    if stated != (width, height):
-        raise ImageCorrupt(f"a track says {width} x {height} pixels, its pictures {stated[0]} x {stated[1]}")
+    for entry in entries:
+        stated = struct.unpack_from(">HH", data, entry.start + 24)
+        if stated != (width, height):
+            raise ImageCorrupt(f"a track says {width} x {height} pixels, its pictures {stated[0]} x {stated[1]}")
+    if not entries:
+        return None
     auxiliary = b"tref" in trak and b"auxl" in children(data, trak[b"tref"])
     return Track(width, height, auxiliary, _first_sample(data, table))
 
 
 def _first_sample(data: bytes, table: dict[bytes, Box]) -> bytes:
     wide = b"co64" in table
+    if wide and b"stco" in table:
+        raise ImageCorrupt("a track gives the places of its pictures twice")
     chunks = table.get(b"co64") or table.get(b"stco")
     size, samples = struct.unpack_from(">II", data, table[b"stsz"].start + 4)
     (runs,) = struct.unpack_from(">I", data, table[b"stsc"].start + 4)

@@ -17,11 +17,12 @@ EXTRA_SAMPLES = 338
 _SINGLE = (WIDTH, LENGTH, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANES, TILE_WIDTH, TILE_LENGTH)
 _ONCE = (*_SINGLE, BITS, OFFSETS, COUNTS, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, exif.ORIENTATION)
 _UNSIGNED = (3, 4, 16)  # SHORT, LONG, LONG8
+_CIELAB = (8, 9, 10)  # CIELAB, ICCLAB, ITULAB
 _ALL_ROWS = 2**32 - 1
 # What one strip or tile may take above the image itself: OpenCV has a buffer of one, libtiff two.
 SPARE_PIXELS = 1 << 22
 BYTES_PER_BLOCK_PIXEL = 12
-MOST_BLOCKS = 1_000_000  # strips or tiles; libtiff keeps two numbers of each
+MOST_BLOCKS = 300_000  # strips or tiles; libtiff keeps two numbers of each
 _ASSOCIATED, _SEPARATE = 1, 2  # alpha that colours were multiplied by, or not
 # What libtiff in OpenCV lacks, by name.
 _NOT_READ = {34887: "LERC", 34925: "LZMA", 50000: "ZSTD", 50001: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000"}
@@ -64,7 +65,12 @@ def _read(data: bytes, directory: Directory) -> Header:
         turned=True,
         working_bytes=working,
         pieces=pieces,
+        notices=_colour_notices(directory.first(PHOTOMETRIC, 0)),
     )
+
+
+def _colour_notices(photometric: int) -> tuple[str, ...]:
+    return ("CIELAB converted to RGB without a colour profile",) if photometric in _CIELAB else ()
 
 
 def _check_tags(directory: Directory) -> None:
