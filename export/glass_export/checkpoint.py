@@ -23,6 +23,7 @@ from glass_rt.errors import CheckpointError, first_line
 
 _NESTED = ("state_dict", "model", "model_state_dict")
 _LISTED = 8  # names spelled out per kind of mismatch
+_WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -40,7 +41,8 @@ def read_checkpoint(path: Path, backbone: str | None = None, architecture: str |
 
     Accepts the dict nested under `state_dict` or `model`, and `module.` and `_orig_mod.` prefixes. Never unpickles
     code (`weights_only=True`). Raises CheckpointError: unreadable, another model than asked for, or missing,
-    unexpected and misshapen names, listed.
+    unexpected and misshapen names, listed; or values that are no weights: of another type than floating-point numbers
+    of 16 bits and more, or not finite.
     """
     tensors = _clean_names(_unnest(_load(path), path))
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -50,9 +52,20 @@ def read_checkpoint(path: Path, backbone: str | None = None, architecture: str |
             f"{path} does not fit {name} ({kind}){_other_match(found, name, kind)}:\n  " + "\n  ".join(problems)
         )
     for tensor_name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: {tensor_name} holds NaN or infinity; this checkpoint is broken")
+        if not _is_counter(tensor_name):
+            _check_values(tensor, f"{path}: {tensor_name}")
     return Checkpoint(tensors, name, kind)
+
+
+def _check_values(tensor: Tensor, what: str) -> None:
+    if tensor.dtype not in _WEIGHTS or tensor.layout != torch.strided or tensor.is_meta:
+        kind = str(tensor.dtype).removeprefix("torch.") + ("" if tensor.layout == torch.strided else ", sparse")
+        raise CheckpointError(
+            f"{what} is of type {kind}; weights are dense floating-point numbers of 16 bits and more. Save the trained "
+            "model's own state_dict, before it is quantised or pruned"
+        )
+    if not bool(torch.isfinite(tensor.to(torch.float32)).all()):  # float64 may hold what float32 cannot
+        raise CheckpointError(f"{what} holds NaN or infinity in float32; this checkpoint is broken")
 
 
 @cache

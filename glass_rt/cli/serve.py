@@ -70,7 +70,8 @@ def serve(
     Protocol (KServe, Triton) are answered.
 
     SIGTERM and Ctrl-C finish the requests under way. SIGHUP opens a rebuilt bundle without dropping a request, and
-    reads the API keys again. Logs are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped with nothing left undone.
+    reads the API keys again. Logs are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped
+    with nothing left undone.
     """
     from glass_rt.serve import server
     from glass_rt.serve.app import create_app

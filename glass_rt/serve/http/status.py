@@ -11,6 +11,7 @@ from glass_rt.errors import (
     ImageFormatError,
     ImageTooLarge,
     MissingDependency,
+    OutOfMemory,
     UsageError,
 )
 from glass_rt.serve.refusals import (
@@ -49,6 +50,7 @@ STATUSES: dict[type[GlassError], int] = {
     ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     BackendError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
     Draining: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineBroken: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,

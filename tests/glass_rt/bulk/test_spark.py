@@ -16,7 +16,7 @@ import pytest
 
 from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bundle.bundle import Bundle
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "spark_bulk.py"
 

@@ -21,6 +21,8 @@ from glass_rt import DetectOptions, Detector
 from tests.serving import VERDICT, HttpResponse, Process, ask, form, same_verdict, serve_process, wait_until
 from tests.support import Bundles, Cli
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Load:

@@ -13,6 +13,8 @@ import pytest
 from glass_rt.serve.http.connection import MAX_UNPRODUCTIVE
 from tests.serving import VERDICT, Plant, Process, form, serving, wait_until
 
+pytestmark = pytest.mark.slow
+
 HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: localhost\r\n".encode()
 
 
