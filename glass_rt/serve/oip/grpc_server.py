@@ -5,7 +5,7 @@ methods whose request is a stream, which has the same encoding. So the server co
 before it receives a message, and checks the message's structure before it parses it.
 
 gRPC does not say how large a message will be. The server receives as many at once as fit into `queue_bytes` if each has
-`max_body` bytes, and refuses a call that waits longer than TURN_S for its turn. Probes need no turn.
+`max_body` bytes, but at least two, and refuses calls that get no turn in time (see `Turns`). Probes need no turn.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from glass_rt.serve.oip.protobuf_limits import check_message
 from glass_rt.serve.oip.protocol import VERSION, describe, model_name
 from glass_rt.serve.oip.request import check_model, infer
 from glass_rt.serve.oip.rest import EXTENSIONS, SERVER
+from glass_rt.serve.oip.turns import Turns
 from glass_rt.serve.refusals import BodyTooSlow, Overloaded, UnknownModel
 from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.server import NotListening
@@ -42,7 +43,6 @@ except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpci
 
 SERVICE = "inference.GRPCInferenceService"
 FLUSH_S = 5.0
-TURN_S = 1.0  # for a call to wait until earlier messages have arrived
 CALLS_PER_IMAGE = 4  # calls open at once for each image of the queue
 MAX_ERROR = 1000  # characters of an error: clients take 8 kB of trailers, which carry it encoded
 SMALL = 4096  # bytes of a message of the methods that judge nothing
@@ -104,8 +104,8 @@ class GrpcMethods:
         self._service = service
         settings = service.settings
         at_once = settings.queue_bytes // settings.max_body
-        self._infer_turns = asyncio.Semaphore(at_once)  # to receive a message with images
-        self._metadata_turns = asyncio.Semaphore(at_once)  # to receive a message without
+        self._infer_turns = Turns(at_once)  # to receive a message with images
+        self._metadata_turns = Turns(at_once)  # to receive a message without
         self._calls = 0
 
     def handlers(self) -> Any:
@@ -181,10 +181,10 @@ class GrpcMethods:
             hold.hold(len(data))
             return await self.model_infer(data)
 
-    async def _received(self, context: Context, turns: asyncio.Semaphore) -> bytes:
+    async def _received(self, context: Context, turns: Turns) -> bytes:
         seconds = self._service.settings.body_timeout_s
         try:
-            data = await asyncio.wait_for(_next(context, turns), seconds)
+            data = await asyncio.wait_for(turns.receive(context.peer(), context.read), seconds)
         except asyncio.TimeoutError:
             raise BodyTooSlow(f"the message did not arrive within {seconds:g} s") from None
         if not isinstance(data, bytes):  # grpc.aio.EOF
@@ -245,17 +245,6 @@ class GrpcMethods:
                 "client": context.peer(),
             }
             request_log.info("request", extra={"fields": fields})
-
-
-async def _next(context: Context, turns: asyncio.Semaphore) -> Any:
-    try:
-        await asyncio.wait_for(turns.acquire(), TURN_S)
-    except asyncio.TimeoutError:
-        raise Overloaded("as many messages as fit are being received: try again later", retry_after_s=1) from None
-    try:
-        return await context.read()
-    finally:
-        turns.release()
 
 
 def _parsed(kind: Any, data: bytes) -> Any:
