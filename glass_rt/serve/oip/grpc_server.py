@@ -63,6 +63,7 @@ CODES = {
 Context = Any  # grpc.aio.ServicerContext, which ships without types
 
 log = logging.getLogger("glass_rt.serve")
+grpc_log = logging.getLogger("grpc._cython.cygrpc")
 request_log = logging.getLogger("glass_rt.serve.requests")
 
 
@@ -89,6 +90,7 @@ async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[i
         raise NotListening(
             f"cannot listen on {address} for gRPC: it is taken, or none of this machine. Choose another --grpc-port"
         ) from None
+    grpc_log.addFilter(_says_more_than_cancelled)
     await server.start()
     log.info("listening", extra={"fields": {"grpc": f"{address.rpartition(':')[0]}:{bound}"}})
     try:
@@ -222,6 +224,8 @@ class GrpcMethods:
             status = 200
             return response
         except Exception as error:
+            if context.cancelled():  # of the call itself: no client is left to get a response
+                raise asyncio.CancelledError from None
             if not isinstance(error, GlassError):
                 log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
                 drop_frames(error)
@@ -245,6 +249,12 @@ class GrpcMethods:
                 "client": context.peer(),
             }
             request_log.info("request", extra={"fields": fields})
+
+
+def _says_more_than_cancelled(record: logging.LogRecord) -> bool:
+    """False for gRPC's traceback of a response that found its call cancelled."""
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != "ExecuteBatchError"
 
 
 def _parsed(kind: Any, data: bytes) -> Any:
