@@ -71,14 +71,12 @@ class BoundedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, whose callbacks reset the count of unproductive bytes."""
-        if self._drained is not None:
+        if self._refused:
             self._drain(len(data))
-            return
-        if self._deaf:
             return
         self._unproductive += len(data)
         super().data_received(data)
-        if self._drained is not None or self._deaf:
+        if self._refused:
             return
         if self._unproductive > MAX_UNPRODUCTIVE:
             self._close_with(b"431 Request Header Fields Too Large")
@@ -153,6 +151,11 @@ class BoundedConnection(HttpToolsProtocol):
             self._linger(None)
         else:
             self.transport.close()
+
+    @property
+    def _refused(self) -> bool:
+        """Whether nothing of what comes is another request."""
+        return self._deaf or self._drained is not None
 
     @property
     def _response_due(self) -> bool:
@@ -231,7 +234,8 @@ class BoundedConnection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _drain(self, size: int) -> None:
-        assert self._drained is not None
+        if self._drained is None:
+            return
         self._drained += size
         if self._drain_at_most is not None and self._drained > self._drain_at_most:
             self.transport.close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from glass_rt.serve.refusals import Overloaded
 
 PROMPT_S = 0.5  # in which a message is to be there where others wait, and all turns are taken
-WAIT_S = 1.5  # for a turn
+WAIT_S = 2.0  # for a turn
 SHARE_OF_PROMPT = 4  # one turn of so many is for prompt messages, and at least one
 
 T = TypeVar("T")
@@ -23,14 +23,15 @@ class Turns:
     hold all of them, only the eldest `count - count / SHARE_OF_PROMPT` may take as long as they like. One of the others
     loses its turn where its message is not there within PROMPT_S and another call waits for one.
 
-    Those who wait are served connection by connection, so that many calls of one do not hold up another's.
+    Of those who wait, the connection with the fewest turns is served first, and then the one that waits longest, so that
+    many calls of one connection do not hold up another's.
     """
 
     def __init__(self, count: int) -> None:
         self._count = max(2, count)
         self._patient = self._count - max(1, self._count // SHARE_OF_PROMPT)
         self._taken: list[_Turn] = []  # the eldest first
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[_Turn]]] = {}
 
     async def receive(self, peer: str, message: Callable[[], Awaitable[T]]) -> T:
         """The message, received in a turn. Raises Overloaded where there is no turn, or it was lost."""
@@ -49,7 +50,7 @@ class Turns:
 
     async def _turn(self, peer: str) -> _Turn:
         if len(self._taken) < self._count and not self._waiting:
-            return self._take()
+            return self._take(peer)
         called: asyncio.Future[_Turn] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(peer, deque()).append(called)
         self._take_back()
@@ -66,8 +67,8 @@ class Turns:
             raise Overloaded("as many messages as fit are being received: try again later", retry_after_s=1)
         return called.result()
 
-    def _take(self) -> _Turn:
-        turn = _Turn()
+    def _take(self, peer: str) -> _Turn:
+        turn = _Turn(peer)
         self._taken.append(turn)
         return turn
 
@@ -79,9 +80,10 @@ class Turns:
     def _serve_waiting(self) -> None:
         """Gives free turns to those who wait; a connection that got one waits behind the others."""
         while self._waiting and len(self._taken) < self._count:
-            peer = next(iter(self._waiting))
+            held = Counter(turn.peer for turn in self._taken)
+            peer = min(self._waiting, key=held.__getitem__)  # the first of several in the order of waiting
             calls = self._waiting.pop(peer)
-            calls.popleft().set_result(self._take())
+            calls.popleft().set_result(self._take(peer))
             if calls:
                 self._waiting[peer] = calls
 
@@ -104,7 +106,8 @@ class Turns:
 
 
 class _Turn:
-    def __init__(self) -> None:
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
         loop = asyncio.get_running_loop()
         self.began = loop.time()
         self.lost: asyncio.Future[None] = loop.create_future()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,11 @@ ERRORS = [
     struct.error("unpack requires a buffer of 4 bytes"),
     cv2.error("OpenCV(5.0.0) error: (-215:Assertion failed)"),
 ]
-PLACES = {"read_image": read_image, "prepare_image": prepare_image, "verdict_of": verdict_of}
+PLACES: dict[str, Callable[..., Any]] = {
+    "read_image": read_image,
+    "prepare_image": prepare_image,
+    "verdict_of": verdict_of,
+}
 
 
 def small_picture() -> bytes:

@@ -134,7 +134,7 @@ def growth(server: Process, send: Send, status: int) -> int:
 @pytest.mark.parametrize(("send", "status"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
 def test_nothing_is_left_of_refused_bodies(uncollected: Process, send: Send, status: int) -> None:
     """What a cycle holds is left of every round; what the allocator keeps for the next is not."""
-    grown = []
+    grown: list[int] = []
     while len(grown) < ROUNDS and (not grown or grown[-1] > LEFT):
         grown.append(growth(uncollected, send, status))
     assert grown[-1] < LEFT, f"{BODIES} bodies of {SIZE >> 20} MiB left {[size >> 20 for size in grown]} MiB"
