@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from typing import TypeVar
 from glass_rt.bundle.manifest import BundleManifest, FileEntry, PortableManifest, to_json
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
 from glass_rt.machine.cache_files import BESIDE
+from glass_rt.machine.one_writer import Taken, in_use, locked_file
 from glass_rt.machine.write_whole import write_whole
 
 MANIFEST = "manifest.json"
@@ -29,20 +30,32 @@ def staged(target: Path, *, force: bool, mark: str = MANIFEST) -> Iterator[Path]
     """A temporary folder beside `target` that takes its place when the block ends well.
 
     Anything else, Ctrl-C included, removes the temporary folder and leaves what was at `target` as it was. Raises
-    BundleExists where `target` exists and `force` is not given, and BuildError where the disk is full.
+    BundleExists where `target` exists and `force` is not given, and where another process is writing it; BuildError
+    where the disk is full.
     """
     check_target(target, force=force, mark=mark)
-    with _disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
+    with ExitStack() as stack:
+        with _disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_only_writer_of(target))
+            staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        stack.callback(shutil.rmtree, staging, ignore_errors=True)
         staging.chmod(0o755)
         with _disk_errors(target, staging):
             yield staging
         with _disk_errors(target):
+            check_target(target, force=force, mark=mark)  # it may have been made meanwhile
             _replace(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _only_writer_of(target: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(target.with_name(f".{target.name}.lock")))
+        except Taken as taken:
+            raise BundleExists(in_use(target, taken)) from None
+        yield
 
 
 def check_target(target: Path, *, force: bool, mark: str = MANIFEST) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+
+from glass_rt.errors import GlassError, UsageError
 
 fcntl: ModuleType | None
 try:
@@ -69,16 +71,33 @@ def locked_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Holds the lock of an existing folder. Raises Taken, OSError."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = open_locked(folder, os.O_RDONLY)
+def only_writer_in(folder: Path) -> Iterator[None]:
+    """Makes this process the only one that writes into `folder`, which is made where it is not there.
+
+    Raises UsageError where another process is at it, and GlassError where the folder cannot be made or opened. A folder
+    that was made and is still empty goes again.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = None if fcntl is None else open_locked(folder, os.O_RDONLY)
+    except Taken as taken:
+        raise UsageError(in_use(folder, taken)) from None
+    except OSError as error:
+        raise GlassError(f"{folder} cannot be written: {error.strerror}") from error
     try:
         yield
     finally:
-        os.close(descriptor)
+        if made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def in_use(target: Path | str, taken: Taken) -> str:
+    """The message for those who come second."""
+    return f"{target} is being written by {taken}; wait until it has ended, or choose another name for --output"
 
 
 def open_locked(path: Path, flags: int) -> int:

@@ -99,8 +99,8 @@ class ParquetJournal:
                 self._convert(rows)
         except (OSError, pa.ArrowException) as problem:
             raise GlassError(
-                f"output: {self._path} cannot be written: {first_line(problem)}; all results of this run are in "
-                f"{self._lines}, and --resume tries again"
+                f"output: {self._path} cannot be written: {first_line(problem)}; all results are in {self._lines}, "
+                "and --resume tries again"
             ) from problem
         finally:
             if self._before is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glass_rt.errors import GlassError, OutputLost, UsageError
-from glass_rt.machine.one_writer import Taken, names_file, open_locked, writer_of
+from glass_rt.machine.one_writer import Taken, in_use, names_file, open_locked, writer_of
 
 LONGEST_ROW = 1 << 26  # bytes; every window of an image of 10 gigapixels takes a third of that
 _CHUNK = 1 << 20
@@ -39,7 +39,7 @@ class RowsFile:
         try:
             self._descriptor = open_locked(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except Taken as taken:
-            raise UsageError(_in_use(path, str(taken))) from None
+            raise UsageError(f"output: {in_use(path, taken)}") from None
         except OSError as error:
             raise GlassError(f"output: {path} cannot be written: {error.strerror}") from error
         self._end = os.fstat(self._descriptor).st_size
@@ -206,11 +206,7 @@ def check_new(*paths: Path) -> None:
 
 def _refusal(path: Path, status: os.stat_result) -> str:
     writer = writer_of(status)
-    return _in_use(path, writer) if writer else _exists(path)
-
-
-def _in_use(path: Path, writer: str) -> str:
-    return f"output: {path} is being written by {writer}; wait until it has ended, or choose another name"
+    return f"output: {in_use(path, Taken(writer))}" if writer else _exists(path)
 
 
 def _exists(path: Path) -> str:
