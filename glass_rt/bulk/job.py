@@ -31,6 +31,7 @@ from glass_rt.bulk.stores import LOCAL, Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.inference.engines import batch_for
+from glass_rt.inference.passed_over import PassedOver
 from glass_rt.options import DetectOptions, RunOptions
 
 
@@ -66,9 +67,12 @@ class Progress:
     failed: int
 
 
-def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -> Progress:
+def run_job(
+    job: BulkJob, report: Callable[[Progress], None] = lambda _: None, passed_over: PassedOver | None = None
+) -> Progress:
     """Runs a job to its end, or goes on with one that was interrupted; calls `report` after every part.
 
+    `passed_over` is told of files that look like images of kinds that are not read, when the job is begun.
     When it returns, the target holds exactly one row per image. Raises GlassError: for wrong arguments, for a detector
     that cannot be opened, for a store that fails. Finished parts stay, for `resume`.
     """
@@ -83,7 +87,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     target, stores = locate(plain[0].rstrip("/") or "/"), Stores(roots)
     settings = BulkSettings.of(bundle.sha256, job.options, plain[1:], job.column)
     with only_job_in(target):
-        return _run(job, bundle, _plan(job, settings, target, stores), target, stores, report)
+        return _run(job, bundle, _plan(job, settings, target, stores, passed_over), target, stores, report)
 
 
 def _run(
@@ -119,7 +123,9 @@ def _run(
     return progress
 
 
-def _plan(job: BulkJob, settings: BulkSettings, target: Location, stores: Stores) -> BulkPlan:
+def _plan(
+    job: BulkJob, settings: BulkSettings, target: Location, stores: Stores, passed_over: PassedOver | None
+) -> BulkPlan:
     """The plan that the target holds, where the job is resumed, else a new one."""
     if has_plan(target, stores):
         if not job.resume:
@@ -131,7 +137,7 @@ def _plan(job: BulkJob, settings: BulkSettings, target: Location, stores: Stores
         return plan
     if done_parts(target, stores):
         raise UsageError(f"output: {target} holds parts of a job, but not its plan ({FOLDER}); use another folder")
-    found = find_sources(settings.sources, stores, job.column)
+    found = find_sources(settings.sources, stores, job.column, passed_over)
     plan = make_plan(settings, found, job.images_per_part)
     write_plan(plan, target, stores)
     if target.store != LOCAL and read_plan(target, stores) != plan:
