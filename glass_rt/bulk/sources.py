@@ -51,7 +51,7 @@ def find_sources(
     """
     for argument in arguments:
         if argument == "-":
-            yield from _or_complain(argument, _names(argument, sys.stdin.buffer.read()))
+            yield from _or_complain(argument, _names(argument, _read_stdin()))
         elif argument.lower().endswith(LIST_SUFFIXES):
             lists = _files(argument, stores, LIST_SUFFIXES)
             yield from _or_complain(argument, (name for file in lists for name in _listed(file, stores)))
@@ -95,6 +95,13 @@ def _local(argument: str, passed_over: PassedOver | None) -> Iterator[str]:
         if found == argument and not os.path.lexists(found):  # mistyped; names in lists get their rows
             raise GlassError(f"{argument}: no such file or folder")
         yield text_from_name(str(locate(found)))
+
+
+def _read_stdin() -> bytes:
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise GlassError(f"-: standard input cannot be read: {error.strerror}") from error
 
 
 def _listed(file: Location, stores: Stores) -> Iterator[str]:

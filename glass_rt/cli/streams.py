@@ -24,7 +24,7 @@ def open_streams() -> Results | None:
     if sys.stderr is None or sys.stderr is sys.__stderr__:
         encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
         remarks = Remarks(2, "w", closefd=False)
-        sys.stderr = io.TextIOWrapper(remarks, encoding, "backslashreplace", line_buffering=True)  # type: ignore[type-var]
+        sys.stderr = io.TextIOWrapper(remarks, encoding, "backslashreplace", line_buffering=True)
     if sys.stdout is not None and sys.stdout is not sys.__stdout__:
         return None
     encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
@@ -64,7 +64,7 @@ class Results(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         """As any file."""
         try:
             return super().write(data)
