@@ -33,29 +33,39 @@ def staged(target: Path, *, force: bool, mark: str = MANIFEST) -> Iterator[Path]
     BundleExists where `target` exists and `force` is not given, and where another process is writing it; BuildError
     where the disk is full.
     """
-    check_target(target, force=force, mark=mark)
-    with ExitStack() as stack:
-        with _disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_only_writer_of(target))
-            staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-        stack.callback(shutil.rmtree, staging, ignore_errors=True)
-        staging.chmod(0o755)
-        with _disk_errors(target, staging):
-            yield staging
-        with _disk_errors(target):
-            check_target(target, force=force, mark=mark)  # it may have been made meanwhile
-            _replace(staging, target)
+    with _only_writer_of(target, force=force, mark=mark), _staging(target, force=force, mark=mark) as staging:
+        yield staging
 
 
 @contextmanager
-def _only_writer_of(target: Path) -> Iterator[None]:
+def _only_writer_of(target: Path, *, force: bool, mark: str) -> Iterator[None]:
+    """Raises BundleExists where another process is writing `target`, or has written it."""
+    check_target(target, force=force, mark=mark)
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked_file(target.with_name(f".{target.name}.lock")))
+            with _disk_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked_file(target.with_name(f".{target.name}.lock")))
         except Taken as taken:
             raise BundleExists(in_use(target, taken)) from None
         yield
+
+
+@contextmanager
+def _staging(target: Path, *, force: bool, mark: str) -> Iterator[Path]:
+    check_target(target, force=force, mark=mark)
+    with _disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    try:
+        staging.chmod(0o755)
+        with _disk_errors(target, staging):
+            yield staging
+        check_target(target, force=force, mark=mark)  # it may have been made meanwhile
+        with _disk_errors(target):
+            _replace(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_target(target: Path, *, force: bool, mark: str = MANIFEST) -> None:
