@@ -157,9 +157,9 @@ class RowsFile:
 
     def _rescue(self) -> Path | None:
         """Copies the rows into a new file, beside the one that is gone where that is possible."""
-        for folder in (self.path.parent, Path.cwd(), Path(tempfile.gettempdir())):
-            with suppress(OSError):
-                rescued = free_name(folder / self.path.name)
+        for folder in (lambda: self.path.parent, Path.cwd, lambda: Path(tempfile.gettempdir())):
+            with suppress(OSError):  # the current folder may be gone too
+                rescued = free_name(folder() / self.path.name)
                 with self._reader() as rows, rescued.open("xb") as file:
                     try:
                         while chunk := rows.read(_CHUNK):
