@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from glass_rt.bundle.manifest import BundleManifest, FileEntry, PortableManifest
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
 from glass_rt.machine.cache_files import BESIDE
 from glass_rt.machine.file_names import one_line
+from glass_rt.machine.one_writer import Taken, in_use, locked_file
 from glass_rt.machine.regular_file import CHUNK, RegularFile
 from glass_rt.machine.write_whole import write_whole
 
@@ -32,8 +33,29 @@ def staged(target: Path, *, force: bool, mark: str = MANIFEST) -> Iterator[Path]
     """A temporary folder beside `target` that takes its place when the block ends well.
 
     Anything else, Ctrl-C included, removes the temporary folder and leaves what was at `target` as it was. Raises
-    BundleExists where `target` exists and `force` is not given, and BuildError where the disk is full.
+    BundleExists where `target` exists and `force` is not given, and where another process is writing it; BuildError
+    where the disk is full.
     """
+    with _only_writer_of(target, force=force, mark=mark), _staging(target, force=force, mark=mark) as staging:
+        yield staging
+
+
+@contextmanager
+def _only_writer_of(target: Path, *, force: bool, mark: str) -> Iterator[None]:
+    """Raises BundleExists where another process is writing `target`, or has written it."""
+    check_target(target, force=force, mark=mark)
+    with ExitStack() as stack:
+        try:
+            with _disk_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked_file(target.with_name(f".{target.name}.lock")))
+        except Taken as taken:
+            raise BundleExists(in_use(target, taken)) from None
+        yield
+
+
+@contextmanager
+def _staging(target: Path, *, force: bool, mark: str) -> Iterator[Path]:
     check_target(target, force=force, mark=mark)
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +64,7 @@ def staged(target: Path, *, force: bool, mark: str = MANIFEST) -> Iterator[Path]
     try:
         with _disk_errors(target, staging):
             yield staging
+        check_target(target, force=force, mark=mark)  # it may have been made meanwhile
         with _disk_errors(target):
             _replace(staging, target)
     finally:
