@@ -19,5 +19,5 @@ def main(bundle: str, source: str, target: str) -> None:
             writer.write_batch(rows)
 
 
-if __name__ == "__main__":  # the worker starts a process of its own, which imports this file
+if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -16,11 +16,22 @@ from typing import Any, get_type_hints
 
 ROOT = Path(__file__).parents[2]
 _PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+# A doctest in a docstring, which Markdown takes for quotations three deep.
+_DOCTEST = re.compile(r"(?:<blockquote>\s*){3}<p>(.*?)</p>\s*(?:</blockquote>\s*){3}", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """MkDocs calls this for every page. Raises KeyError for a part that does not exist."""
     return _PLACE.sub(lambda found: PARTS[found[1]](), markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """MkDocs calls this for every page's HTML: examples of docstrings become blocks of code."""
+    return _DOCTEST.sub(lambda found: f"<pre><code>{_without_prompts(found[1])}</code></pre>", html)
+
+
+def _without_prompts(code: str) -> str:
+    return re.sub(r"  # doctest: \+SKIP|^\.\.\. ", "", code, flags=re.MULTILINE)
 
 
 def errors_tree() -> str:
