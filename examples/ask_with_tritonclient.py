@@ -1,4 +1,6 @@
-"""Asks `glass-rt serve` or Triton by the Open Inference Protocol: `python ask_with_tritonclient.py HOST:PORT MODEL IMAGE...`.
+"""Asks `glass-rt serve` or Triton by the Open Inference Protocol.
+
+    python ask_with_tritonclient.py HOST:PORT MODEL IMAGE...
 
 The port is that of HTTP. For gRPC import tritonclient.grpc instead and name its port: the calls are the same.
 """

@@ -1,6 +1,7 @@
 """Judges images that lie in a Parquet file: `python judge_parquet.py BUNDLE IMAGES.parquet VERDICTS.parquet`.
 
-IMAGES.parquet has the columns `path` (a name for each image) and, unless the names are paths, `bytes` (the encoded image).
+IMAGES.parquet has the columns `path` (a name for each image) and, unless the names are paths, `bytes` (the encoded
+image).
 """
 
 import sys

@@ -1,18 +1,19 @@
 """Sweeps the threshold over verdicts that exist: `python sweep_thresholds.py VERDICTS.csv LABELS.csv`.
 
-VERDICTS.csv is what `glass-rt infer --output VERDICTS.csv` wrote. LABELS.csv has the columns `path` and `label` (`fake` or
-`real`), with the paths as in the verdicts. Choose the threshold on other images than those you report on.
+VERDICTS.csv is what `glass-rt infer --output VERDICTS.csv` wrote. LABELS.csv has the columns `path` and `label` (`fake`
+or `real`), with the paths as in the verdicts. Choose the threshold on other images than those you report on.
 """
 
 import csv
 import sys
+from pathlib import Path
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 
 
 def read(path: str, column: str) -> dict[str, str]:
     """A column of a CSV file by path; rows without a value, such as failures, are left out."""
-    with open(path, newline="", encoding="utf-8") as file:
+    with Path(path).open(newline="", encoding="utf-8") as file:
         return {row["path"]: row[column] for row in csv.DictReader(file) if row[column]}
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ class Reader:
         check_options(["serve", *options])
         if self._server is not None:
             self._server[1].close()
-        chosen = {name: value for name, value in zip(options, options[1:], strict=False) if name in _SERVER_OPTIONS}
+        chosen = {name: value for name, value in pairwise(options) if name in _SERVER_OPTIONS}
         more = [word for word in options if word not in chosen and word not in chosen.values()]
         more = [str(self._folder / word) if (self._folder / word).exists() else word for word in more]
         more += ["--grpc-port", "0"] if "--grpc-port" in chosen else []
