@@ -121,7 +121,8 @@ class Reader:
         more = [str(self._folder / word) if (self._folder / word).exists() else word for word in more]
         more += ["--grpc-port", "0"] if "--grpc-port" in chosen else []
         stack = self._closing.enter_context(ExitStack())
-        server = stack.enter_context(serve_process(self._folder / chosen["--engine"], self._folder, *more))
+        bundle = self._folder / chosen.get("--engine", f"bundles/{BACKBONE}")
+        server = stack.enter_context(serve_process(bundle, self._folder, *more))
         self._server = server, stack
 
     def _addressed(self, text: str) -> str:
@@ -145,7 +146,7 @@ class Reader:
                 assert built.returncode == 0, built.stderr
             else:
                 write_bundle(target, "resize" if "resize" in name else "glass")
-        if re.search(r"glass-rt (infer|inspect|verify)", text) and not (self._folder / "bundles").exists():
+        if re.search(r"glass-rt (infer|inspect|verify|serve)", text) and not (self._folder / "bundles").exists():
             write_bundle(self._folder / "bundles" / BACKBONE)
 
     def _compare_json(self, text: str) -> None:
