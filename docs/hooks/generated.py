@@ -74,9 +74,15 @@ def http_statuses() -> str:
     from glass_rt.serve.http.status import STATUSES
 
     by_status: dict[int, list[str]] = {}
-    for error, status in STATUSES.items():
-        by_status.setdefault(int(status), []).append(f"`{error.kind}`")
+    for error in _with_children(STATUSES):
+        nearest = next(kind for kind in error.__mro__ if kind in STATUSES)
+        by_status.setdefault(int(STATUSES[nearest]), []).append(f"`{error.kind}`")
     return _table(("status", "`kind` of the error"), ((str(s), ", ".join(by_status[s])) for s in sorted(by_status)))
+
+
+def _with_children(errors: Iterable[Any]) -> list[Any]:
+    """The errors, each followed by those that inherit from it, none twice."""
+    return list(dict.fromkeys(child for error in errors for child in (error, *error.__subclasses__())))
 
 
 def http_routes() -> str:
