@@ -82,7 +82,9 @@ GONE = {
 
 
 def test_options_that_pages_name_exist() -> None:
-    known = {option for command in commands_of(cli) for parameter in command.params for option in parameter.opts}
+    known = {"--help"} | {
+        option for command in commands_of(cli) for parameter in command.params for option in parameter.opts
+    }
     known |= {option for command in commands_of(cli) for item in command.params for option in item.secondary_opts}
     for page in PAGES:
         code = " ".join(re.findall(r"`([^`\n]+)`", page.read_text("utf-8")))
@@ -146,6 +148,13 @@ def test_the_tree_of_errors_is_that_of_the_classes() -> None:
 def test_every_exported_name_has_its_place_in_the_reference() -> None:
     page = (DOCS / "reference" / "python.md").read_text("utf-8")
     assert not [name for name in glass_rt.__all__ if name[0].isupper() and f"::: glass_rt.{name}\n" not in page]
+
+
+def test_the_rooms_are_those_of_the_source() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    table = page[page.index("## The rooms") : page.index("`engines/glass_engines` has")]
+    rooms = {path.parent.name for path in (ROOT / "glass_rt").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == rooms - {"triton_server"}  # a former name
 
 
 def test_what_has_run_on_a_gpu_is_said_on_one_page() -> None:
