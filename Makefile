@@ -7,7 +7,7 @@ ENGINE := bundles/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
-.PHONY: demo sound check test docs format clean gpu-check triton-check kernels
+.PHONY: demo sound check test attack docs format clean gpu-check triton-check kernels
 
 demo: $(VENV)/.demo
 	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
@@ -28,7 +28,7 @@ sound: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 check: sound
-	$(BIN)/python -m pytest -m "not slow and not ray and not browser and not trt"
+	$(BIN)/python -m pytest -m "not slow and not ray and not browser and not trt and not attack"
 
 test: sound
 	$(BIN)/python -m pytest
@@ -40,6 +40,11 @@ docs: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The attacks with far more trials than `make test` makes; on the loopback interface alone.
+ATTACK_TRIALS ?= 5000
+attack: $(VENV)/.dev
+	GLASS_RT_ATTACK_TRIALS=$(ATTACK_TRIALS) $(BIN)/python -m pytest tests/attack
 
 # On a machine with an NVIDIA GPU: builds, parity, soak and speed, into one report. Without network: see the script
 # benchmarks/gpu_check_offline.sh.

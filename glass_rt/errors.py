@@ -13,6 +13,7 @@
     │   ├── BundleInvalid     schema, a missing, altered or foreign file
     │   ├── BundleUnfit       built for another GPU, library version or driver
     │   └── BundleExists      the output folder is there already
+    ├── OutputLost            the file of results was deleted, replaced or changed while it was written
     ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
     ├── CheckpointError       a checkpoint does not fit the model
     ├── ExportError           the export stage failed
@@ -116,6 +117,12 @@ class BundleExists(BundleError):
     """The output folder exists already."""
 
     kind = "bundle_exists"
+
+
+class OutputLost(GlassError):
+    """The file of results was deleted, replaced or changed by another program while it was written."""
+
+    kind = "output_lost"
 
 
 class LabelsInvalid(GlassError, ValueError):

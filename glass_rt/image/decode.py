@@ -1,15 +1,15 @@
 """Bytes to RGB pixels, equal to Pillow's `convert("RGB")`.
 
 OpenCV decodes everything but HEIC, and JPEGs where simplejpeg is installed (the `jpeg` extra). On real photographs
-and on the formats in the tests the pixels are identical to Pillow's; where they are known to differ (16-bit grey,
-transparent GIF) the image carries a notice.
+and on the formats in the tests the pixels are identical to Pillow's; where they are known to differ (16-bit grey) the
+image carries a notice. What comes out has the size that the header promised, or is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from glass_rt.errors import (
     first_line,
 )
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.header import Header
+from glass_rt.image.header import Frame, Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
@@ -47,9 +47,12 @@ _PEAK_BYTES_PER_PIXEL = {
     "webp": 9,
     "tiff": 11,
     "gif": 12,
-    "avif": 18,
-    "heic": 14,
+    "avif": 20,
+    "heic": 15,
 }
+_PEAK_WITH_ALPHA = {"avif": 38, "heic": 20}  # a second image, of one channel
+_PEAK_OF_ANIMATED_WEBP = 12
+_UNUSUAL_SAMPLING = "subsampling"  # what simplejpeg says of a healthy JPEG that it does not know how to read
 _FROM_FILE = ("png", "webp")  # not jpeg, whose missing end libjpeg makes up; not tiff, which OpenCV turns
 
 
@@ -84,6 +87,10 @@ def _peak_bytes_per_pixel(header: Header) -> int:
         return max(pixels, BYTES_PER_PIXEL + (8 if header.cmyk else 6)) if header.progressive else pixels
     if header.format == "png" and can_hold_files():
         return BYTES_PER_PIXEL
+    if header.format == "webp" and header.animated:
+        return _PEAK_OF_ANIMATED_WEBP
+    if header.transparent and header.format in _PEAK_WITH_ALPHA and not header.pieces:
+        return _PEAK_WITH_ALPHA[header.format]
     return _PEAK_BYTES_PER_PIXEL[header.format]
 
 
@@ -96,15 +103,19 @@ def decode_image(data: bytes, header: Header, buffer: PixelBuffer | None = None)
     """
     pixels, warning = _decode_pixels(data, header, buffer)
     height, width = pixels.shape[:2]
-    orientation = 1 if header.format == "tiff" else header.orientation  # libtiff (and Pillow) turn TIFFs themselves
+    if (width, height) != header.decoded_size:
+        promised = " x ".join(map(str, header.decoded_size))
+        raise ImageCorrupt(f"the header says {promised} pixels; the decoder found {width} x {height}")
+    orientation = 1 if header.turned else header.orientation
     digest = hashlib.sha256(data).hexdigest()
     return Image(ImageInfo(width, height, header.format, digest, orientation, (*warning, *_notices(header))), pixels)
 
 
 def peak_bytes(header: Header, size: int) -> int:
     """Bytes that `decode_image` holds at most for a file of `size` bytes, the file among them."""
-    copies = 2 if header.format in _FROM_FILE else 1
-    return copies * size + _peak_bytes_per_pixel(header) * header.width * header.height
+    copies = 2 if header.format in _FROM_FILE or header.pieces else 1
+    pixels = _peak_bytes_per_pixel(header) * header.width * header.height
+    return copies * size + pixels + header.working_bytes
 
 
 def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> tuple[Pixels, tuple[str, ...]]:
@@ -116,22 +127,30 @@ def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> t
             memory = None if buffer is None else buffer.take(3 * header.width * header.height)
             return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=memory), ()
         except ValueError as error:  # it refuses whatever libjpeg warns of; OpenCV may still read it
-            return _decode_opencv(data, header), (f"damaged JPEG: {first_line(error)}",)
-    return _decode_opencv(data, header), ()
+            remark = first_line(error)
+            healthy = _UNUSUAL_SAMPLING in remark
+            return _decode_opencv(data, header), () if healthy else (f"damaged JPEG: {remark}",)
+    pixels = _decode_opencv(data, header)
+    return (pixels if header.frame is None else _on_screen(pixels, header, header.frame)), ()
 
 
 def _decode_opencv(data: bytes, header: Header) -> Pixels:
-    encoded = np.frombuffer(data, np.uint8)
     rgb = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    whole = memoryview(data)
+    parts = [whole[part] if isinstance(part, slice) else part for part in header.pieces] or [data]
     try:
-        if header.format == "avif":  # OpenCV 5.0 swaps red and blue of an AVIF with alpha when asked for RGB
-            bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION)
-            pixels = None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-        elif header.format in _FROM_FILE and can_hold_files():
-            with file_in_memory(data) as path:
+        if header.format in _FROM_FILE and can_hold_files():
+            with file_in_memory(*parts) as path:
                 pixels = cv2.imread(path, None, rgb)  # None: into an array of Python's
         else:
-            pixels = cv2.imdecode(encoded, rgb)
+            encoded = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), np.uint8)
+            if header.format == "avif":  # OpenCV 5.0 swaps red and blue of an AVIF with alpha when asked for RGB
+                bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION)
+                pixels = None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+            elif header.premultiplied:
+                pixels = _divided_by_alpha(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED))
+            else:
+                pixels = cv2.imdecode(encoded, rgb)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise OutOfMemory(f"decode {header.width} x {header.height} pixels") from None
@@ -145,6 +164,29 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     if pixels.dtype != np.uint8:
         raise ImageFormatError(f"{pixels.dtype} pixels are not supported; convert the image to 8 bits per channel")
     return pixels.astype(np.uint8, copy=False)
+
+
+def _divided_by_alpha(stored: Any) -> Any:
+    """RGB of BGRA (or of grey and the like, as it comes) whose colours were multiplied by alpha, as Pillow divides."""
+    if stored is None or stored.ndim != 3 or stored.shape[2] != 4 or stored.dtype != np.uint8:
+        return None
+    rgb = np.empty((*stored.shape[:2], BYTES_PER_PIXEL), np.uint8)
+    for row, result in zip(stored, rgb, strict=True):
+        alpha = row[:, 3:].astype(np.uint16)
+        colours = row[:, 2::-1].astype(np.uint16)
+        whole = np.minimum(colours * 255 // np.maximum(alpha, 1), 255)
+        result[...] = np.where(alpha == 0, 0, whole)
+    return rgb
+
+
+def _on_screen(pixels: Pixels, header: Header, frame: Frame) -> Pixels:
+    """The frame where it lies on its screen. Raises ImageCorrupt where it is not of its stated size."""
+    if pixels.shape[:2] != (frame.height, frame.width):
+        raise ImageCorrupt(f"the header says {frame.width} x {frame.height} pixels; the decoder found another size")
+    screen = np.empty((header.height, header.width, BYTES_PER_PIXEL), np.uint8)
+    screen[...] = frame.colour
+    screen[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width] = pixels
+    return screen
 
 
 def _refusal(header: Header, size: int) -> GlassError:
@@ -170,18 +212,17 @@ def _decode_heic(data: bytes) -> Pixels:
         stored = np.asarray(heif)
     except MemoryError:
         raise OutOfMemory("decode this HEIC") from None
-    except Exception as error:  # the library raises a dozen unrelated types for files that it cannot read
-        raise ImageCorrupt(f"the HEIC cannot be decoded: {error}") from error
+    except Exception as error:  # it raises what its authors came upon: IndexError, SyntaxError, ...
+        raise ImageCorrupt(f"the HEIC cannot be decoded: {first_line(error)}") from error
     if stored.ndim == 2:
         stored = stored[:, :, None].repeat(3, axis=2)
     return np.ascontiguousarray(stored[:, :, :3], dtype=np.uint8)
 
 
 def _notices(header: Header) -> tuple[str, ...]:
-    notices = []
+    notices = list(header.notices)
     if header.orientation != 1:
-        applied = header.format == "tiff"
-        state = "applied by the decoder" if applied else "ignored, as in training"
+        state = "applied by the decoder" if header.turned else "ignored, as in training"
         notices.append(f"EXIF orientation {header.orientation} {state}")
     if header.depth > 8:
         notices.append(f"{header.depth} bits per channel reduced to 8")

@@ -1,46 +1,101 @@
-"""Orientation from the TIFF structure that EXIF blocks and TIFF files share."""
+"""The TIFF structure that EXIF blocks and TIFF files share: its first directory, and the orientation in it."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 ORIENTATION = 0x0112
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}  # bytes of BYTE, ASCII, SHORT, LONG, LONG8
-_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+MOST_ENTRIES = 4096  # of one directory; libtiff and cameras write some dozens
+_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # BYTE, SHORT, LONG, LONG8
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
-def first_ifd(tiff: bytes) -> dict[int, int]:
-    """First value of every integer tag in the first directory of a TIFF structure (classic or BigTIFF).
+class DirectoryUnreadable(ValueError):
+    """The first directory cannot be found or ends early. Never leaves this package."""
 
-    `tiff` starts at the byte-order mark. Returns {} for anything malformed: the callers treat a missing tag and
-    an unreadable one alike. Source: TIFF 6.0, section 2; EXIF 2.32, section 4.6.2.
+
+@dataclass(frozen=True)
+class Entry:
+    """One tag of a directory: `count` values of type `kind`, the first byte of them at `place`."""
+
+    tag: int
+    kind: int
+    count: int
+    place: int
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The first directory of a TIFF structure, whose bytes are `tiff`, in the order of the file."""
+
+    tiff: bytes
+    order: str  # "<" or ">"
+    entries: tuple[Entry, ...]
+
+    def find(self, tag: int) -> Entry | None:
+        """The first entry of that tag, the one that libtiff takes."""
+        return next((entry for entry in self.entries if entry.tag == tag), None)
+
+    def values(self, entry: Entry, most: int) -> tuple[int, ...]:
+        """The values of an entry, at most `most` of them; none where they are no unsigned integers.
+
+        Raises DirectoryUnreadable where they lie beyond the end.
+        """
+        code = _CODES.get(entry.kind)
+        count = min(entry.count, most)
+        if code is None or count == 0:
+            return ()
+        if entry.place + count * _SIZES[entry.kind] > len(self.tiff):
+            raise DirectoryUnreadable(f"the values of tag {entry.tag} lie beyond its end")
+        return struct.unpack_from(f"{self.order}{count}{code}", self.tiff, entry.place)
+
+    def first(self, tag: int, default: int) -> int:
+        """The first value of a tag, or `default` where the tag is absent or holds no unsigned integer."""
+        entry = self.find(tag)
+        values = self.values(entry, 1) if entry else ()
+        return values[0] if values else default
+
+
+def first_directory(tiff: bytes) -> Directory:
+    """The first directory of a TIFF structure, classic or BigTIFF, that starts at the byte-order mark.
+
+    Raises DirectoryUnreadable. Source: TIFF 6.0, section 2; EXIF 2.32, section 4.6.2.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        raise DirectoryUnreadable("it has no byte-order mark")
+    try:
+        (version,) = struct.unpack_from(order + "H", tiff, 2)
+        big = version == 43
+        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, 8 if big else 4)
+        if offset + (8 if big else 2) > len(tiff):
+            raise DirectoryUnreadable(f"its directory would be at byte {offset} of {len(tiff)}")
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), tiff, offset)
+    except struct.error:
+        raise DirectoryUnreadable("it ends early") from None
+    if count > MOST_ENTRIES:
+        raise DirectoryUnreadable(f"its directory states {count} entries; at most {MOST_ENTRIES} are read")
+    start, size = (offset + 8, 20) if big else (offset + 2, 12)
+    if start + count * size > len(tiff):
+        raise DirectoryUnreadable("its directory ends early")
+    layout = struct.Struct(order + ("HHQQ" if big else "HHII"))
+    inline = 8 if big else 4
+    entries = []
+    for position in range(start, start + count * size, size):
+        tag, kind, values, offset = layout.unpack_from(tiff, position)
+        fits = values * _SIZES.get(kind, 1) <= inline
+        entries.append(Entry(tag, kind, values, position + size - inline if fits else offset))
+    return Directory(tiff, order, tuple(entries))
+
+
+def orientation(exif: bytes) -> tuple[int, tuple[str, ...]]:
+    """EXIF orientation 1..8 of an EXIF block (with or without its `Exif\\0\\0` prefix), and a notice where it has none.
+
+    1 where the block gives no orientation or cannot be read; the notice says the latter.
     """
     try:
-        return dict(_integer_tags(tiff))
-    except (struct.error, KeyError):
-        return {}
-
-
-def _integer_tags(tiff: bytes) -> Iterator[tuple[int, int]]:
-    order = {b"II": "<", b"MM": ">"}[tiff[:2]]
-    big = struct.unpack_from(order + "H", tiff, 2)[0] == 43
-    (offset,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), tiff, offset)
-    entry, inline = (20, 8) if big else (12, 4)
-    start = offset + (8 if big else 2)
-    for position in range(start, start + min(count, 4096) * entry, entry):
-        tag, kind = struct.unpack_from(order + "HH", tiff, position)
-        if kind not in _CODES:
-            continue
-        (values,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, position + 4)
-        place = position + entry - inline
-        if values * _SIZES[kind] > inline:
-            (place,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, place)
-        yield tag, struct.unpack_from(order + _CODES[kind], tiff, place)[0]
-
-
-def orientation(exif: bytes) -> int:
-    """EXIF orientation 1..8 of an EXIF block (with or without its `Exif\\0\\0` prefix); 1 where there is none."""
-    value = first_ifd(exif.removeprefix(b"Exif\0\0")).get(ORIENTATION, 1)
-    return value if 1 <= value <= 8 else 1
+        value = first_directory(exif.removeprefix(b"Exif\0\0")).first(ORIENTATION, 1)
+    except DirectoryUnreadable as error:
+        return 1, (f"EXIF cannot be read: {error}",)
+    return (value if 1 <= value <= 8 else 1), ()

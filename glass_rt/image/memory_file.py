@@ -16,20 +16,21 @@ def can_hold_files() -> bool:
     if sys.platform != "linux" or not hasattr(os, "memfd_create"):
         return False
     try:
-        with file_in_memory(b"") as path:
+        with file_in_memory() as path:
             return Path(path).is_file()
     except OSError:
         return False
 
 
 @contextmanager
-def file_in_memory(data: bytes) -> Iterator[str]:
-    """The path of a file that holds `data`, for this process alone, until the block is left. It is on no disk."""
+def file_in_memory(*parts: bytes | memoryview) -> Iterator[str]:
+    """The path of a file that holds `parts`, for this process alone, until the block is left. It is on no disk."""
     descriptor = os.memfd_create("glass-rt image")
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                left = left[os.write(descriptor, left) :]
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)

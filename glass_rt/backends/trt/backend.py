@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from glass_rt.backends.trt.buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt.lane import Flight, GpuLane, GpuStageTimes, Streams
 from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import TrtPlan
+from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
 from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
 from glass_rt.machine.device import device_from_text
@@ -36,7 +37,7 @@ LANES = 2
 log = logging.getLogger("glass_rt")
 
 
-def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBackend:
+def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None) -> TrtBackend:
     """Opens a plan with `tensorrt` or `tensorrt_rtx` on `cuda` or `cuda:N`.
 
     Raises MissingDependency, UsageError for another device, and BackendError.
@@ -69,20 +70,23 @@ class TrtBackend:
     """A Backend on one TensorRT engine, for one worker; it takes packs of any size.
 
     `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
-    engine, or in the user's cache folder where that cannot be written (see `glass_rt.machine.cache_files`).
+    engine, or in the user's cache folder where that cannot be written or the bundle is pinned (see
+    `glass_rt.machine.cache_files`).
     """
 
-    def __init__(self, engine: Path, library: Library, gpu: GpuDriver) -> None:
+    def __init__(self, engine: Path | EngineFile, library: Library, gpu: GpuDriver) -> None:
         self._gpu, self._library = gpu, library
         self._failure: BackendError | None = None
         self._closed = False
         self._next = 0
         self._prepared: dict[tuple[int, int], _Prepared] = {}
         with gpu.current(), ExitStack() as undo:
-            data = engine.read_bytes()
-            self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
+            source = EngineFile.of(engine)
+            with closing(source.open()) as file:
+                data = file.read(file.size)
+            self._kernels = _kernel_places(source, data, f"{library.version}-sm{gpu.compute_capability}")
             self._captures = gpu.captures_graphs and not library.is_rtx  # RTX captures by itself
-            self._plan = TrtPlan(library, data, str(engine), read_cached(self._kernels))
+            self._plan = TrtPlan(library, data, str(source.path), read_cached(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
             self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
@@ -247,12 +251,17 @@ class TrtBackend:
                 write_cached(data, self._kernels)
 
 
-def _kernel_places(engine: Path, data: bytes, circumstances: str) -> tuple[Path, ...]:
-    """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256."""
-    beside = engine.parent / BESIDE / f"{engine.stem}-{circumstances}.kernels"
-    if os.access(engine.parent, os.W_OK):
+def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple[Path, ...]:
+    """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256.
+
+    Under a pin only there: the pin does not cover what lies in the bundle's cache.
+    """
+    folder = source.path.parent
+    beside = folder / BESIDE / f"{source.path.stem}-{circumstances}.kernels"
+    if not source.pinned and os.access(folder, os.W_OK):
         return (beside,)
-    return beside, user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
+    own = user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
+    return (own,) if source.pinned else (beside, own)
 
 
 def _fixed(size: int | None) -> int:

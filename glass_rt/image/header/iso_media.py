@@ -1,0 +1,218 @@
+"""AVIF and HEIC: the item to show, what it is made of, and whether its frames are coded in the size it states."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from glass_rt.errors import ImageCorrupt
+from glass_rt.image import exif
+from glass_rt.image.header import av1, hevc
+from glass_rt.image.header.header import Header, Piece
+from glass_rt.image.header.iso_boxes import Box, boxes
+from glass_rt.image.header.iso_items import Item, Items, read_items
+from glass_rt.image.header.iso_tracks import av1_tracks
+
+# Frames are coded in whole blocks: less than this in pixels is cut off from each side.
+LARGEST_BLOCK = 64
+# A grid's tiles and an overlay's pictures go beyond it: a tile at the right and the lower edge, say.
+MOST_WORK = 4  # times the pixels of the image ...
+LEAST_WORK = 1 << 22  # ... or this many pixels
+MOST_DEPTH = 8  # of images made of images
+_DERIVED = (b"grid", b"iovl", b"iden")
+_ALPHA = (b"auxiliary:alpha", b"auxid:1")
+_ORIENTATIONS = {0: 1, 1: 8, 2: 3, 3: 6}  # EXIF's, by quarter turns anticlockwise
+_WORKING_BYTES = 20  # a pixel, of the hungriest decoder
+
+
+def format_by_brands(data: bytes) -> str | None:
+    """`avif`, `heic` or None, by the brands of the first box."""
+    (length,) = struct.unpack_from(">I", data, 0)
+    brands = data[8 : min(length, 256)]
+    if b"avif" in brands or b"avis" in brands:
+        return "avif"
+    return "heic" if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"mif1")) else None
+
+
+def read_iso_media(data: bytes) -> Header:
+    """The size of the item to show, or of the pictures of a sequence; `irot` as orientation."""
+    kind = format_by_brands(data) or "heic"
+    outer: dict[bytes, Box] = {}
+    for box in boxes(data, 0, len(data)):
+        if box.kind in (b"meta", b"moov", b"ftyp") and box.kind in outer:
+            raise ImageCorrupt(f"the {kind.upper()} has two boxes {box.kind.decode()}")
+        outer[box.kind] = box
+    animated = b"avis" in data[8:64] or b"hevc" in data[8:64]
+    if kind == "avif" and data[8:12] == b"avis" and b"moov" in outer:
+        header = _sequence(data, outer[b"moov"])
+        if header is not None:
+            return header
+    if b"meta" not in outer:
+        raise ImageCorrupt(f"the {kind.upper()} file gives no size")
+    return _still(data, kind, read_items(data, outer[b"meta"]), animated)
+
+
+def _sequence(data: bytes, moov: Box) -> Header | None:
+    tracks = av1_tracks(data, moov)
+    pictures = [track for track in tracks if not track.auxiliary]
+    if not pictures:
+        return None
+    width, height = pictures[0].width, pictures[0].height
+    for track in tracks:
+        if (track.width, track.height) != (width, height):
+            raise ImageCorrupt(f"the AVIF's tracks say {width} x {height} and {track.width} x {track.height} pixels")
+        _check_coded(av1.largest_frame(track.first), (width, height))
+    return Header("avif", width, height, transparent=len(pictures) < len(tracks), animated=True)
+
+
+def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
+    primary = items.by_id.get(items.primary)
+    if primary is None or not primary.kind:
+        raise ImageCorrupt(f"the {kind.upper()} names no item to show")
+    size = _stated_size(data, primary)
+    if size is None:
+        raise ImageCorrupt(f"the {kind.upper()} file gives no size")
+    work = _Work(data, items)
+    pixels = work.of(items.primary, MOST_DEPTH)
+    most = max(MOST_WORK * size[0] * size[1], LEAST_WORK)
+    alphas = [number for number, item in items.by_id.items() if _is_alpha_of(data, item, work.reached)]
+    pieces = _without_alpha(items, alphas) if kind == "avif" else ()
+    pixels = max(pixels, sum(work.of(number, MOST_DEPTH) for number in alphas))
+    if pixels > most:
+        raise ImageCorrupt(f"the image of {size[0]} x {size[1]} pixels is made of {pixels / 1e6:.0f} megapixels")
+    orientation = _ORIENTATIONS[_quarter_turns(data, primary)]
+    width, height = size if kind == "avif" else _cropped(data, primary, size)
+    return Header(
+        kind,
+        width,
+        height,
+        orientation,
+        transparent=bool(alphas),
+        animated=animated,
+        turned=kind == "heic",  # by libheif; libavif leaves it to others
+        working_bytes=_WORKING_BYTES * max(0, pixels - width * height),
+        pieces=pieces,
+        notices=_exif_notices(data, items),
+    )
+
+
+@dataclass
+class _Work:
+    """Pixels that are decoded for an item, those of repeated parts each time; `reached`: the items they belong to."""
+
+    data: bytes
+    items: Items
+
+    def __post_init__(self) -> None:
+        self.reached: set[int] = set()
+        self._known: dict[int, int] = {}
+
+    def of(self, number: int, depth: int) -> int:
+        """Raises ImageCorrupt where an item's coded frames are not of its stated size."""
+        if number in self._known:
+            return self._known[number]
+        item = self.items.by_id.get(number)
+        if item is None or depth == 0:
+            raise ImageCorrupt("the image is made of items that are not there" if depth else "images lie too deep")
+        self.reached.add(number)
+        if item.kind in _DERIVED:
+            parts = item.references.get(b"dimg", [])
+            pixels = sum(self.of(part, depth - 1) for part in parts)
+            self._check_canvas(item, len(parts))
+        else:
+            pixels = self._coded(item)
+        self._known[number] = pixels
+        return pixels
+
+    def _coded(self, item: Item) -> int:
+        stated = _stated_size(self.data, item)
+        content = item.content(self.data)
+        coded = (0, 0)
+        if item.kind == b"av01":
+            coded = av1.largest_frame(content)
+        elif item.kind in (b"hvc1", b"hev1"):
+            box = item.property(b"hvcC")
+            if box is None:
+                raise ImageCorrupt("an HEVC item has no configuration")
+            coded = hevc.largest_picture(self.data[box.start : box.end], content)
+        else:
+            name = ascii(item.kind.decode("latin-1"))
+            raise ImageCorrupt(f"the image is coded as {name}, which is not read; convert it to JPEG or PNG")
+        if stated is None:
+            return coded[0] * coded[1]
+        _check_coded(coded, stated)
+        return max(stated[0] * stated[1], coded[0] * coded[1])
+
+    def _check_canvas(self, item: Item, parts: int) -> None:
+        content = item.content(self.data)
+        if item.kind == b"iden":
+            return
+        wide = ">II" if content[1] & 1 else ">HH"
+        canvas = struct.unpack_from(wide, content, 4 if item.kind == b"grid" else 10)
+        if item.kind == b"grid" and (content[2] + 1) * (content[3] + 1) != parts:
+            raise ImageCorrupt(f"a grid of {content[2] + 1} x {content[3] + 1} tiles has {parts}")
+        if canvas != _stated_size(self.data, item):
+            raise ImageCorrupt(f"the image says another size than its {canvas[0]} x {canvas[1]} pixels")
+
+
+def _stated_size(data: bytes, item: Item) -> tuple[int, int] | None:
+    box = item.property(b"ispe")
+    if box is None:
+        return None
+    width, height = struct.unpack_from(">II", data, box.start + 4)
+    return width, height
+
+
+def _check_coded(coded: tuple[int, int], stated: tuple[int, int]) -> None:
+    if coded == (0, 0):
+        raise ImageCorrupt("the coded frame gives no size")
+    if any(not 0 <= frame - side < LARGEST_BLOCK for frame, side in zip(coded, stated, strict=True)):
+        raise ImageCorrupt(f"the header says {stated[0]} x {stated[1]} pixels; {coded[0]} x {coded[1]} are coded")
+
+
+def _cropped(data: bytes, item: Item, size: tuple[int, int]) -> tuple[int, int]:
+    """The size behind `clap`, which libheif obeys (ISO/IEC 14496-12, 12.1.4.3)."""
+    box = item.property(b"clap")
+    if box is None:
+        return size
+    width, width_parts, height, height_parts = struct.unpack_from(">IIII", data, box.start)
+    if not width_parts or not height_parts:
+        raise ImageCorrupt("the image's crop cannot be read")
+    return round(width / width_parts), round(height / height_parts)
+
+
+def _quarter_turns(data: bytes, item: Item) -> int:
+    box = item.property(b"irot")
+    return data[box.start] & 3 if box else 0
+
+
+def _is_alpha_of(data: bytes, item: Item, images: set[int]) -> bool:
+    if images.isdisjoint(item.references.get(b"auxl", ())):
+        return False
+    box = item.property(b"auxC")
+    return box is not None and any(name in data[box.start : box.end] for name in _ALPHA)
+
+
+def _without_alpha(items: Items, alphas: list[int]) -> tuple[Piece, ...]:
+    """The file with its alpha no longer called that: OpenCV has use for none, and none at all with grey.
+
+    The whole of it where colours are multiplied by alpha, which libavif then divides again.
+    """
+    if not alphas or any(b"prem" in item.references for item in items.by_id.values()):
+        return ()
+    pieces: list[Piece] = []
+    done = 0
+    for place in sorted(place for number in alphas for place in items.by_id[number].auxiliary_at):
+        pieces += (slice(done, place), b"skip")
+        done = place + 4
+    return *pieces, slice(done, None)
+
+
+def _exif_notices(data: bytes, items: Items) -> tuple[str, ...]:
+    """Nothing is taken from EXIF, since the boxes say how to turn; that it is broken is said all the same."""
+    for item in items.by_id.values():
+        if item.kind == b"Exif":
+            content = bytes(item.content(data))
+            offset = int.from_bytes(content[:4], "big")
+            return exif.orientation(content[4 + offset :])[1]
+    return ()

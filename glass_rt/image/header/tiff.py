@@ -1,0 +1,144 @@
+"""TIFF: the first directory, its tags in libtiff's reading, and the strips or tiles that it allocates."""
+
+from __future__ import annotations
+
+import struct
+
+from glass_rt.errors import ImageCorrupt, ImageFormatError
+from glass_rt.image import exif
+from glass_rt.image.exif import Directory, DirectoryUnreadable, Entry
+from glass_rt.image.header.header import Header, Piece
+
+WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+OFFSETS, SAMPLES, ROWS_PER_STRIP, COUNTS, PLANES = 273, 277, 278, 279, 284
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
+EXTRA_SAMPLES = 338
+# One value each, of which decoders have different opinions where there are two or an odd type.
+_SINGLE = (WIDTH, LENGTH, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANES, TILE_WIDTH, TILE_LENGTH)
+_ONCE = (*_SINGLE, BITS, OFFSETS, COUNTS, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, exif.ORIENTATION)
+_UNSIGNED = (3, 4, 16)  # SHORT, LONG, LONG8
+_CIELAB = (8, 9, 10)  # CIELAB, ICCLAB, ITULAB
+_ALL_ROWS = 2**32 - 1
+# What one strip or tile may take above the image itself: OpenCV has a buffer of one, libtiff two.
+SPARE_PIXELS = 1 << 22
+BYTES_PER_BLOCK_PIXEL = 12
+MOST_BLOCKS = 300_000  # strips or tiles; libtiff keeps two numbers of each
+_ASSOCIATED, _SEPARATE = 1, 2  # alpha that colours were multiplied by, or not
+# What libtiff in OpenCV lacks, by name.
+_NOT_READ = {34887: "LERC", 34925: "LZMA", 50000: "ZSTD", 50001: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000"}
+
+
+def read_tiff(data: bytes) -> Header:
+    """Size, depth and orientation by the first directory. Raises ImageCorrupt and, for codecs, ImageFormatError."""
+    try:
+        return _read(data, exif.first_directory(data))
+    except DirectoryUnreadable as error:
+        raise ImageCorrupt(f"the TIFF's first directory gives no size: {error}") from None
+
+
+def _read(data: bytes, directory: Directory) -> Header:
+    if directory.find(WIDTH) is None or directory.find(LENGTH) is None:
+        raise ImageCorrupt("the TIFF's first directory gives no size")
+    _check_tags(directory)
+    width, height = directory.first(WIDTH, 0), directory.first(LENGTH, 0)
+    samples = directory.first(SAMPLES, 1)
+    bits = _bits(directory, samples)
+    compression = directory.first(COMPRESSION, 1)
+    if compression in _NOT_READ:
+        raise ImageFormatError(f"a TIFF of {_NOT_READ[compression]} is not supported; save it with Deflate or LZW")
+    if samples > 4:
+        raise ImageFormatError(f"a TIFF of {samples} samples a pixel is not supported; convert it to RGB")
+    working = BYTES_PER_BLOCK_PIXEL * max(0, _block_pixels(directory, width, height) - width * height)
+    # One strip of all rows is the usual case, and is counted for 3 bytes a pixel.
+    working += width * height * max(0, samples * bits // 8 - 3)
+    orientation = directory.first(exif.ORIENTATION, 1)
+    alpha, pieces = _alpha(directory)
+    return Header(
+        "tiff",
+        width,
+        height,
+        orientation if 1 <= orientation <= 8 else 1,
+        bits,
+        cmyk=directory.first(PHOTOMETRIC, 0) == 5,
+        transparent=bool(alpha),
+        premultiplied=alpha == _ASSOCIATED,
+        turned=True,
+        working_bytes=working,
+        pieces=pieces,
+        notices=_colour_notices(directory.first(PHOTOMETRIC, 0)),
+    )
+
+
+def _colour_notices(photometric: int) -> tuple[str, ...]:
+    return ("CIELAB converted to RGB without a colour profile",) if photometric in _CIELAB else ()
+
+
+def _check_tags(directory: Directory) -> None:
+    seen = set()
+    for entry in directory.entries:
+        if entry.tag not in _ONCE:
+            continue
+        if entry.tag in seen:
+            raise ImageCorrupt(f"the TIFF gives tag {entry.tag} twice")
+        seen.add(entry.tag)
+        if entry.tag in _SINGLE and (entry.kind not in _UNSIGNED or entry.count != 1):
+            raise ImageCorrupt(
+                f"the TIFF gives tag {entry.tag} {entry.count} times as type {entry.kind}, not as a number"
+            )
+
+
+def _bits(directory: Directory, samples: int) -> int:
+    entry = directory.find(BITS)
+    if entry is None:
+        return 1
+    values = directory.values(entry, max(samples, 1))
+    if not values or len(set(values)) > 1:
+        raise ImageFormatError(
+            "a TIFF whose samples differ in depth is not supported; convert it to 8 bits per channel"
+        )
+    return values[0]
+
+
+def _block_pixels(directory: Directory, width: int, height: int) -> int:
+    """Pixels of the largest strip or tile. Raises ImageCorrupt where it or their number is out of proportion."""
+    tiled = directory.find(TILE_WIDTH) is not None
+    if tiled:
+        columns, rows = directory.first(TILE_WIDTH, 0), directory.first(TILE_LENGTH, 0)
+    else:
+        columns, rows = width, directory.first(ROWS_PER_STRIP, _ALL_ROWS)
+        rows = height if rows in (0, _ALL_ROWS) else rows
+    if not columns or not rows:
+        raise ImageCorrupt("the TIFF has tiles without pixels")
+    if columns * rows > max(2 * width * height, SPARE_PIXELS):
+        raise ImageCorrupt(f"the TIFF of {width} x {height} pixels has strips or tiles of {columns} x {rows}")
+    blocks = -(-width // columns) * -(-height // rows)
+    if blocks > MOST_BLOCKS:
+        raise ImageCorrupt(f"the TIFF has {blocks} strips or tiles; at most {MOST_BLOCKS} are read")
+    _check_places(directory, tiled)
+    return columns * rows
+
+
+def _check_places(directory: Directory, tiled: bool) -> None:
+    size = len(directory.tiff)
+    offsets, counts = (directory.find(tag) for tag in ((TILE_OFFSETS, TILE_COUNTS) if tiled else (OFFSETS, COUNTS)))
+    if offsets is None or counts is None:
+        return  # libtiff estimates what is not there, by the file's size
+    places = zip(directory.values(offsets, MOST_BLOCKS), directory.values(counts, MOST_BLOCKS), strict=False)
+    if any(offset + count > size for offset, count in places):
+        raise ImageCorrupt("the TIFF has a strip or tile beyond the end of the file")
+
+
+def _alpha(directory: Directory) -> tuple[int, tuple[Piece, ...]]:
+    """The kind of its alpha, and the file with its alpha declared associated, which keeps libtiff from multiplying."""
+    entry = directory.find(EXTRA_SAMPLES)
+    values = directory.values(entry, 1) if entry else ()
+    if entry is None or not values or values[0] not in (_ASSOCIATED, _SEPARATE):
+        return 0, ()
+    if values[0] == _ASSOCIATED:
+        return _ASSOCIATED, ()
+    return _SEPARATE, _with_value(directory, entry, _ASSOCIATED)
+
+
+def _with_value(directory: Directory, entry: Entry, value: int) -> tuple[Piece, ...]:
+    packed = struct.pack(directory.order + {1: "B", 3: "H", 4: "I", 16: "Q"}[entry.kind], value)
+    return slice(0, entry.place), packed, slice(entry.place + len(packed), None)
