@@ -7,7 +7,7 @@ ENGINE := bundles/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
-.PHONY: demo sound check test attack format clean gpu-check triton-check kernels
+.PHONY: demo sound check test attack docs format clean gpu-check triton-check kernels
 
 demo: $(VENV)/.demo
 	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
@@ -32,6 +32,10 @@ check: sound
 
 test: sound
 	$(BIN)/python -m pytest
+
+# The manual as a site, in build/site. A warning is an error.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
