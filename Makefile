@@ -1,4 +1,5 @@
-# Two commands: `make demo` shows what this is, `make test` says whether it is right. Both do their own set-up.
+# Three commands, which do their own set-up: `make demo` shows what this is, `make check` says in two minutes whether
+# a change is sound, `make test` whether it is right.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ ENGINE := bundles/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
 
-.PHONY: demo test format clean gpu-check triton-check kernels
+.PHONY: demo sound check test format clean gpu-check triton-check kernels
 
 demo: $(VENV)/.demo
 	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
@@ -19,11 +20,17 @@ demo: $(VENV)/.demo
 	@start=$$(date +%s.%N); $(BIN)/glass-rt infer --engine $(ENGINE) --overlay demo "$(IMAGE)" && \
 	  echo "  opening the engine and judging took $$(echo "$$(date +%s.%N) $$start" | awk '{printf "%.1f", $$1 - $$2}') s"
 
-test: $(VENV)/.dev
+# Format, lint, types and the direction of imports; then the quick tests, or all of them.
+sound: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
+
+check: sound
+	$(BIN)/python -m pytest -m "not slow and not ray and not browser and not trt"
+
+test: sound
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.dev

@@ -96,6 +96,7 @@ def test_tiles_look_at_every_window(detector: Detector, pictures: tuple[Path, ..
     assert (verdict.sampling, verdict.seed, verdict.stratified) == ("tiles", None, False)
 
 
+@pytest.mark.slow
 def test_the_resize_only_model_goes_through_the_same_code(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
     with Detector.open(bundles("mobilenet_v3_small", "resize").folder) as detector:
         results = verdicts(detector.detect_many(pictures))

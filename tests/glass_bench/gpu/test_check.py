@@ -16,6 +16,8 @@ from glass_rt.errors import UsageError
 from glass_rt.inference.head import Head
 from tests.support import Bundles
 
+pytestmark = pytest.mark.slow
+
 
 def test_verdicts_of_a_ragged_pack_are_pytorchs(bundles: Bundles) -> None:
     found = ragged_verdicts(bundles("mobilenet_v3_small").folder)

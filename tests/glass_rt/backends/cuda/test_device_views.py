@@ -83,6 +83,7 @@ def test_both_views_are_those_made_in_memory(gpu_with_kernels: GpuWithKernels, h
     assert gpu.live == {}
 
 
+@pytest.mark.slow
 def test_memory_of_packs_is_used_again(gpu_with_kernels: GpuWithKernels) -> None:
     gpu = gpu_with_kernels()
     views = DeviceViews(gpu)
@@ -97,6 +98,7 @@ def test_memory_of_packs_is_used_again(gpu_with_kernels: GpuWithKernels) -> None
     assert gpu.live == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [DetectOptions(), DetectOptions(crops=3), DetectOptions(crops="auto", margin=1e3)])
 def test_verdicts_are_those_of_views_made_in_memory(
     gpu_with_kernels: GpuWithKernels, bench: Any, bundles: Bundles, options: DetectOptions

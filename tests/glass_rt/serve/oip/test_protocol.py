@@ -144,6 +144,7 @@ def test_outputs_hold_the_verdicts_and_are_filled_up_with_zeros(bundles: Bundles
     assert outputs["probabilities"][0].tolist() == pytest.approx([three.probabilities[name] for name in classes])
 
 
+@pytest.mark.slow
 def test_outputs_of_the_resize_only_model_have_no_crops(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
     with Detector.open(bundles("mobilenet_v3_small", "resize").folder) as detector:
         outputs = outputs_of([detector.detect(pictures[0])])
