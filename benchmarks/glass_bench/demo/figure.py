@@ -18,16 +18,19 @@ STRIP, GAP = 44, 24  # pixels: the height of a line of text, and the space betwe
 NAMES = ("with the artefact", "without")
 
 
-def draw_figure(pictures: Sequence[Pixels], views: Sequence[Pixels], verdicts: Sequence[Verdict]) -> Pixels:
+def draw_figure(
+    pictures: Sequence[Pixels], views: Sequence[Pixels], glass: Sequence[Verdict], resize: Sequence[Verdict]
+) -> Pixels:
     """One column per picture, uint8 RGB. `pictures`: as judged; `views`: what resize-only saw, uint8 (224, 224, 3).
 
     Both details are of the crop that did most in the first picture.
     """
-    crop = max(verdicts[0].crops, key=lambda one: abs(one.effect or 0))
-    columns = [
-        _column(f"{name}: GLASS says {verdict.probability_fake:.2f}", picture, view, verdict, crop)
-        for name, picture, view, verdict in zip(NAMES, pictures, views, verdicts, strict=True)
+    crop = max(glass[0].crops, key=lambda one: abs(one.effect or 0))
+    titles = [
+        f"{name}: GLASS {one.probability_fake:.2f}, resize-only {other.probability_fake:.2f}"
+        for name, one, other in zip(NAMES, glass, resize, strict=True)
     ]
+    columns = [_column(*row, crop) for row in zip(titles, pictures, views, glass, strict=True)]
     gap = np.full((columns[0].shape[0], GAP, 3), PAPER, np.uint8)
     return np.concatenate([columns[0], gap, columns[1]], axis=1)
 

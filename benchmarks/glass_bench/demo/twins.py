@@ -26,6 +26,7 @@ from glass_rt.results.overlay import write_overlay
 MODELS = Path(__file__).parents[2] / "demo_weights"
 SCENE = SceneSpec(seed=14, width=1440, height=960, unevenness=0.04)  # a scene of neither training nor test
 SEED = 606  # of the crops; the files' own would follow from what this machine's JPEG encoder writes
+FIGURE = "evidence.jpg"
 APART = 0.5  # pictures are told apart from this difference between their probabilities on
 
 
@@ -35,6 +36,11 @@ class Judged:
 
     with_artefact: Verdict
     without: Verdict
+
+    @property
+    def verdicts(self) -> tuple[Verdict, Verdict]:
+        """In the order of the pictures."""
+        return self.with_artefact, self.without
 
     @property
     def difference(self) -> float:
@@ -69,8 +75,8 @@ def judge_twins(models: Path, output: Path, stage: Stage = silent) -> Outcome:
     views = [baseline_view(one, 224) for one in pixels]
     outcome = Outcome(*judged, _distance(*pixels), _distance(*views))
     with stage("drawing the evidence"):
-        glass_verdicts = outcome.glass.with_artefact, outcome.glass.without
-        write_overlay(output / "evidence.jpg", draw_figure(pixels, views, glass_verdicts))
+        figure = draw_figure(pixels, views, outcome.glass.verdicts, outcome.resize.verdicts)
+        write_overlay(output / FIGURE, figure)
     return outcome
 
 
@@ -79,21 +85,21 @@ def in_words(outcome: Outcome, output: Path) -> str:
     glass, resize = outcome.glass, outcome.resize
     return "\n".join(
         (
-            f"Two pictures of one made-up scene: {glass.with_artefact.path} carries the faint checkerboard that some "
-            f"generators' upsamplers leave, {glass.without.path} does not.",
-            "P(artefact)      with   without",
-            f"  GLASS          {_row(glass)}   it sees the picture resized to 224 x 224, and 4 crops in native resolution",
-            f"  resize-only    {_row(resize)}   it sees the picture resized to 224 x 224",
-            f"Pixel by pixel the pictures differ by {outcome.native:.1f} levels of 255, resized by "
-            f"{outcome.resized:.1f}: the evidence is gone before resize-only looks. See {output / 'evidence.jpg'}.",
-            "(Both models were trained for minutes on this one artefact; of AI-generated images they know nothing.)",
+            f"{glass.with_artefact.path} and {glass.without.path} show the same scene; the first has an artefact that "
+            "only its full resolution holds: a faint checkerboard.",
+            "  P(artefact)    with  without",
+            f"  GLASS          {_row(glass)}  sees the picture resized to 224 x 224, and 4 crops in full resolution",
+            f"  resize-only    {_row(resize)}  sees the picture resized to 224 x 224",
+            f"In full resolution the pictures differ by {outcome.native:.1f} levels of 255 on average, resized by "
+            f"{outcome.resized:.1f}. Look at {output / FIGURE}.",
+            "(Both models were trained in minutes to find this one artefact. They cannot detect AI-generated images.)",
         )
     )
 
 
 def _row(judged: Judged) -> str:
-    says = "tells them apart;" if judged.difference >= APART else "cannot tell:     "
-    return f"{judged.with_artefact.probability_fake:.2f}    {judged.without.probability_fake:.2f}     {says}"
+    says = "tells them apart: " if judged.difference >= APART else "sees no difference:"
+    return f"{judged.with_artefact.probability_fake:.2f}  {judged.without.probability_fake:.2f}     {says:19}"
 
 
 def _write_pictures(output: Path) -> tuple[Path, Path]:
