@@ -11,7 +11,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo first-minute main-job sound check test format clean gpu-check triton-check kernels
 
-# $(call timed,WHAT,COMMAND): runs the command and says how long it took.
+# $(call timed,WHAT,COMMAND): runs the command and says how long it took. A comma would end an argument.
+WITH_EXPORT := '.[cpu,export]'
 timed = @start=$$(date +%s); $(2) && echo "  ($(1): $$(( $$(date +%s) - start )) s)"
 
 demo: first-minute main-job
@@ -86,7 +87,7 @@ $(VENV)/.runtime: pyproject.toml
 # The sizes are those on Linux x86-64, where PyTorch brings the libraries of CUDA.
 $(VENV)/.demo: $(VENV)/.runtime
 	@echo "== 2. Installing the export stage, which is mostly PyTorch: about 3.0 GB to download, 5.5 GB installed"
-	$(call timed,installed,$(PIP) --editable '.[cpu,export]')
+	$(call timed,installed,$(PIP) --editable $(WITH_EXPORT))
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
