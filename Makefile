@@ -9,7 +9,7 @@ IMAGE ?= $(SAMPLE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .NOTPARALLEL: # targets install into one environment
 
-.PHONY: demo first-minute main-job sound check test format clean gpu-check triton-check kernels
+.PHONY: demo first-minute main-job sound check test coverage format clean gpu-check triton-check kernels
 
 # $(call timed,WHAT,COMMAND): runs the command and says how long it took. A comma would end an argument.
 WITH_EXPORT := '.[cpu,export]'
@@ -32,6 +32,7 @@ main-job: $(VENV)/.demo
 	@echo "  glass-rt infer --engine $(ENGINE) --overlay demo $(IMAGE)"
 	$(call timed,engine opened and image judged,$(BIN)/python -m glass_bench.demo.untrained --engine $(ENGINE) --output demo "$(IMAGE)")
 
+QUICK := not slow and not ray and not browser and not trt
 # Format, lint, types and the direction of imports; then the quick tests, or all of them.
 sound: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -40,10 +41,19 @@ sound: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 check: sound
-	$(BIN)/python -m pytest -m "not slow and not ray and not browser and not trt"
+	$(BIN)/python -m pytest -m "$(QUICK)"
 
 test: sound
 	$(BIN)/python -m pytest
+
+# Which lines the quick tests run, measured and not judged; an HTML report lies in build/coverage. It takes longer than
+# the tests alone.
+coverage: $(VENV)/.dev
+	mkdir -p build && $(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "$(QUICK)"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage html --quiet
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -86,7 +96,7 @@ $(VENV)/.runtime: pyproject.toml
 
 # The sizes are those on Linux x86-64, where PyTorch brings the libraries of CUDA.
 $(VENV)/.demo: $(VENV)/.runtime
-	@echo "== 2. Installing the export stage, which is mostly PyTorch: about 3.0 GB to download, 5.5 GB installed"
+	@echo "== 2. Installing the export stage, which is mostly PyTorch: about 3.0 GB to download, 5.5 GB installed, minutes"
 	$(call timed,installed,$(PIP) --editable $(WITH_EXPORT))
 	@touch $@
 

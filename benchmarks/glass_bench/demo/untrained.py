@@ -46,7 +46,7 @@ def cut_headline(picture: Path) -> None:
 @click.option("--output", type=click.Path(path_type=Path), default=Path("demo"), help="For the evidence picture.")
 def main(image: Path, engine: str, output: Path) -> None:
     """Judge IMAGE and print the probability, the time it took, and where the evidence picture is."""
-    command = [sys.executable, "-m", "glass_rt", "infer", "--engine", engine, "--json", "--overlay", str(output), str(image)]
+    command = [sys.executable, "-m", "glass_rt", "infer", 
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:  # it said why on stderr, or in its JSON
         click.echo(done.stdout, nl=False)
