@@ -69,13 +69,16 @@ def _buckets(buckets: tuple[Shapes, ...]) -> str:
 
 
 def _precision(report: PrecisionReport) -> str:
-    ranges = report.ranges.values()
+    cost = (
+        f"costs {report.embedding:.1e} (relative L2) of embeddings, {report.logits:.1e} of logits, "
+        f"by {report.computed_by}"
+    )
+    ranges = report.ranges.values()  # none for INT8, whose ranges are learnt and not probed
+    if not ranges:
+        return cost
     widened = sum(len(found.widened) + len(found.widened_streams) for found in ranges)
     largest = max(found.largest_activation for found in ranges)
-    return (
-        f"costs {report.embedding:.1e} (relative L2) of embeddings, {report.logits:.1e} of logits, "
-        f"by {report.computed_by}; largest value {largest:.3g}, {widened} units kept in float32"
-    )
+    return f"{cost}; largest value {largest:.3g}, {widened} units kept in float32"
 
 
 def _parity(status: str, embedding: float | None, logits: float | None) -> str:

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.folder import write_manifest
+from glass_rt.bundle.precision_report import PrecisionReport
+from tests.bench_zoo import write_bundle
 from tests.support import Bundles, Cli
 
 COMMANDS = ("build", "export", "infer", "inspect", "verify", "doctor")
@@ -75,6 +79,15 @@ def test_build_infer_inspect_and_verify_from_an_empty_folder(
     again = cli("build", "--backbone", "mobilenet_v3_small", cwd=tmp_path)
     assert again.returncode == 1
     assert "exists already; --force replaces it" in again.stderr
+
+
+def test_inspect_shows_what_int8_cost(cli: Cli, tmp_path: Path) -> None:
+    bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
+    report = PrecisionReport("onnxruntime on 5 images kept out", 0.14, 0.2, ranges={})
+    write_manifest(bundle.folder, replace(bundle.manifest, precision_report=report))
+    shown = cli("inspect", bundle.folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "costs 1.4e-01 (relative L2) of embeddings, 2.0e-01 of logits, by onnxruntime on 5 images" in shown.stdout
 
 
 @pytest.mark.slow
