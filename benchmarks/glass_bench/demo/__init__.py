@@ -1,1 +1,1 @@
-"""What `make demo` prints: two pictures that only GLASS tells apart, and the verdict of untrained weights as a number."""
+"""What `make demo` prints: two pictures that only GLASS tells apart; untrained weights' verdict, as a number."""

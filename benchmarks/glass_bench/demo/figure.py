@@ -1,4 +1,4 @@
-"""The evidence picture of the two pictures: what GLASS looked at, a detail in native resolution, and the resized view."""
+"""The evidence picture: what GLASS looked at, a detail in full resolution, and all that resize-only sees."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def _column(title: str, picture: Pixels, view: Pixels, verdict: Verdict, crop: C
 
 def _contrasted(pixels: Pixels) -> Pixels:
     mean = pixels.mean(axis=(0, 1))
-    return np.clip((pixels - mean) * CONTRAST + mean, 0, 255).round().astype(np.uint8)
+    levels: Pixels = np.clip((pixels - mean) * CONTRAST + mean, 0, 255).round().astype(np.uint8)
+    return levels
 
 
 def _enlarged(pixels: Pixels, side: int) -> Pixels:

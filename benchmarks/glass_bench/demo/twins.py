@@ -16,8 +16,9 @@ from glass_engines.build import BuildOptions, build_bundle
 
 from glass_bench.demo.figure import draw_figure
 from glass_bench.experiment.scenes import SceneSpec, render
-from glass_rt import Detector, DetectOptions, Verdict
+from glass_rt import DetectOptions, Detector, Verdict
 from glass_rt.bundle.bundle import PortableModel
+from glass_rt.image.decode import Pixels
 from glass_rt.image.encoded import load
 from glass_rt.image.views import baseline_view
 from glass_rt.progress import Stage, reporter, silent
@@ -72,7 +73,7 @@ def judge_twins(models: Path, output: Path, stage: Stage = silent) -> Outcome:
     with stage("judging"):
         judged = _judge(glass, pictures), _judge(resize, pictures)
     pixels = [load(str(path)).pixels for path in pictures]
-    views = [baseline_view(one, 224) for one in pixels]
+    views = [baseline_view(one, 224).astype(np.uint8) for one in pixels]  # whole levels already
     outcome = Outcome(*judged, _distance(*pixels), _distance(*views))
     with stage("drawing the evidence"):
         figure = draw_figure(pixels, views, outcome.glass.verdicts, outcome.resize.verdicts)
@@ -122,7 +123,7 @@ def _judge(bundle: Path, pictures: tuple[Path, Path]) -> Judged:
         return Judged(*(detector.detect(str(path), DetectOptions(seed=SEED)) for path in pictures))
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
+def _distance(one: Pixels, other: Pixels) -> float:
     return float(np.abs(one.astype(np.float32) - other).mean())
 
 

@@ -23,8 +23,8 @@ def in_words(verdict: Mapping[str, Any]) -> str:
     engine, spent = verdict["engine"], verdict["timings_ms"]
     lines = [
         f"  P(AI-generated) = {verdict['probability_fake']:.4f}",
-        f"  {verdict['path']}: {verdict['width']} x {verdict['height']} {verdict['format']}, {len(verdict['crops'])} crops, "
-        f"{engine['name']} ({engine['backend']} {engine['precision']})",
+        f"  {verdict['path']}: {verdict['width']} x {verdict['height']} {verdict['format']}, "
+        f"{len(verdict['crops'])} crops, {engine['name']} ({engine['backend']} {engine['precision']})",
         f"  judged in {spent['total']:.0f} ms: decode {spent['decode']:.0f}, views {spent['views']:.0f}, "
         f"engine {spent['engine']:.0f}",
     ]
@@ -46,7 +46,8 @@ def cut_headline(picture: Path) -> None:
 @click.option("--output", type=click.Path(path_type=Path), default=Path("demo"), help="For the evidence picture.")
 def main(image: Path, engine: str, output: Path) -> None:
     """Judge IMAGE and print the probability, the time it took, and where the evidence picture is."""
-    command = [sys.executable, "-m", "glass_rt", "infer", 
+    infer = [sys.executable, "-m", "glass_rt", "infer", "--quiet", "--json"]
+    command = [*infer, "--engine", engine, "--overlay", str(output), str(image)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:  # it said why on stderr, or in its JSON
         click.echo(done.stdout, nl=False)

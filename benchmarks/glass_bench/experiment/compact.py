@@ -82,7 +82,7 @@ def narrow_weights(graph: GraphProto, prefix: str, tensors: Arrays) -> None:
 
 
 def drop_origins(graph: GraphProto) -> None:
-    """Removes what the tracer notes of every node and value, in place: a seventh of the file, with paths of the disk."""
+    """Removes what the tracer notes of nodes and values, in place: a seventh of the file, with paths of the disk."""
     for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         del part.metadata_props[:]
         part.ClearField("doc_string")
