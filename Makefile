@@ -96,7 +96,7 @@ $(VENV)/.runtime: pyproject.toml
 
 # The sizes are those on Linux x86-64, where PyTorch brings the libraries of CUDA.
 $(VENV)/.demo: $(VENV)/.runtime
-	@echo "== 2. Installing the export stage, which is mostly PyTorch: about 3.0 GB to download, 5.5 GB installed, minutes"
+	@echo "== 2. Installing the export stage, which is mostly PyTorch: about 3.0 GB to download, 5.5 GB installed; minutes"
 	$(call timed,installed,$(PIP) --editable $(WITH_EXPORT))
 	@touch $@
 
