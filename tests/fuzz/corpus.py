@@ -111,7 +111,7 @@ def _webps() -> Made:
 def _gifs() -> Made:
     yield "gif", "palette", encoded(PICTURE.convert("P"), "GIF", interlace=0)
     yield "gif", "interlaced", encoded(PICTURE.convert("P"), "GIF", interlace=1)
-    yield "gif", "transparent", encoded(PICTURE.convert("P"), "GIF", transparency=3)
+    yield "gif", "transparent", encoded(with_alpha(), "GIF")
     yield "gif", "animated", encoded(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(90)])
     yield "gif", "small frame", gif_frame_on_screen((128, 100), (10, 20))
 
