@@ -25,6 +25,7 @@ from tests.fuzz.corpus import (
     tiff_of,
     tiled_tiff,
     with_alpha,
+    with_hole,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's, of the odd files
@@ -114,7 +115,7 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("gif: frame larger than the screen", lambda: gif_frame_on_screen((40, 40), (0, 0)), ()),
     ("gif: frame beyond the screen", lambda: gif_frame_on_screen((60, 200), (30, 7)), ()),
     ("gif: small frame, transparent", lambda: _transparent_small_frame(), (TRANSPARENT,)),
-    ("gif: transparent", lambda: encoded(with_alpha(), "GIF"), (TRANSPARENT,)),
+    ("gif: transparent", lambda: encoded(with_hole(), "GIF"), (TRANSPARENT,)),
     ("gif: no last byte", lambda: GIF[:-1], (ENDS_EARLY,)),
     ("gif: four colours", lambda: encoded(PICTURE.quantize(4), "GIF"), ()),
     ("png: no IEND", lambda: PNG[:-12], (ENDS_EARLY,)),
