@@ -135,7 +135,7 @@ def gif_frame_on_screen(screen: tuple[int, int], corner: tuple[int, int]) -> byt
 
 
 def _tiffs() -> Made:
-    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma"):
         yield "tiff", compression, encoded(PICTURE, "TIFF", compression=compression)
     for mode in ("RGBA", "L", "LA", "P", "CMYK", "1"):
         picture = with_alpha() if "A" in mode else PICTURE

@@ -1,6 +1,7 @@
 """Format by mode by depth by alpha by oddity: our pixels are Pillow's within one level, or a notice says why not."""
 
 import io
+import lzma
 import struct
 import zlib
 from collections.abc import Callable
@@ -39,6 +40,8 @@ MODES: list[tuple[str, tuple[str, ...], tuple[dict[str, Any], ...]]] = [
     ("GIF", ("RGB", "RGBA", "L", "LA", "P", "1"), ({}, {"interlace": 0}, {"transparency": 3})),
     ("TIFF", ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "RGBX"), tuple({"compression": c} for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"))),
     ("TIFF", ("RGB", "L", "YCbCr"), ({"compression": "jpeg"},)),
+    ("TIFF", ("RGB", "RGBA", "L", "LA", "P", "CMYK"), ({"compression": "lzma"}, {"compression": "lzma", "tiffinfo": {317: 2}})),
+    ("TIFF", ("1",), ({"compression": "lzma"},)),
     ("TIFF", ("1",), ({"compression": "group3"}, {"compression": "group4"})),
     ("BMP", ("RGB", "RGBA", "L", "P", "1"), ({},)),
     ("AVIF", ("RGB", "RGBA", "L", "LA", "P"), tuple({"subsampling": s, "speed": 10} for s in ("4:4:4", "4:2:2", "4:2:0", "4:0:0"))),
@@ -97,6 +100,8 @@ def wide(pixels: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 
 PNG, GIF = encoded(PICTURE, "PNG"), encoded(PICTURE.convert("P"), "GIF")
+FIVE, CMYK = np.dstack([RGBA, GREY]), np.asarray(PICTURE.convert("CMYK"))
+FIVE_SAMPLES = "5 samples a pixel: the colours among them are judged"
 LA = np.dstack([GREY, RGBA[:, :, 3]])
 # What Pillow judges and does not write itself: name, file, our notices.
 ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
@@ -108,9 +113,14 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: grey and alpha", lambda: tiff_of_pixels(LA, 1, _338=(3, [2])), (TRANSPARENT,)),
     ("tiff: white is zero", lambda: tiff_of_pixels(GREY, 0), ()),
     ("tiff: rgb of 16 bits", lambda: tiff_of_pixels(wide(RGB)), ("16 bits per channel reduced to 8",)),
+    ("tiff: lzma in tiles of 16 bits, predicted", lambda: _lzma_tiles(), ("16 bits per channel reduced to 8", TRANSPARENT)),
     ("tiff: planes", lambda: _planes(), ()),
     ("tiff: tiles", tiled_tiff, ()),
     ("tiff: predictor", lambda: encoded(PICTURE, "TIFF", compression="tiff_lzw", tiffinfo={317: 2}), ()),
+    ("tiff: five samples", lambda: tiff_of_pixels(FIVE, _338=(3, [0, 0])), (FIVE_SAMPLES,)),
+    ("tiff: five samples, alpha", lambda: tiff_of_pixels(FIVE, _338=(3, [2, 0])), (FIVE_SAMPLES, TRANSPARENT)),
+    ("tiff: five samples, alpha associated", lambda: tiff_of_pixels(FIVE, _338=(3, [1, 0])), (FIVE_SAMPLES, TRANSPARENT)),
+    ("tiff: cmyk and a fifth sample", lambda: tiff_of_pixels(np.dstack([CMYK, GREY]), 5, _338=(3, [0])), (FIVE_SAMPLES, "CMYK converted to RGB without its colour profile")),
     ("gif: first frame smaller than the screen", lambda: gif_frame_on_screen((128, 100), (10, 20)), ()),
     ("gif: frame larger than the screen", lambda: gif_frame_on_screen((40, 40), (0, 0)), ()),
     ("gif: frame beyond the screen", lambda: gif_frame_on_screen((60, 200), (30, 7)), ()),
@@ -134,6 +144,17 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("jpeg: sampling 3x1", lambda: _resampled(0x31), ()),
     ("jpeg: sampling 4x2", lambda: _resampled(0x42), ()),
 ]  # fmt: skip
+
+
+def _lzma_tiles() -> bytes:
+    """Differences of neighbours in each tile, as libtiff's predictor has them."""
+    tiles = [wide(RGBA)[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32, 64)]
+    packed = [lzma.compress(np.diff(tile, axis=1, prepend=tile[:, :1] * 0).tobytes()) for tile in tiles]
+    places = [sum(map(len, packed[:index])) for index in range(6)]
+    tags = {256: (3, [96]), 257: (3, [64]), 258: (3, [16] * 4), 259: (3, [34925]), 262: (3, [2]), 277: (3, [4]),
+            317: (3, [2]), 322: (3, [32]), 323: (3, [32]), 324: (4, places), 325: (4, list(map(len, packed))),
+            338: (3, [2])}  # fmt: skip
+    return tiff_of(tags, b"".join(packed))
 
 
 def _planes() -> bytes:
@@ -182,9 +203,9 @@ def test_what_differs_from_pillow_says_so(make: Callable[[], bytes], notice: str
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: tiff_of_pixels(np.dstack([RGBA, RGBA[:, :, 3]]), _338=(3, [2, 0])), "5 samples a pixel"),
-        (lambda: tiff_of_pixels(RGB, _259=(3, [50000])), "ZSTD"),
-        (lambda: tiff_of_pixels(RGB, _259=(3, [34925])), "LZMA"),
+        (lambda: tiff_of_pixels(np.zeros((64, 96, 17), np.uint8)), "17 samples a pixel"),
+        (lambda: tiff_of_pixels(RGB, _259=(3, [50001])), "WebP"),
+        (lambda: tiff_of_pixels(RGB, _259=(3, [34887])), "LERC"),
         (lambda: tiff_of_pixels(RGB.astype("<u4")), "32 bits per channel"),
     ],
 )
