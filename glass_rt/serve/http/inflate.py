@@ -70,8 +70,9 @@ def coding_of(headers: list[tuple[bytes, bytes]]) -> str | None:
     if not codings:
         return None
     if len(codings) > 1 or codings[0] not in CODINGS:
+        shown = ", ".join(codings)[:40]
         raise UnsupportedEncoding(
-            f"Content-Encoding {', '.join(codings)[:40]!r} is not supported; send the body as it is, or as gzip or deflate"
+            f"Content-Encoding {shown!r} is not supported; send the body as it is, or as gzip or deflate"
         )
     return codings[0]
 
