@@ -91,7 +91,9 @@ class Reader:
             return nothing
         if words[:1] == ["glass-rt"]:
             run = run_process if words[1] == "bulk" else run_here
-            budget = ["--budget", "2"] if words[1] == "bench" else []  # seconds of measuring; the harness is tested elsewhere
+            budget = (
+                ["--budget", "2"] if words[1] == "bench" else []
+            )  # seconds of measuring; the harness is tested elsewhere
             done = run(*words[1:], *budget, cwd=self._folder)
         else:
             done = self._in_a_shell(self._addressed(command))
