@@ -32,6 +32,7 @@ from glass_rt.errors import (
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Frame, Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
+from glass_rt.image.tiff_blocks import uncompressed
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -138,6 +139,8 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     rgb = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     whole = memoryview(data)
     parts = [whole[part] if isinstance(part, slice) else part for part in header.pieces] or [data]
+    if header.rewritten:
+        parts = [uncompressed(data)]
     try:
         if header.format in _FROM_FILE and can_hold_files():
             with file_in_memory(*parts) as path:

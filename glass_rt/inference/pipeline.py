@@ -164,8 +164,9 @@ class Pipeline:
                 judgements = self._judge.judge(pack)
             except BaseException as error:  # raised to the caller that waits for the image
                 self._pack_taken = None
+                failure = _from_the_engine(error) if isinstance(error, Exception) else error
                 for slot in pack.slots:
-                    slot.judgement.set_exception(error)
+                    slot.judgement.set_exception(failure)
                 continue
             self._pack_taken = None
             if self._observe is not None:
@@ -228,6 +229,10 @@ def _fail(result: Future[Verdict], error: BaseException) -> None:
 
 
 def _from_the_engine(error: Exception) -> GlassError:
+    """An error of the engine's run as one of ours: vendor libraries raise errors of any class."""
+    if isinstance(error, GlassError):
+        return error
+    log.error("unexpected error while judging", exc_info=error)
     return BackendError(first_line(error))
 
 

@@ -49,24 +49,23 @@ class ParquetJournal:
         if not resume:
             check_new(self._lines, path, self._whole)
         check_schema(path)
+        self._before: RowsBefore | None = None
         rows = RowsFile(self._lines, resume=resume)
         try:
             if not resume:
                 check_new(path, self._whole)  # another run has ended meanwhile
             with _named_errors(path):
                 self._settle(rows)
-        except BaseException:
-            with suppress(GlassError, OSError):
-                rows.close() if len(rows) else rows.remove()
-            raise
-        self._journal = Journal(rows)
-        try:
+            self._journal = Journal(rows)
             self._before = RowsBefore(path) if check_regular(path) else None
             for batch in self._rows_before(("path", "sha256", "error")):
                 for row in batch.to_pylist():
                     self._journal.remember(row["path"], row["sha256"], failed=row["error"] is not None)
         except BaseException:
-            self._journal.file.close()
+            if self._before is not None:
+                self._before.close()
+            with suppress(GlassError, OSError):
+                rows.close() if len(rows) else rows.remove()
             raise
 
     @property

@@ -107,7 +107,9 @@ class RowsFile:
             self._release()
 
     def remove(self) -> None:
-        """Deletes and closes the file."""
+        """Deletes and closes the file; nothing happens where it is closed already."""
+        if self._descriptor < 0:
+            return
         if os.name == "nt":  # where open files cannot be deleted, and there is no lock to keep
             self._release()
         try:

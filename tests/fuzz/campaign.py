@@ -32,7 +32,7 @@ class Record:
     decoded: int = 0
     judged: int = 0
     seconds: float = 0.0
-    slowest: float = 0.0
+    slowest: tuple[float, int] = (0.0, -1)  # seconds, and the trial
     largest_share: float = 0.0  # of what a file may take
     by_format: Counter[str] = field(default_factory=Counter)
     decoded_by_format: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Record:
         self.trials += 1
         self.decoded += result["decoded"]
         self.judged += result["outcome"] == "ok"
-        self.slowest = max(self.slowest, result["seconds"])
+        self.slowest = max(self.slowest, (result["seconds"], result["trial"]))
         self.by_format[result["form"]] += 1
         self.decoded_by_format[result["form"]] += result["decoded"]
         allowed = BUDGET_FACTOR * result["budget"] + SPARE_BYTES
@@ -70,7 +70,8 @@ class Record:
                 form: round(self.decoded_by_format[form] / self.by_format[form], 3) for form in forms
             },
             "seconds": round(self.seconds, 1),
-            "slowest file, seconds": self.slowest,
+            "slowest file, seconds": self.slowest[0],
+            "slowest file, trial": self.slowest[1],
             "largest share of the memory allowed": round(self.largest_share, 3),
             "failures": self.failures,
         }

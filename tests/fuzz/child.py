@@ -43,7 +43,7 @@ def main() -> None:
 def judge(sample: Sample) -> dict[str, Any]:
     """What came of one file: `outcome` (ok, refused, or how it failed), `decoded` (whether it got to the decoder)."""
     found: dict[str, Any] = {"form": sample.form, "name": sample.name, "outcome": "ok", "decoded": False, "budget": 0}
-    before, start = _reset_peak(), perf_counter()
+    before, start = reset_peak(), perf_counter()
     try:
         image = read_image(sample.data)
         found |= {"decoded": True, "budget": image.peak_bytes}
@@ -59,16 +59,16 @@ def judge(sample: Sample) -> dict[str, Any]:
             found["outcome"] = "words"
     except BaseException:
         found |= {"outcome": "exception", "says": traceback.format_exc()[-1500:]}
-    return {**found, "seconds": round(perf_counter() - start, 3), "grown": _status_bytes("VmHWM") - before}
+    return {**found, "seconds": round(perf_counter() - start, 3), "grown": status_bytes("VmHWM") - before}
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Bytes that are resident now; the peak is counted from here."""
     REFERENCES.write_text("5")
-    return _status_bytes("VmRSS")
+    return status_bytes("VmRSS")
 
 
-def _status_bytes(name: str) -> int:
+def status_bytes(name: str) -> int:
     with STATUS.open() as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 

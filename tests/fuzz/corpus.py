@@ -47,6 +47,15 @@ def with_alpha() -> PIL.Image.Image:
     return picture
 
 
+def with_hole() -> PIL.Image.Image:
+    """A corner is fully transparent: the one kind of alpha that GIF has."""
+    picture = PICTURE.copy()
+    alpha = PIL.Image.new("L", PICTURE.size, 255)
+    alpha.paste(0, (0, 0, 30, 20))
+    picture.putalpha(alpha)
+    return picture
+
+
 def by_opencv(suffix: str, pixels: NDArray[Any], *options: int) -> bytes:
     done, data = cv2.imencode(suffix, pixels, options)
     assert done
@@ -111,7 +120,7 @@ def _webps() -> Made:
 def _gifs() -> Made:
     yield "gif", "palette", encoded(PICTURE.convert("P"), "GIF", interlace=0)
     yield "gif", "interlaced", encoded(PICTURE.convert("P"), "GIF", interlace=1)
-    yield "gif", "transparent", encoded(PICTURE.convert("P"), "GIF", transparency=3)
+    yield "gif", "transparent", encoded(with_hole(), "GIF")
     yield "gif", "animated", encoded(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(90)])
     yield "gif", "small frame", gif_frame_on_screen((128, 100), (10, 20))
 
@@ -126,7 +135,7 @@ def gif_frame_on_screen(screen: tuple[int, int], corner: tuple[int, int]) -> byt
 
 
 def _tiffs() -> Made:
-    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma"):
         yield "tiff", compression, encoded(PICTURE, "TIFF", compression=compression)
     for mode in ("RGBA", "L", "LA", "P", "CMYK", "1"):
         picture = with_alpha() if "A" in mode else PICTURE

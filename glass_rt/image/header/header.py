@@ -38,6 +38,7 @@ class Header:
     transparent: bool = False
     animated: bool = False
     premultiplied: bool = False  # the stored colours are multiplied by alpha
+    rewritten: bool = False  # a TIFF that is unpacked before OpenCV reads it
     turned: bool = False  # the decoder applies the orientation
     working_bytes: int = 0  # that its decoder takes beside what its pixels need
     frame: Frame | None = None  # where it is not the whole image

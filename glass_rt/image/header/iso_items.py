@@ -18,6 +18,7 @@ class Item:
     """What the boxes say of one item, gathered as they are read."""
 
     kind: bytes = b""
+    kind_at: int = 0  # where the file says so
     properties: list[Box] = field(default_factory=list)
     extents: list[slice] = field(default_factory=list)
     references: dict[bytes, list[int]] = field(default_factory=dict)
@@ -84,7 +85,8 @@ def _read_kinds(data: bytes, box: Box, items: dict[int, Item]) -> None:
         wide = data[entry.start] == 3
         (number,) = struct.unpack_from(">I" if wide else ">H", data, entry.start + 4)
         at = entry.start + (10 if wide else 8)
-        _item(items, number).kind = data[at : at + 4]
+        item = _item(items, number)
+        item.kind, item.kind_at = data[at : at + 4], at
 
 
 def _read_places(data: bytes, box: Box, idat: Box | None, items: dict[int, Item]) -> None:

@@ -13,8 +13,8 @@ from glass_rt.image.header.iso_boxes import Box, boxes
 from glass_rt.image.header.iso_items import Item, Items, read_items
 from glass_rt.image.header.iso_tracks import av1_tracks
 
-# Frames are coded in whole blocks: less than this in pixels is cut off from each side.
-LARGEST_BLOCK = 64
+# Frames are coded in whole blocks, HEVC's in pixels of this many; what is beyond the image is cut off.
+LARGEST_BLOCK = {b"hvc1": 64, b"hev1": 64, b"av01": 8}
 # A grid's tiles and an overlay's pictures go beyond it: a tile at the right and the lower edge, say.
 MOST_WORK = 4  # times the pixels of the image ...
 LEAST_WORK = 1 << 22  # ... or this many pixels
@@ -61,7 +61,7 @@ def _sequence(data: bytes, moov: Box) -> Header | None:
     for track in tracks:
         if (track.width, track.height) != (width, height):
             raise ImageCorrupt(f"the AVIF's tracks say {width} x {height} and {track.width} x {track.height} pixels")
-        _check_coded(av1.largest_frame(track.first), (width, height))
+        _check_coded(b"av01", av1.largest_frame(track.first), (width, height))
     return Header("avif", width, height, transparent=len(pictures) < len(tracks), animated=True)
 
 
@@ -76,7 +76,8 @@ def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
     pixels = work.of(items.primary, MOST_DEPTH)
     most = max(MOST_WORK * size[0] * size[1], LEAST_WORK)
     alphas = [number for number, item in items.by_id.items() if _is_alpha_of(data, item, work.reached)]
-    pieces = _without_alpha(items, alphas) if kind == "avif" else ()
+    notices, unread = _unreadable_exif(data, items)
+    pieces = _renamed([*_unneeded(items, alphas), *unread]) if kind == "avif" else ()
     pixels = max(pixels, sum(work.of(number, MOST_DEPTH) for number in alphas))
     if pixels > most:
         raise ImageCorrupt(f"the image of {size[0]} x {size[1]} pixels is made of {pixels / 1e6:.0f} megapixels")
@@ -92,7 +93,7 @@ def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
         turned=kind == "heic",  # by libheif; libavif leaves it to others
         working_bytes=_WORKING_BYTES * max(0, pixels - width * height),
         pieces=pieces,
-        notices=_exif_notices(data, items),
+        notices=notices,
     )
 
 
@@ -140,7 +141,7 @@ class _Work:
             raise ImageCorrupt(f"the image is coded as {name}, which is not read; convert it to JPEG or PNG")
         if stated is None:
             return coded[0] * coded[1]
-        _check_coded(coded, stated)
+        _check_coded(item.kind, coded, stated)
         return max(stated[0] * stated[1], coded[0] * coded[1])
 
     def _check_canvas(self, item: Item, parts: int) -> None:
@@ -163,10 +164,10 @@ def _stated_size(data: bytes, item: Item) -> tuple[int, int] | None:
     return width, height
 
 
-def _check_coded(coded: tuple[int, int], stated: tuple[int, int]) -> None:
+def _check_coded(kind: bytes, coded: tuple[int, int], stated: tuple[int, int]) -> None:
     if coded == (0, 0):
         raise ImageCorrupt("the coded frame gives no size")
-    if any(not 0 <= frame - side < LARGEST_BLOCK for frame, side in zip(coded, stated, strict=True)):
+    if any(not 0 <= frame - side < LARGEST_BLOCK[kind] for frame, side in zip(coded, stated, strict=True)):
         raise ImageCorrupt(f"the header says {stated[0]} x {stated[1]} pixels; {coded[0]} x {coded[1]} are coded")
 
 
@@ -193,26 +194,39 @@ def _is_alpha_of(data: bytes, item: Item, images: set[int]) -> bool:
     return box is not None and any(name in data[box.start : box.end] for name in _ALPHA)
 
 
-def _without_alpha(items: Items, alphas: list[int]) -> tuple[Piece, ...]:
-    """The file with its alpha no longer called that: OpenCV has use for none, and none at all with grey.
+def _unneeded(items: Items, alphas: list[int]) -> list[int]:
+    """Where the file calls its alpha so: OpenCV has no use for it, and cannot read grey with alpha at all.
 
-    The whole of it where colours are multiplied by alpha, which libavif then divides again.
+    Nowhere where colours are multiplied by alpha, which libavif then divides again.
     """
-    if not alphas or any(b"prem" in item.references for item in items.by_id.values()):
-        return ()
+    if any(b"prem" in item.references for item in items.by_id.values()):
+        return []
+    return [place for number in alphas for place in items.by_id[number].auxiliary_at]
+
+
+def _renamed(places: list[int]) -> tuple[Piece, ...]:
+    """The file with other names, which mean nothing, at these places; () where there are none."""
     pieces: list[Piece] = []
     done = 0
-    for place in sorted(place for number in alphas for place in items.by_id[number].auxiliary_at):
+    for place in sorted(places):
         pieces += (slice(done, place), b"skip")
         done = place + 4
-    return *pieces, slice(done, None)
+    return (*pieces, slice(done, None)) if pieces else ()
 
 
-def _exif_notices(data: bytes, items: Items) -> tuple[str, ...]:
-    """Nothing is taken from EXIF, since the boxes say how to turn; that it is broken is said all the same."""
+def _unreadable_exif(data: bytes, items: Items) -> tuple[tuple[str, ...], list[int]]:
+    """A notice where EXIF is broken, and where the file calls it so: libavif would refuse the whole.
+
+    Nothing is taken from it, since the boxes say how to turn.
+    """
+    notices: tuple[str, ...] = ()
+    places = []
     for item in items.by_id.values():
         if item.kind == b"Exif":
             content = bytes(item.content(data))
             offset = int.from_bytes(content[:4], "big")
-            return exif.orientation(content[4 + offset :])[1]
-    return ()
+            _, unread = exif.orientation(content[4 + offset :])
+            if unread:
+                notices = unread
+                places.append(item.kind_at)
+    return notices, places

@@ -25,7 +25,11 @@ BYTES_PER_BLOCK_PIXEL = 12
 MOST_BLOCKS = 300_000  # strips or tiles; libtiff keeps two numbers of each
 _ASSOCIATED, _SEPARATE = 1, 2  # alpha that colours were multiplied by, or not
 # What libtiff in OpenCV lacks, by name.
-_NOT_READ = {34887: "LERC", 34925: "LZMA", 50000: "ZSTD", 50001: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000"}
+_NOT_READ = {34887: "LERC", 50001: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000"}
+_UNPACKED = (34925, 50000)  # LZMA and ZSTD, by ourselves
+_OPENCVS_SAMPLES = 4
+MOST_SAMPLES = 16
+_REWRITTEN_COPIES = 4  # of the samples, while they are unpacked
 
 
 def read_tiff(data: bytes) -> Header:
@@ -46,11 +50,14 @@ def _read(data: bytes, directory: Directory) -> Header:
     compression = directory.first(COMPRESSION, 1)
     if compression in _NOT_READ:
         raise ImageFormatError(f"a TIFF of {_NOT_READ[compression]} is not supported; save it with Deflate or LZW")
-    if samples > 4:
+    if samples > MOST_SAMPLES:
         raise ImageFormatError(f"a TIFF of {samples} samples a pixel is not supported; convert it to RGB")
     working = BYTES_PER_BLOCK_PIXEL * max(0, _block_pixels(directory, width, height) - width * height)
     # One strip of all rows is the usual case, and is counted for 3 bytes a pixel.
     working += width * height * max(0, samples * bits // 8 - 3)
+    rewritten = compression in _UNPACKED or samples > _OPENCVS_SAMPLES
+    if rewritten:
+        working += _REWRITTEN_COPIES * width * height * samples * bits // 8
     orientation = directory.first(exif.ORIENTATION, 1)
     alpha, pieces = _alpha(directory)
     return Header(
@@ -64,13 +71,16 @@ def _read(data: bytes, directory: Directory) -> Header:
         premultiplied=alpha == _ASSOCIATED,
         turned=True,
         working_bytes=working,
-        pieces=pieces,
-        notices=_colour_notices(directory.first(PHOTOMETRIC, 0)),
+        rewritten=rewritten,
+        pieces=() if rewritten else pieces,
+        notices=_colour_notices(directory.first(PHOTOMETRIC, 0), samples),
     )
 
 
-def _colour_notices(photometric: int) -> tuple[str, ...]:
-    return ("CIELAB converted to RGB without a colour profile",) if photometric in _CIELAB else ()
+def _colour_notices(photometric: int, samples: int) -> tuple[str, ...]:
+    if photometric in _CIELAB:
+        return ("CIELAB converted to RGB without a colour profile",)
+    return (f"{samples} samples a pixel: the colours among them are judged",) if samples > _OPENCVS_SAMPLES else ()
 
 
 def _check_tags(directory: Directory) -> None:

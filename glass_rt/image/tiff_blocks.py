@@ -1,0 +1,173 @@
+"""A TIFF written anew for OpenCV, where its libtiff lacks the codec or OpenCV refuses the number of samples.
+
+Strips and tiles are unpacked one by one, in bounds; what comes out is uncompressed, with the same tags.
+"""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_rt.errors import ImageCorrupt, ImageError, ImageFormatError
+from glass_rt.image import exif
+from glass_rt.image.exif import Directory
+from glass_rt.image.header import tiff
+
+NONE, DEFLATE, OLD_DEFLATE, LZMA, ZSTD = 1, 8, 32946, 34925, 50000
+_LZMA_BYTES = 128 << 20  # its dictionary; libtiff writes with at most 64 MB
+_PREDICTOR, _COLOUR_MAP, _SAMPLE_FORMAT, _FILL_ORDER = 317, 320, 339, 266
+_KEPT = (tiff.WIDTH, tiff.LENGTH, tiff.PHOTOMETRIC, exif.ORIENTATION, tiff.PLANES, tiff.ROWS_PER_STRIP,
+         tiff.TILE_WIDTH, tiff.TILE_LENGTH, _COLOUR_MAP, _FILL_ORDER)  # fmt: skip
+_MOST_VALUES = 3 << 16  # of the tags kept: a palette of 16 bits
+_CODES = {3: "H", 4: "I"}
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # samples of a pixel that are colours, by photometric interpretation
+
+
+def uncompressed(data: bytes) -> bytes:
+    """The file with its pixels unpacked, and no samples beyond its colours and alpha.
+
+    Raises ImageFormatError where it needs what is not here, and ImageCorrupt where a strip cannot be unpacked.
+    """
+    try:
+        directory = exif.first_directory(data)
+        return _written(directory, _layout(directory))
+    except ImageError:
+        raise
+    except (exif.DirectoryUnreadable, struct.error, ValueError, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise ImageCorrupt(f"the TIFF cannot be unpacked: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Layout:
+    width: int
+    height: int
+    bits: int
+    samples: int
+    kept: int
+    planar: bool
+    columns: int
+    rows: int
+    tiled: bool
+    predicted: bool
+
+    @property
+    def blocks(self) -> int:
+        """Of one plane."""
+        return -(-self.width // self.columns) * -(-self.height // self.rows)
+
+
+def _layout(directory: Directory) -> _Layout:
+    width, height = directory.first(tiff.WIDTH, 0), directory.first(tiff.LENGTH, 0)
+    samples, photometric = directory.first(tiff.SAMPLES, 1), directory.first(tiff.PHOTOMETRIC, 0)
+    bits, predictor = directory.first(tiff.BITS, 1), directory.first(_PREDICTOR, 1)
+    plain = bits in (1, 2, 4) and samples == 1 and predictor == 1
+    if photometric not in _COLOURS or not (plain or (bits in (8, 16) and predictor in (1, 2))):
+        raise ImageFormatError("a TIFF of this kind is not supported; save it with Deflate or LZW")
+    kept = min(samples, _COLOURS[photometric] + (directory.first(tiff.EXTRA_SAMPLES, 0) in (1, 2)))
+    tiled = directory.find(tiff.TILE_WIDTH) is not None
+    columns = directory.first(tiff.TILE_WIDTH, 0) if tiled else width
+    rows = directory.first(tiff.TILE_LENGTH, 0) if tiled else directory.first(tiff.ROWS_PER_STRIP, height)
+    rows = rows if tiled else min(rows or height, height)
+    planar = directory.first(tiff.PLANES, 1) == 2
+    return _Layout(width, height, bits, samples, kept, planar, columns, rows, tiled, predictor == 2)
+
+
+def _written(directory: Directory, layout: _Layout) -> bytes:
+    blocks = list(_blocks(directory, layout))
+    tags: dict[int, tuple[int, tuple[int, ...]]] = {
+        tiff.BITS: (3, (layout.bits,) * layout.kept),
+        tiff.COMPRESSION: (3, (NONE,)),
+        tiff.SAMPLES: (3, (layout.kept,)),
+        tiff.TILE_COUNTS if layout.tiled else tiff.COUNTS: (4, tuple(map(len, blocks))),
+    }
+    for tag in _KEPT:
+        entry = directory.find(tag)
+        if entry is not None and (values := directory.values(entry, _MOST_VALUES)):
+            tags[tag] = (4 if max(values) > 0xFFFF else 3, values)
+    if layout.kept in (2, 4) and directory.first(tiff.PHOTOMETRIC, 0) != 5:
+        tags[tiff.EXTRA_SAMPLES] = (3, (1,))  # associated, which keeps libtiff from multiplying
+    return _file(directory.order, tags, tiff.TILE_OFFSETS if layout.tiled else tiff.OFFSETS, blocks)
+
+
+def _blocks(directory: Directory, layout: _Layout) -> Iterator[bytes]:
+    """The strips or tiles one by one, unpacked, without the samples that are not kept."""
+    planes = layout.samples if layout.planar else 1
+    offsets, counts = (
+        directory.values(entry, layout.blocks * planes) if (entry := directory.find(tag)) else ()
+        for tag in ((tiff.TILE_OFFSETS, tiff.TILE_COUNTS) if layout.tiled else (tiff.OFFSETS, tiff.COUNTS))
+    )
+    if min(len(offsets), len(counts)) < layout.blocks * planes:
+        raise ImageCorrupt("the TIFF lacks strips or tiles")
+    unpack = _unpacker(directory.first(tiff.COMPRESSION, NONE))
+    samples = 1 if layout.planar else layout.samples
+    kind: Any = np.dtype(np.uint8 if layout.bits == 8 else directory.order + "u2")
+    for index in range(layout.blocks * (layout.kept if layout.planar else 1)):
+        number = index % layout.blocks
+        rows = layout.rows if layout.tiled else min(layout.rows, layout.height - number * layout.rows)
+        size = rows * -(-layout.columns * samples * layout.bits // 8)
+        packed = memoryview(directory.tiff)[offsets[index] : offsets[index] + counts[index]]
+        unpacked = unpack(packed, size)
+        if len(unpacked) < size:
+            raise ImageCorrupt("a strip or tile of the TIFF ends early")
+        if layout.bits < 8:
+            yield unpacked
+            continue
+        pixels: NDArray[Any] = np.frombuffer(unpacked, kind, size // kind.itemsize)
+        pixels = pixels.reshape(rows, layout.columns, samples)
+        if layout.predicted:
+            pixels = np.cumsum(pixels, axis=1, dtype=kind.newbyteorder("=")).astype(kind)
+        yield pixels[:, :, : layout.kept].tobytes()
+
+
+def _unpacker(compression: int) -> Callable[[memoryview, int], bytes]:
+    """What unpacks one strip or tile to at most so many bytes."""
+    if compression == NONE:
+        return lambda packed, size: bytes(packed[:size])
+    if compression in (DEFLATE, OLD_DEFLATE):
+        return lambda packed, size: zlib.decompressobj().decompress(packed, size)
+    if compression == LZMA:
+        return lambda packed, size: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_BYTES).decompress(packed, size)
+    if compression == ZSTD:
+        return _zstd()
+    raise ImageFormatError(f"a TIFF of compression {compression} is not supported; save it with Deflate")
+
+
+def _zstd() -> Callable[[memoryview, int], bytes]:
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14 on
+    except ImportError:
+        raise ImageFormatError("a TIFF of ZSTD is not supported before Python 3.14; save it with Deflate") from None
+
+    def unpack(packed: memoryview, size: int) -> bytes:
+        options = {zstd.DecompressionParameter.window_log_max: 27}  # 128 MB
+        unpacked: bytes = zstd.ZstdDecompressor(options=options).decompress(packed, size)
+        return unpacked
+
+    return unpack
+
+
+def _file(order: str, tags: dict[int, tuple[int, tuple[int, ...]]], offsets_tag: int, blocks: list[bytes]) -> bytes:
+    """A classic TIFF of these tags (type, values) and, one after the other, the blocks."""
+    tags = {**tags, offsets_tag: (4, (0,) * len(blocks))}
+    table = 8 + 2 + 12 * len(tags) + 4
+    apart = sum(size for kind, values in tags.values() if (size := len(values) * (2 if kind == 3 else 4)) > 4)
+    places = [table + apart]
+    for block in blocks[:-1]:
+        places.append(places[-1] + len(block))
+    tags[offsets_tag] = (4, tuple(places))
+    entries, values_apart = [], b""
+    for tag, (kind, values) in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(values)}{_CODES[kind]}", *values)
+        place = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", table + len(values_apart))
+        values_apart += packed if len(packed) > 4 else b""
+        entries.append(struct.pack(order + "HHI", tag, kind, len(values)) + place)
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(order + "IH", 8, len(tags)) + b"".join(entries) + bytes(4)
+    return b"".join((head, values_apart, *blocks))
