@@ -119,6 +119,14 @@ def test_every_environment_variable_is_described(folder: str) -> None:
         assert not [name for name in names if f"`{name}`" not in page], path
 
 
+def test_every_variable_of_the_tests_and_the_makefile_is_described() -> None:
+    page = (DOCS / "reference" / "environment.md").read_text("utf-8")
+    files = [*(ROOT / "tests").rglob("*.py"), ROOT / "Makefile", *(ROOT / "deploy").iterdir()]
+    for path in files:
+        named = re.findall(r"GLASS_RT_[A-Z]+(?:_[A-Z]+)*(?![A-Z_{])", path.read_text("utf-8"))
+        assert not [name for name in named if name not in page], path
+
+
 def test_every_environment_variable_that_is_described_is_read() -> None:
     page = (DOCS / "reference" / "environment.md").read_text("utf-8")
     files = [path for folder in (*SOURCES, "tests") for path in (ROOT / folder).rglob("*.py")]
