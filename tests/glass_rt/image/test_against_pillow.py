@@ -116,6 +116,8 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: lzma in tiles of 16 bits, predicted", lambda: _lzma_tiles(), ("16 bits per channel reduced to 8", TRANSPARENT)),
     ("tiff: planes", lambda: _planes(), ()),
     ("tiff: tiles", tiled_tiff, ()),
+    ("tiff: three pages", lambda: encoded(PICTURE, "TIFF", save_all=True, append_images=[PICTURE.rotate(90), PICTURE.rotate(9)]), ()),
+    ("tiff: three pages, big", lambda: encoded(with_alpha(), "TIFF", big_tiff=True, save_all=True, append_images=[PICTURE.rotate(90)]), (TRANSPARENT,)),
     ("tiff: predictor", lambda: encoded(PICTURE, "TIFF", compression="tiff_lzw", tiffinfo={317: 2}), ()),
     ("tiff: five samples", lambda: tiff_of_pixels(FIVE, _338=(3, [0, 0])), (FIVE_SAMPLES,)),
     ("tiff: five samples, alpha", lambda: tiff_of_pixels(FIVE, _338=(3, [2, 0])), (FIVE_SAMPLES, TRANSPARENT)),
