@@ -1,39 +1,77 @@
-# Two commands: `make demo` shows what this is, `make test` says whether it is right. Both do their own set-up.
+# Three commands, which do their own set-up: `make demo` shows what this is, `make check` says in two minutes whether
+# a change is sound, `make test` whether it is right.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := bundles/vit_b16
 SAMPLE := demo/sample.jpg
 IMAGE ?= $(SAMPLE)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+.NOTPARALLEL: # targets install into one environment
 
-.PHONY: demo test format clean gpu-check triton-check kernels
+.PHONY: demo first-minute main-job sound check test attack docs coverage format clean gpu-check triton-check kernels
 
-demo: $(VENV)/.demo
-	@echo "== 1. The engine: GLASS on ViT-B/16 for the CPU. Its weights are UNTRAINED: no trained ones are published."
-	@if [ -f $(ENGINE)/manifest.json ]; then echo "  $(ENGINE) is there already"; \
-	  else $(BIN)/glass-rt build --backbone vit_b16 --backend onnxruntime; fi
-	@echo "== 2. The image: $(IMAGE)"
+# $(call timed,WHAT,COMMAND): runs the command and says how long it took. A comma would end an argument.
+WITH_EXPORT := '.[cpu,export]'
+timed = @start=$$(date +%s); $(2) && echo "  ($(1): $$(( $$(date +%s) - start )) s)"
+
+demo: first-minute main-job
+
+first-minute: $(VENV)/.runtime
+	@echo "== 1. GLASS and a model that sees only the resized image judge two pictures"
+	$(call timed,both models built and both pictures judged,$(BIN)/python -m glass_bench.demo.twins --output demo)
+
+main-job: $(VENV)/.demo
+	@echo "== 3. GLASS on ViT-B/16, as an engine for the CPU. Its weights are UNTRAINED: no trained ones are published."
+	@echo "  glass-rt build --backbone vit_b16 --backend onnxruntime"
+	@if [ -f $(ENGINE)/manifest.json ]; then echo "  $(ENGINE) is there already"; else start=$$(date +%s); \
+	  $(BIN)/glass-rt build --backbone vit_b16 --backend onnxruntime && echo "  (built: $$(( $$(date +%s) - start )) s)"; fi
+	@echo "== 4. One image: $(IMAGE)"
 	@if [ "$(IMAGE)" = "$(SAMPLE)" ] && [ ! -f $(SAMPLE) ]; then \
 	  $(BIN)/python -m glass_bench.sample --megapixels 12 --seed 606 --output $(SAMPLE); fi
-	@echo "== 3. The verdict, and its evidence picture"
-	@start=$$(date +%s.%N); $(BIN)/glass-rt infer --engine $(ENGINE) --overlay demo "$(IMAGE)" && \
-	  echo "  opening the engine and judging took $$(echo "$$(date +%s.%N) $$start" | awk '{printf "%.1f", $$1 - $$2}') s"
+	@echo "  glass-rt infer --engine $(ENGINE) --overlay demo $(IMAGE)"
+	$(call timed,engine opened and image judged,$(BIN)/python -m glass_bench.demo.untrained --engine $(ENGINE) --output demo "$(IMAGE)")
 
-test: $(VENV)/.dev
+QUICK := not slow and not ray and not browser and not trt and not attack
+# Format, lint, types and the direction of imports; then the quick tests, or all of them.
+sound: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
+
+check: sound
+	$(BIN)/python -m pytest -m "$(QUICK)"
+
+test: sound
 	$(BIN)/python -m pytest
+
+# The manual as a site, in build/site. A warning is an error.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Which lines the quick tests run, measured and not judged; an HTML report lies in build/coverage. It takes longer than
+# the tests alone.
+coverage: $(VENV)/.dev
+	mkdir -p build && $(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "$(QUICK)"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage html --quiet
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The attacks with far more trials than `make test` makes; on the loopback interface alone.
+ATTACK_TRIALS ?= 5000
+attack: $(VENV)/.dev
+	GLASS_RT_ATTACK_TRIALS=$(ATTACK_TRIALS) $(BIN)/python -m pytest tests/attack
+
 # On a machine with an NVIDIA GPU: builds, parity, soak and speed, into one report. Without network: see the script
 # benchmarks/gpu_check_offline.sh.
 gpu-check: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorrt-rtx,cuda]'
+	$(PIP) --editable '.[tensorrt-rtx,cuda]'
 	$(BIN)/python -m glass_bench.gpu.check --output gpu-check
 
 # The model for Triton, with the real server and client. The server is the CPU build of Triton 24.10 that a Python
@@ -59,14 +97,19 @@ kernels:
 clean:
 	rm -rf $(VENV) $(TRITON) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-$(VENV)/.demo: pyproject.toml
-	@echo "== 0. Installing into $(VENV) (once; PyTorch for the export stage is most of it: 5 GB, a few minutes)"
+$(VENV)/.runtime: pyproject.toml
+	@echo "== 0. Installing the runtime into $(VENV): about 110 MB to download"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,export]' && \
-	  echo "  installed in $$(( $$(date +%s) - start )) s"
+	$(call timed,installed,$(PIP) --editable '.[cpu]')
+	@touch $@
+
+# The sizes are those on Linux x86-64, where PyTorch brings the libraries of CUDA.
+$(VENV)/.demo: $(VENV)/.runtime
+	@echo "== 2. Installing the export stage, which is mostly PyTorch: about 3.0 GB to download, 5.5 GB installed; minutes"
+	$(call timed,installed,$(PIP) --editable $(WITH_EXPORT))
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@ $(VENV)/.demo
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.runtime $(VENV)/.demo

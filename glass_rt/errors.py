@@ -13,12 +13,14 @@
     │   ├── BundleInvalid     schema, a missing, altered or foreign file
     │   ├── BundleUnfit       built for another GPU, library version or driver
     │   └── BundleExists      the output folder is there already
+    ├── OutputLost            the file of results was deleted, replaced or changed while it was written
     ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
     ├── CheckpointError       a checkpoint does not fit the model
     ├── ExportError           the export stage failed
     ├── BuildError            the engine stage failed
     │   └── ParityError       the engine does not compute what the model computes
     ├── BackendError          a vendor library failed while running
+    ├── OutOfMemory           this machine had no memory for it; at another time, or for less, it may
     └── MissingDependency     an optional package is not installed
 
 Messages carry what happened, what was expected and what to do.
@@ -26,6 +28,7 @@ Messages carry what happened, what was expected and what to do.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -116,6 +119,12 @@ class BundleExists(BundleError):
     kind = "bundle_exists"
 
 
+class OutputLost(GlassError):
+    """The file of results was deleted, replaced or changed by another program while it was written."""
+
+    kind = "output_lost"
+
+
 class LabelsInvalid(GlassError, ValueError):
     """Labelled images that are not there, or whose labels cannot be read."""
 
@@ -150,6 +159,48 @@ class BackendError(GlassError, RuntimeError):
     """A vendor library failed while running an engine."""
 
     kind = "backend"
+
+
+class OutOfMemory(GlassError, MemoryError):
+    """The machine had no memory, or no thread, for what was asked: nothing is wrong with the image or the engine."""
+
+    kind = "out_of_memory"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"not enough memory to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
+            "backbone, or allow this process more memory"
+        )
+
+
+_NO_MEMORY = re.compile(
+    r"bad.?alloc|(fail\w*|cannot|could not|unable) (to )?allocat|(out of|not enough|insufficient) memory", re.IGNORECASE
+)
+
+
+def vendor_failure(library: str, what: str, error: Exception) -> GlassError:
+    """The error of ours for what a vendor's library raised while it was to do `what`, such as `open the engine`.
+
+    Libraries tell a lack of memory by their messages alone.
+    """
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return OutOfMemory(what)
+    return BackendError(f"{library} cannot {what}: {first_line(error)}")
+
+
+def import_failure(error: ImportError, package: str, extra: str, purpose: str) -> GlassError:
+    """The error of ours for a package that could not be imported: it is not installed, or its library does not load.
+
+    `package`, `extra`, `purpose`: as for MissingDependency.
+    """
+    if isinstance(error, ModuleNotFoundError):
+        return MissingDependency(package, extra, purpose)
+    if _NO_MEMORY.search(str(error)):
+        return OutOfMemory(f"load {package}")
+    return BackendError(
+        f"{package} is installed and cannot be loaded: {first_line(error)}; install it again: "
+        f"pip install --force-reinstall {package}"
+    )
 
 
 class MissingDependency(GlassError, ImportError):

@@ -97,8 +97,10 @@ def _head(architecture: str) -> dict[str, Floats]:
 def _reference(model: Model, head: dict[str, Floats]) -> dict[str, NDArray[np.generic]]:
     generator = np.random.Generator(np.random.PCG64(5))
     counts = (CROPS, 1, 2) if model.architecture == "glass" else (0, 0, 0)
-    views = generator.uniform(0, 200, (3, SIZE, SIZE, 3)).astype(np.float32)
-    crops = generator.integers(0, 200, (sum(counts), SIZE, SIZE, 3), dtype=np.uint8)
+    tints = np.array([[1, 0.5, 0.5], [0.5, 0.5, 1], [1, 0.6, 0.5]])  # one per image; no rounding turns a verdict
+    views = (generator.uniform(0, 200, (3, SIZE, SIZE, 3)) * tints[:, None, None]).astype(np.float32)
+    of_crops = tints.repeat(counts, axis=0)[:, None, None]
+    crops = (generator.integers(0, 200, (sum(counts), SIZE, SIZE, 3)) * of_crops).astype(np.uint8)
     offsets = np.cumsum([0, *counts])
     embedded = {"global": _embedding(views), "local": _embedding(crops)}
     judge = Head.for_model(model, head).judge

@@ -1,21 +1,42 @@
-"""What tests share: built models and bundles (once per session), real images, and the command line."""
+"""What tests share: models and bundles (made once per session), real files, pictures, and the command line."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from glass_bench.sample import landscape
 from glass_engines.build import BuildOptions, build_bundle
+from glass_export.backbones import find_backbone
+from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module
 from glass_export.portable import ExportOptions, export_portable
+from glass_export.untrained import fill_untrained
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
-from tests.support import Bundles, Cli, Portables, write_picture
+from tests.command_line import run_here, run_process
+from tests.exported_once import exported_once
+from tests.glass_rt.bulk.planted import POISON
+from tests.support import (
+    FAULTS_VARIABLE,
+    IMAGES_VARIABLE,
+    PAIRS_VARIABLE,
+    Bundles,
+    Cli,
+    Portables,
+    TorchModels,
+    folder_named_by,
+    write_picture,
+)
 
-IMAGES_VARIABLE = "GLASS_RT_TEST_IMAGES"
+SMALL = 500_000  # bytes of a photograph
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with exported_once(tmp_path_factory.mktemp("graphs")):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +52,19 @@ def portables(tmp_path_factory: pytest.TempPathFactory) -> Portables:
         return made[key]
 
     return portable
+
+
+@pytest.fixture(scope="session")
+def torch_models() -> TorchModels:
+    """`torch_models(backbone, architecture="glass")`: the PyTorch model that `portables` exports; not to be altered."""
+
+    @cache
+    def model(backbone: str, architecture: str = "glass") -> Glass | ResizeOnly:
+        built = build_model(find_backbone(backbone), architecture)
+        fill_untrained(checkpoint_module(built))
+        return built
+
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +85,26 @@ def bundles(portables: Portables, tmp_path_factory: pytest.TempPathFactory) -> B
 @pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real images that the environment names; without it the test is skipped."""
-    named = os.environ.get(IMAGES_VARIABLE)
-    if not named or not Path(named).is_dir():
-        pytest.skip(f"{IMAGES_VARIABLE} names no folder of real images")
-    return Path(named)
+    return _real_files(IMAGES_VARIABLE, "real images")
+
+
+@pytest.fixture(scope="session")
+def real_pairs() -> Path:
+    """The folder of real windows and their resynthesised twins; without it the test is skipped."""
+    return _real_files(PAIRS_VARIABLE, "pairs of real and resynthesised images")
+
+
+@pytest.fixture(scope="session")
+def fault_files() -> Path:
+    """The folder of small files on which an earlier version failed; without it the test is skipped."""
+    return _real_files(FAULTS_VARIABLE, "files with faults")
+
+
+def _real_files(variable: str, what: str) -> Path:
+    folder = folder_named_by(variable)
+    if folder is None:
+        pytest.skip(f"{variable} names no folder of {what}")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -71,14 +121,32 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 
 @pytest.fixture(scope="session")
+def photographs(pictures: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Real images where the environment names some, the generated pictures elsewhere."""
+    named = folder_named_by(IMAGES_VARIABLE)
+    if named is None:
+        return pictures
+    found = (path for kind in ("real", "fake") for path in sorted((named / kind).rglob("*.*")))
+    small = sorted(path for path in found if path.suffix in (".jpg", ".png") and path.stat().st_size < SMALL)
+    return tuple(small[:24]) or pictures
+
+
+@pytest.fixture(scope="session")
+def poison(photographs: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG that is a good one everywhere but under the planted decoder, which dies of it."""
+    good = next(path for path in photographs if path.suffix == ".jpg")
+    path = tmp_path_factory.mktemp("poison") / "poison.jpg"
+    path.write_bytes(good.read_bytes() + POISON)
+    return path
+
+
+@pytest.fixture(scope="session")
 def cli() -> Cli:
-    """`cli("infer", path, ...)`: runs the command line as a user would; exit code and output as text."""
+    """`cli("infer", path, ...)`: runs the command line in this process; exit code and output as text."""
+    return run_here
 
-    def run(
-        *arguments: object, cwd: Path | None = None, stdin: bytes | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "glass_rt", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, cwd=cwd, input=stdin, timeout=600)
-        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    return run
+@pytest.fixture(scope="session")
+def process_cli() -> Cli:
+    """`process_cli("infer", path, ...)`: runs the command line in a process of its own, as a user does."""
+    return run_process

@@ -147,6 +147,10 @@ class Process(Address):
         """The lines on its stderr, which are all JSON."""
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
+    def text(self) -> str:
+        """All that is on its stderr, remarks of decoders among it."""
+        return self._log.read_text()
+
     @property
     def http(self) -> str:
         return f"127.0.0.1:{self.port}"

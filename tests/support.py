@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
+from glass_export.model import Glass, ResizeOnly
 from numpy.typing import NDArray
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
+from tests.command_line import Cli
+
+__all__ = [
+    "FAULTS_VARIABLE",
+    "GOLDEN",
+    "IMAGES_VARIABLE",
+    "PAIRS_VARIABLE",
+    "Bundles",
+    "Cli",
+    "Portables",
+    "TorchModels",
+    "folder_named_by",
+    "write_picture",
+]
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# Folders of real files, which the environment names: photographs and pictures of generators; real windows with their
+# resynthesised twins; small files that made earlier versions fail.
+IMAGES_VARIABLE, PAIRS_VARIABLE, FAULTS_VARIABLE = (f"GLASS_RT_TEST_{kind}" for kind in ("IMAGES", "PAIRS", "FAULTS"))
+
 Portables = Callable[..., PortableModel]
 Bundles = Callable[..., Bundle]
+TorchModels = Callable[..., Glass | ResizeOnly]
 
 
-class Cli(Protocol):
-    """Runs `glass-rt` in a process of its own."""
-
-    def __call__(
-        self, *arguments: object, cwd: Path | None = None, stdin: bytes | None = None
-    ) -> subprocess.CompletedProcess[str]: ...
+def folder_named_by(variable: str) -> Path | None:
+    """The folder that a variable of the environment names, or None where there is none."""
+    named = os.environ.get(variable)
+    return Path(named) if named and Path(named).is_dir() else None
 
 
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:

@@ -11,7 +11,9 @@ import click
 from glass_bench.measure.record import shown_command
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, quiet_option, threads_option
+from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
+from glass_rt.results.file_names import text_from_name
 
 if TYPE_CHECKING:
     from glass_bench.measure.record import Record
@@ -115,11 +117,11 @@ def bench(
     )
     for load in (load_pyplot, load_loadgen):  # a missing library is better known before the measuring than after
         load()
-    output.mkdir(parents=True, exist_ok=True)
-    record = run_benchmark(
-        asked.quick(options) if quick else options, shown_command(sys.argv), silent if quiet else reporter()
-    )
-    _publish(record, output)
+    with only_writer_in(output):
+        record = run_benchmark(
+            asked.quick(options) if quick else options, shown_command(sys.argv), silent if quiet else reporter()
+        )
+        _publish(record, output)
     met = conditions_met(record, limits)
     for line in met:
         click.echo(f"LIMIT: {line}", err=True)
@@ -136,7 +138,8 @@ def _publish(record: Record, output: Path) -> None:
     plots = write_plots(record, output)
     (output / REPORT).write_text(markdown(record, plots), encoding="utf-8")
     click.echo(summary(record))
-    click.echo(f"\nwrote {RECORD}, {REPORT} and {len(plots)} plots to {output}", err=True)
+    written = text_from_name(f"wrote {RECORD}, {REPORT} and {len(plots)} plots to {output}")
+    click.echo(f"\n{written}", err=True)
 
 
 @bench.command(name="compare", short_help="Two records side by side.")
@@ -201,7 +204,8 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
     from glass_bench.experiment.claim import ClaimOptions, run_claim
 
     options = ClaimOptions(seed, scenes, test_scenes, epochs, backend)
-    click.echo(run_claim(options, output, silent if quiet else reporter()))
+    with only_writer_in(output):
+        click.echo(run_claim(options, output, silent if quiet else reporter()))
     return 0
 
 
@@ -244,12 +248,13 @@ def authors(
     from glass_bench.authors.report import write_report
     from glass_bench.measure.images import find_bench_images, thin
 
-    stage = silent if quiet else reporter()
-    found, _refused = find_bench_images(images)
-    chosen = engines_in(engines, backbones or BACKBONES, precisions or PRECISIONS, backend, images, stage)
-    images_taken = thin(found, most or len(found))
-    comparison = compare_with_authors(chosen, images_taken, repeats, shown_command(sys.argv), stage)
-    click.echo(write_report(comparison, output))
+    with only_writer_in(output):
+        stage = silent if quiet else reporter()
+        found, _refused = find_bench_images(images)
+        chosen = engines_in(engines, backbones or BACKBONES, precisions or PRECISIONS, backend, images, stage)
+        images_taken = thin(found, most or len(found))
+        comparison = compare_with_authors(chosen, images_taken, repeats, shown_command(sys.argv), stage)
+        click.echo(write_report(comparison, output))
     return 0
 
 

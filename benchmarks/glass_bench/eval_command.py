@@ -10,7 +10,9 @@ import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, json_option, quiet_option
+from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
+from glass_rt.results.file_names import text_from_name
 
 REPORT = "eval.md"
 
@@ -60,23 +62,25 @@ def evaluate(
     from glass_bench.measure.record import shown_command
     from glass_bench.quality.evaluation import EvalOptions, evaluate_engines
     from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
+    from glass_rt.inference.passed_over import PassedOver
     from glass_rt.labelled.labels import labelled_images
 
     options = EvalOptions(crops, sampling == "tiles", threshold, batch, fpr, bootstrap, seed)
-    images, unlabelled = labelled_images(folder, labels)
-    record = evaluate_engines(
-        engines or (chosen_bundle(None),),
-        folder,
-        images,
-        unlabelled,
-        options,
-        shown_command(sys.argv),
-        silent if quiet else reporter(),
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    record.write(output)
-    plots = write_quality_plots(record, output)
-    (output / REPORT).write_text(quality_markdown(record, plots), encoding="utf-8")
+    passed_over = PassedOver()
+    images, unlabelled = labelled_images(folder, labels, passed_over)
+    with only_writer_in(output):
+        record = evaluate_engines(
+            engines or (chosen_bundle(None),),
+            folder,
+            images,
+            unlabelled,
+            options,
+            shown_command(sys.argv),
+            silent if quiet else reporter(),
+        )
+        record.write(output)
+        plots = write_quality_plots(record, output)
+        (output / REPORT).write_text(quality_markdown(record, plots), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(json.loads((output / "eval.json").read_text(encoding="utf-8"))))
     else:
@@ -84,5 +88,8 @@ def evaluate(
         for warning in record.warnings:
             click.echo(f"! {warning}")
     if not quiet:
-        click.echo(f"\nwrote eval.json, eval.csv, {REPORT} and {len(plots)} plots to {output}", err=True)
+        written = f"wrote eval.json, eval.csv, {REPORT} and {len(plots)} plots to {output}"
+        click.echo(f"\n{text_from_name(written)}", err=True)
+        if passed_over:
+            click.echo(text_from_name(passed_over.remark()), err=True)
     return 1 if any(engine.failures for engine in record.engines) else 0

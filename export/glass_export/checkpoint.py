@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,6 +22,9 @@ from glass_rt.errors import CheckpointError, first_line
 
 _NESTED = ("state_dict", "model", "model_state_dict")
 _LISTED = 8  # names spelled out per kind of mismatch
+_WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_CODE = re.compile(r"(?:GLOBAL|Unsupported global:|class|operand|type) ([\w.]+\.\w+)")
+_ADVICE = re.compile(r"weights_only|trust|allowlist|safe_globals", re.IGNORECASE)
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -40,7 +42,8 @@ def read_checkpoint(path: Path, backbone: str | None = None, architecture: str |
 
     Accepts the dict nested under `state_dict` or `model`, and `module.` and `_orig_mod.` prefixes. Never unpickles
     code (`weights_only=True`). Raises CheckpointError: unreadable, another model than asked for, or missing,
-    unexpected and misshapen names, listed.
+    unexpected and misshapen names, listed; or values that are no weights: of another type than floating-point numbers
+    of 16 bits and more, or not finite.
     """
     tensors = _clean_names(_unnest(_load(path), path))
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -50,9 +53,20 @@ def read_checkpoint(path: Path, backbone: str | None = None, architecture: str |
             f"{path} does not fit {name} ({kind}){_other_match(found, name, kind)}:\n  " + "\n  ".join(problems)
         )
     for tensor_name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: {tensor_name} holds NaN or infinity; this checkpoint is broken")
+        if not _is_counter(tensor_name):
+            _check_values(tensor, f"{path}: {tensor_name}")
     return Checkpoint(tensors, name, kind)
+
+
+def _check_values(tensor: Tensor, what: str) -> None:
+    if tensor.dtype not in _WEIGHTS or tensor.layout != torch.strided or tensor.is_meta:
+        kind = str(tensor.dtype).removeprefix("torch.") + ("" if tensor.layout == torch.strided else ", sparse")
+        raise CheckpointError(
+            f"{what} is of type {kind}; weights are dense floating-point numbers of 16 bits and more. Save the trained "
+            "model's own state_dict, before it is quantised or pruned"
+        )
+    if not bool(torch.isfinite(tensor.to(torch.float32)).all()):  # float64 may hold what float32 cannot
+        raise CheckpointError(f"{what} holds NaN or infinity in float32; this checkpoint is broken")
 
 
 @cache
@@ -86,13 +100,27 @@ def _load(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is not a plain state_dict: it needs code to be unpickled, which is never run. "
-            f"Save it again with torch.save(model.state_dict(), ...). ({first_line(error)})"
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: out of memory") from error
+    except Exception as error:  # torch, zipfile and pickle raise errors of any type for files that are none of theirs
+        raise CheckpointError(_refusal(path, error)) from error
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    """Why a file is no checkpoint, in one line; torch's own words for it explain how to run the code in it."""
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) and (code := _CODE.search(text)):
+        return (
+            f"{path} is not a plain state_dict: it needs code to be unpickled ({code[1]}), which is never run. "
+            "Save it again with torch.save(model.state_dict(), ...)"
+        )
+    if _ADVICE.search(text):
+        kind = "TorchScript" if "torchscript" in text.lower() else "no checkpoint, or one that holds code"
+        return (
+            f"{path} is not a plain state_dict: it is {kind}, which is never run. "
+            "Save the model again with torch.save(model.state_dict(), ...)"
+        )
+    return f"{path} cannot be read as a checkpoint: {first_line(error)}"
 
 
 def _unnest(value: Any, path: Path) -> dict[str, Tensor]:

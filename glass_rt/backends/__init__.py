@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from glass_rt.backends.base import Backend, TensorSpec
+from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import UsageError
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 
 
 def open_backend(
-    name: str, engine: Path, *, precision: str = "fp32", device: str | None = None, threads: int | None = None
+    name: str,
+    engine: Path | EngineFile,
+    *,
+    precision: str = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Backend:
-    """Opens an engine file.
+    """Opens an engine: the one at a path, or one of a bundle, whose files are compared with its manifest.
 
     `precision` is the one that the engine was built in, for backends that decide it when they open one. `device` is the
     backend's own default where None; `threads` is the number of CPU threads one run may use (None: a thread per
-    physical core). Raises MissingDependency, BackendError, or UsageError for an unknown name or device.
+    physical core). Raises MissingDependency, BackendError, or UsageError for an unknown name or device,
+    and BundleInvalid where a bundle's file was altered.
     """
     if name == "onnxruntime":
         from glass_rt.backends.ort import OnnxRuntimeBackend

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.errors import BackendError, MissingDependency, first_line
+from glass_rt.backends.mapped_weights import MappedWeights
+from glass_rt.bundle.checked_files import EngineFile
+from glass_rt.errors import BackendError, GlassError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
+from glass_rt.machine.regular_file import RegularFile
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
@@ -21,8 +25,8 @@ def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
     try:
         import onnxruntime
-    except ImportError:
-        raise MissingDependency("onnxruntime", BACKEND_EXTRAS["onnxruntime"], "this engine") from None
+    except ImportError as error:
+        raise import_failure(error, "onnxruntime", BACKEND_EXTRAS["onnxruntime"], "this engine") from None
     return onnxruntime
 
 
@@ -37,7 +41,7 @@ def providers_for(device: str) -> list[tuple[str, dict[str, Any]]]:
 class OnnxRuntimeBackend:
     """A Backend on one ONNX Runtime session."""
 
-    def __init__(self, engine: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, engine: Path | EngineFile, *, device: str = "cpu", threads: int | None = None) -> None:
         ort = load_onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
@@ -45,11 +49,15 @@ class OnnxRuntimeBackend:
         options.intra_op_num_threads = threads or 0  # 0: a thread per physical core
         # Threads that wait without work would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # whose references are checked
         providers = providers_for(device)
+        source = EngineFile.of(engine)
         try:
-            self._session = ort.InferenceSession(str(engine), options, providers=providers)
+            self._session = _session(ort, source, options, providers)
+        except GlassError:
+            raise
         except Exception as error:  # the library raises a dozen unrelated types
-            raise BackendError(f"ONNX Runtime cannot open {engine}: {first_line(error)}") from error
+            raise vendor_failure("ONNX Runtime", f"open {source.path}", error) from error
         wanted, running = providers[0][0], self._session.get_providers()[0]
         if running != wanted:  # the library falls back to the CPU in silence
             raise BackendError(
@@ -73,7 +81,7 @@ class OnnxRuntimeBackend:
                 else self._session.run(names, dict(feeds))
             )
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
+            raise vendor_failure("ONNX Runtime", "run the engine", error) from error
         return dict(zip(names, arrays, strict=True))
 
     def _run_bound(self, names: list[str], feeds: Mapping[str, Array], device: str, index: int) -> list[Array]:
@@ -90,6 +98,39 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Drops the session; its memory goes with the last reference."""
         self.__dict__.pop("_session", None)
+
+
+def _session(ort: Any, engine: EngineFile, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> Any:
+    if engine.files is None:
+        return ort.InferenceSession(str(engine.path), options, providers=providers)
+    with closing(engine.open()) as file:
+        weights = _weights_beside(engine, file)
+        if weights:
+            _give(ort, options, weights)
+        # Bytes would do as well, but the library keeps those for as long as the session lives.
+        content = file.library_path or file.read(file.size)
+        return ort.InferenceSession(content, options, providers=providers)
+
+
+def _weights_beside(engine: EngineFile, graph: RegularFile) -> dict[str, MappedWeights]:
+    """What a graph takes from other files, by the locations that it names. Raises BundleInvalid for unlisted ones."""
+    assert engine.files is not None, "an engine of no bundle is opened by its path"
+    found = {}
+    for location, name in engine.files.references(engine.name, graph).items():
+        with closing(engine.files.open(name)) as file:
+            found[location] = MappedWeights(file)
+    return found
+
+
+def _give(ort: Any, options: Any, weights: Mapping[str, MappedWeights]) -> None:
+    """Hands weights over in memory: the library copies what it needs while it opens the session."""
+    if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        raise BackendError(
+            f"ONNX Runtime {ort.__version__} takes no weights from memory, and this graph's lie in "
+            f"{', '.join(weights)}: {install_command('cpu')} --upgrade, or write the graph as one file"
+        )
+    arrays = [mapped.array for mapped in weights.values()]
+    options.add_external_initializers_from_files_in_memory(list(weights), arrays, [len(array) for array in arrays])
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
-from glass_rt.errors import BackendError, MissingDependency, UsageError, first_line
+from glass_rt.bundle.checked_files import EngineFile
+from glass_rt.errors import GlassError, UsageError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS
@@ -25,8 +27,8 @@ def load_openvino() -> Any:
     """The openvino module; raises MissingDependency with the command that installs it."""
     try:
         import openvino
-    except ImportError:
-        raise MissingDependency("openvino", BACKEND_EXTRAS["openvino"], "this engine") from None
+    except ImportError as error:
+        raise import_failure(error, "openvino", BACKEND_EXTRAS["openvino"], "this engine") from None
     return openvino
 
 
@@ -45,7 +47,7 @@ class OpenVinoBackend:
     """
 
     def __init__(
-        self, engine: Path, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
+        self, engine: Path | EngineFile, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
     ) -> None:
         device_from_text(device, ("cpu",), "OpenVINO")
         check_precision(precision)
@@ -55,11 +57,14 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",  # one run at a time, by all threads
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
+        source = EngineFile.of(engine)
         try:
-            self._weights = _weights_of(engine)
-            compiled = core.compile_model(_model(core, engine, self._weights), "CPU", properties)
+            self._weights = _weights_of(source)
+            compiled = core.compile_model(_model(core, source, self._weights), "CPU", properties)
+        except GlassError:
+            raise
         except (RuntimeError, OSError, ValueError) as error:
-            raise BackendError(f"OpenVINO cannot open {engine}: {first_line(error)}") from error
+            raise vendor_failure("OpenVINO", f"open {source.path}", error) from error
         self._give_back_weights()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
@@ -86,7 +91,7 @@ class OpenVinoBackend:
         try:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed: {first_line(error)}") from error
+            raise vendor_failure("OpenVINO", "run the engine", error) from error
         if (batch := len(feeds[self.inputs[0].name])) not in self._batches_run:  # weights may have been packed for it
             self._batches_run.add(batch)
             self._give_back_weights()
@@ -101,15 +106,20 @@ class OpenVinoBackend:
             self._weights.give_back()
 
 
-def _weights_of(engine: Path) -> MappedWeights | None:
+def _weights_of(engine: EngineFile) -> MappedWeights | None:
     """The weights of an engine that `glass-rt build` wrote; None for an ONNX file, such as builds calibrate."""
-    return MappedWeights(engine.with_suffix(".bin")) if engine.suffix == ".xml" else None
+    if engine.files is None and engine.path.suffix != ".xml":
+        return None
+    with closing(engine.open(".bin")) as file:
+        return MappedWeights(file)
 
 
-def _model(core: Any, engine: Path, weights: MappedWeights | None) -> Any:
+def _model(core: Any, engine: EngineFile, weights: MappedWeights | None) -> Any:
     if weights is None:
-        return core.read_model(engine)
-    return core.read_model(engine.read_text(encoding="utf-8"), load_openvino().Tensor(weights.array, True))
+        return core.read_model(engine.path)
+    with closing(engine.open()) as file:
+        description = file.read(file.size).decode("utf-8")
+    return core.read_model(description, load_openvino().Tensor(weights.array, True))
 
 
 def _padded(views: Array, batch: int) -> Array:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.on_ray import Pool
-from glass_rt.bulk.parts import PartSettings, count_errors
+from glass_rt.bulk.one_job import only_job_in
+from glass_rt.bulk.parts import PartSettings, check_rows, count_errors
 from glass_rt.bulk.plan import (
     FOLDER,
     SUCCESS,
@@ -26,10 +27,11 @@ from glass_rt.bulk.plan import (
 )
 from glass_rt.bulk.ray_driver import drive_ray
 from glass_rt.bulk.sources import find_sources
-from glass_rt.bulk.stores import Location, Stores, locate, split_options
+from glass_rt.bulk.stores import LOCAL, Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.inference.engines import batch_for
+from glass_rt.inference.passed_over import PassedOver
 from glass_rt.options import DetectOptions, RunOptions
 
 
@@ -65,9 +67,12 @@ class Progress:
     failed: int
 
 
-def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -> Progress:
+def run_job(
+    job: BulkJob, report: Callable[[Progress], None] = lambda _: None, passed_over: PassedOver | None = None
+) -> Progress:
     """Runs a job to its end, or goes on with one that was interrupted; calls `report` after every part.
 
+    `passed_over` is told of files that look like images of kinds that are not read, when the job is begun.
     When it returns, the target holds exactly one row per image. Raises GlassError: for wrong arguments, for a detector
     that cannot be opened, for a store that fails. Finished parts stay, for `resume`.
     """
@@ -80,7 +85,15 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
         plain.append(name)
         roots |= root
     target, stores = locate(plain[0].rstrip("/") or "/"), Stores(roots)
-    plan = _plan(job, BulkSettings.of(bundle.sha256, job.options, plain[1:], job.column), target, stores)
+    settings = BulkSettings.of(bundle.sha256, job.options, plain[1:], job.column)
+    with only_job_in(target):
+        return _run(job, bundle, _plan(job, settings, target, stores, passed_over), target, stores, report)
+
+
+def _run(
+    job: BulkJob, bundle: Bundle, plan: BulkPlan, target: Location, stores: Stores, report: Callable[[Progress], None]
+) -> Progress:
+    """Judges the parts that are missing, and checks that all are there."""
     done = done_parts(target, stores).intersection(plan.parts["part"].to_pylist())
     missing = plan.parts.filter(pa.array([part not in done for part in plan.parts["part"].to_pylist()], pa.bool_()))
     before = plan.images - sum(missing["images"].to_pylist())
@@ -93,7 +106,7 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
             run=replace(job.run, expect_bundle=bundle.sha256),
             target=target,
             column=job.column,
-            roots=roots,
+            roots=stores.roots,
         )
         gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
         pool = Pool(job.workers, job.address, gpus)
@@ -105,11 +118,14 @@ def run_job(job: BulkJob, report: Callable[[Progress], None] = lambda _: None) -
     gone = set(plan.parts["part"].to_pylist()) - done_parts(target, stores)
     if gone:
         raise GlassError(f"{target}: {part_name(min(gone))} is not there; --resume goes on with what is missing")
+    check_rows(plan.parts, target, stores)
     stores.write(target / SUCCESS, b"")
     return progress
 
 
-def _plan(job: BulkJob, settings: BulkSettings, target: Location, stores: Stores) -> BulkPlan:
+def _plan(
+    job: BulkJob, settings: BulkSettings, target: Location, stores: Stores, passed_over: PassedOver | None
+) -> BulkPlan:
     """The plan that the target holds, where the job is resumed, else a new one."""
     if has_plan(target, stores):
         if not job.resume:
@@ -121,7 +137,9 @@ def _plan(job: BulkJob, settings: BulkSettings, target: Location, stores: Stores
         return plan
     if done_parts(target, stores):
         raise UsageError(f"output: {target} holds parts of a job, but not its plan ({FOLDER}); use another folder")
-    found = find_sources(settings.sources, stores, job.column)
+    found = find_sources(settings.sources, stores, job.column, passed_over)
     plan = make_plan(settings, found, job.images_per_part)
     write_plan(plan, target, stores)
+    if target.store != LOCAL and read_plan(target, stores) != plan:
+        raise UsageError(f"output: another job into {target} was begun at the same moment; use another folder")
     return plan

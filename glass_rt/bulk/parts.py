@@ -12,7 +12,7 @@ from glass_rt.bulk.arrow import ds, pa, pc, pq
 from glass_rt.bulk.plan import part_name
 from glass_rt.bulk.rows import table_of
 from glass_rt.bulk.sources import RowGroup, read_images
-from glass_rt.bulk.stores import Location, Stores
+from glass_rt.bulk.stores import LOCAL, Location, Stores
 from glass_rt.bulk.worker import BulkWorker
 from glass_rt.errors import GlassError, first_line
 from glass_rt.options import DetectOptions, RunOptions
@@ -121,3 +121,21 @@ def count_errors(parts: Collection[int], target: Location, stores: Stores) -> in
         return int(rows.count_rows(filter=pc.field("error_kind").is_valid()))
     except (pa.ArrowException, OSError) as error:
         raise GlassError(f"{first_line(error)}; delete that part, and --resume judges it again") from error
+
+
+def check_rows(parts: pa.Table, target: Location, stores: Stores) -> None:
+    """Raises GlassError where a part's file, on disk, has not a row per image: another program changed it."""
+    if target.store != LOCAL:
+        return
+    for part in parts.select(["part", "images"]).to_pylist():
+        where = target / part_name(part["part"])
+        try:
+            files, path = stores.open(where)
+            rows = pq.read_metadata(path, filesystem=files).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise GlassError(f"{where}: {first_line(error)}; delete that part, and --resume judges it again") from error
+        if rows != part["images"]:
+            raise GlassError(
+                f"{where} has {rows} rows for {part['images']} images: another program changed it; delete it, and "
+                "--resume judges it again"
+            )

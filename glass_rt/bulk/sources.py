@@ -14,11 +14,13 @@ from glass_rt.bulk.arrow import pa, pc, pq
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
 from glass_rt.inference.find_images import IMAGE_SUFFIXES, find_images
+from glass_rt.inference.passed_over import OTHER_SUFFIXES, RAW_SUFFIXES, PassedOver
 from glass_rt.results.file_names import text_from_name
 from glass_rt.results.verdict import Failure
 
 LIST_SUFFIXES = (".txt", ".lst")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+_UNREAD = tuple(RAW_SUFFIXES | OTHER_SUFFIXES)
 _USUAL_COLUMNS = ("path", "bytes", "image.bytes")  # the last is Hugging Face's
 
 
@@ -32,7 +34,9 @@ class RowGroup:
     rows: int
 
 
-def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = None) -> Iterator[str | RowGroup]:
+def find_sources(
+    arguments: Iterable[str], stores: Stores, column: str | None = None, passed_over: PassedOver | None = None
+) -> Iterator[str | RowGroup]:
     """Names of images, absolute or URIs, and row groups of Parquet files that hold images themselves.
 
     Names of files that are not UTF-8 are escaped as in `glass_rt.results.file_names`, here, in lists and in Parquet.
@@ -42,11 +46,12 @@ def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = 
     column of strings holds paths or URIs, a column of binaries images. `column` names it, `a.b` where it lies in a
     struct (default: `path`, `bytes` or `image.bytes`, whichever is there first); with it every argument that is
     no list is Parquet, a folder all the Parquet files in it. In an object store, images are told by their names alone.
-    Raises UsageError and GlassError, also for an argument that names no image.
+    `passed_over` is told of files that look like images of kinds that are not read. Raises UsageError and GlassError,
+    also for an argument that names no image.
     """
     for argument in arguments:
         if argument == "-":
-            yield from _or_complain(argument, _names(argument, sys.stdin.buffer.read()))
+            yield from _or_complain(argument, _names(argument, _read_stdin()))
         elif argument.lower().endswith(LIST_SUFFIXES):
             lists = _files(argument, stores, LIST_SUFFIXES)
             yield from _or_complain(argument, (name for file in lists for name in _listed(file, stores)))
@@ -54,9 +59,9 @@ def find_sources(arguments: Iterable[str], stores: Stores, column: str | None = 
             files = _files(argument, stores, PARQUET_SUFFIXES)
             yield from _or_complain(argument, (item for file in files for item in _in_parquet(file, stores, column)))
         elif "://" in argument:
-            yield from map(str, _or_complain(argument, _files(argument, stores, tuple(IMAGE_SUFFIXES))))
+            yield from map(str, _or_complain(argument, _files(argument, stores, tuple(IMAGE_SUFFIXES), passed_over)))
         else:
-            yield from _local(argument)
+            yield from _local(argument, passed_over)
 
 
 def read_images(group: RowGroup, stores: Stores, column: str | None, start: int) -> Iterator[tuple[str, bytes | None]]:
@@ -83,13 +88,20 @@ def column_of(schema: pa.Schema, file: str, column: str | None) -> str:
     raise UsageError(f"{file} has no column {wanted}; it has {', '.join(schema.names)}. Name one with --column")
 
 
-def _local(argument: str) -> Iterator[str]:
-    for found in find_images([argument]):
+def _local(argument: str, passed_over: PassedOver | None) -> Iterator[str]:
+    for found in find_images([argument], passed_over):
         if isinstance(found, Failure):
             raise GlassError(f"{argument}: {found.error}")
         if found == argument and not os.path.lexists(found):  # mistyped; names in lists get their rows
             raise GlassError(f"{argument}: no such file or folder")
         yield text_from_name(str(locate(found)))
+
+
+def _read_stdin() -> bytes:
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise GlassError(f"-: standard input cannot be read: {error.strerror}") from error
 
 
 def _listed(file: Location, stores: Stores) -> Iterator[str]:
@@ -111,7 +123,9 @@ def _names(name: str, data: bytes) -> Iterator[str]:
     return (str(locate(line.removesuffix("\r"))) for line in lines if line.strip())
 
 
-def _files(argument: str, stores: Stores, suffixes: tuple[str, ...]) -> Iterator[Location]:
+def _files(
+    argument: str, stores: Stores, suffixes: tuple[str, ...], passed_over: PassedOver | None = None
+) -> Iterator[Location]:
     """The file of that name, those in the folder of that name, or those that match the pattern."""
     where = locate(argument)
     magic = re.search(r"[*\[]", where.path)
@@ -121,13 +135,20 @@ def _files(argument: str, stores: Stores, suffixes: tuple[str, ...]) -> Iterator
         return (file for file in stores.list(folder, recursive=True) if pattern.fullmatch(file.path))
     if where.path and stores.kind(where) == "file":
         return iter([where])
+    return _in_folder(where, stores, suffixes, passed_over)
+
+
+def _in_folder(
+    where: Location, stores: Stores, suffixes: tuple[str, ...], passed_over: PassedOver | None
+) -> Iterator[Location]:
     start = len(where.path.rstrip("/"))
-    return (
-        file
-        for file in stores.list(where, recursive=True)
-        if file.path.lower().endswith(suffixes)
-        and not any(part.startswith((".", "_")) for part in PurePosixPath(file.path[start:].lstrip("/")).parts)
-    )
+    for file in stores.list(where, recursive=True):
+        if any(part.startswith((".", "_")) for part in PurePosixPath(file.path[start:].lstrip("/")).parts):
+            continue
+        if file.path.lower().endswith(suffixes):
+            yield file
+        elif passed_over is not None and file.path.lower().endswith(_UNREAD):
+            passed_over.note(str(file))
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from glass_rt.bulk.arrow import fs, pa
 from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
+from glass_rt.machine.folders import walk
 
 LOCAL = ""
 _ATOMIC_PUT = ("s3", "gcs", "gs", "abfs", "abfss")  # an object appears when it is whole, and renaming copies it
@@ -104,7 +105,13 @@ class Stores:
         return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(kind, "nothing")
 
     def list(self, folder: Location, *, recursive: bool) -> Iterator[Location]:
-        """Files of a folder in the order of their names; nothing where there is no such folder."""
+        """Files of a folder in the order of their names; nothing where there is no such folder.
+
+        On disk, links to folders are followed as `folders.walk` does.
+        """
+        if folder.store == LOCAL and recursive:
+            yield from sorted(_told(folder, lambda: list(_below(folder))), key=lambda found: found.path)
+            return
         files, path = self.open(folder)
         selector = fs.FileSelector(path.rstrip("/"), recursive=recursive, allow_not_found=True)
         found = _told(folder, lambda: [(info.path, info.type) for info in files.get_file_info(selector)])
@@ -143,6 +150,19 @@ class Stores:
         for found in list(self.list(folder, recursive=False)):
             if found.path.endswith(".partial"):
                 _remove(files, self.open(found)[1])
+
+
+def _below(folder: Location) -> Iterator[Location]:
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for where, names in walk(folder.path, note, hidden=True):
+        for name in names:
+            path = f"{where.rstrip('/')}/{name}"
+            path.encode()  # UnicodeError: Arrow could not open it
+            if os.path.isfile(path):
+                yield Location(LOCAL, path)
 
 
 def _remove(files: Any, path: str) -> None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
-from glass_rt.bundle.folder import MANIFEST, check_files, foreign_files, read_manifest, sha256_of
+from glass_rt.bundle.checked_files import CheckedFiles, EngineFile, with_suffix
+from glass_rt.bundle.folder import (
+    MANIFEST,
+    check_no_foreign,
+    opened_folder,
+    read_manifest,
+    read_manifest_bytes,
+    text_of,
+)
 from glass_rt.bundle.manifest import BundleManifest, Model, PortableManifest, bundle_from_json, portable_from_json
-from glass_rt.errors import BundleInvalid, BundleNotFound, UsageError
+from glass_rt.errors import BundleInvalid, BundleNotFound, UsageError, first_line
+from glass_rt.machine.write_whole import write_whole
 
 HEAD = "head.safetensors"
 REFERENCE = "reference.safetensors"
@@ -42,8 +52,15 @@ class PortableModel:
             raise BundleInvalid(
                 f"{folder} is a slim bundle: it carries no portable model. Build from the checkpoint or from an export"
             )
-        manifest = portable_from_json(read_manifest(folder))
-        check_files(folder, manifest.files, manifest.files)
+        with opened_folder(folder) as descriptor:
+            text = text_of(folder, read_manifest_bytes(folder, descriptor))
+            manifest = portable_from_json(text, str(folder / MANIFEST))
+            check_no_foreign(folder, manifest.files, descriptor)
+            files = CheckedFiles(folder, manifest.files)
+            files.check(manifest.files, folder=descriptor)
+        for graphs in manifest.graphs.values():
+            for graph in graphs.values():
+                files.check_references(graph)
         return cls(folder, manifest)
 
     @property
@@ -68,56 +85,90 @@ class Bundle:
     folder: Path
     manifest: BundleManifest
     sha256: str  # of manifest.json, which lists every other file's: it pins the whole bundle
+    files: CheckedFiles = field(repr=False, compare=False)
 
     @classmethod
     def open(
         cls, path: str | os.PathLike[str], *, expect_sha256: str | None = None, every_file: bool = False
     ) -> Bundle:
-        """Opens a bundle and checks the schema and the hashes of the files that inference reads.
+        """Opens a bundle; checks the schema, the hashes of the files that inference reads, and that none is foreign.
 
-        `expect_sha256` pins the bundle against exchange (`glass-rt inspect` prints it). `every_file` also checks the
-        portable model inside and that no foreign file lies beside. Raises BundleNotFound or BundleInvalid.
+        `expect_sha256` pins the bundle against exchange (`glass-rt inspect` prints it): then libraries are handed
+        private copies of what was compared, and nothing in the bundle's `cache/` is read. `every_file` also checks the
+        portable model inside. Raises BundleNotFound or BundleInvalid.
         """
         folder = Path(path)
-        text = read_manifest(folder)
-        digest = sha256_of(folder / MANIFEST)
-        if expect_sha256 is not None and digest != expect_sha256.lower():
-            raise BundleInvalid(f"{folder} is another bundle: its SHA-256 is {digest}, expected {expect_sha256}")
-        manifest = bundle_from_json(text)
-        if missing := [role for role in manifest.model.roles if role not in manifest.engine.files]:
-            raise BundleInvalid(f"manifest.json: engine.files lacks {', '.join(missing)}")
-        runtime_files = [name for name in manifest.files if "/" not in name and name != REFERENCE]
-        runtime_files += [*manifest.engine.files.values(), HEAD]  # though a foreign manifest may not list them
-        check_files(folder, manifest.files, manifest.files if every_file else runtime_files)
-        if every_file and (foreign := foreign_files(folder, manifest.files)):
-            raise BundleInvalid(f"{folder} holds files that its manifest does not list: {', '.join(foreign)}")
-        return cls(folder, manifest, digest)
+        with opened_folder(folder) as descriptor:
+            content = read_manifest_bytes(folder, descriptor)
+            digest = hashlib.sha256(content).hexdigest()
+            if expect_sha256 is not None and digest != expect_sha256.lower():
+                raise BundleInvalid(f"{folder} is another bundle: its SHA-256 is {digest}, expected {expect_sha256}")
+            manifest = bundle_from_json(text_of(folder, content), str(folder / MANIFEST))
+            if missing := [role for role in manifest.model.roles if role not in manifest.engine.files]:
+                raise BundleInvalid(f"{folder / MANIFEST}: engine.files lacks {', '.join(missing)}")
+            files = CheckedFiles(folder, manifest.files, pinned=expect_sha256 is not None)
+            files.check(_names(manifest, every_file), held=_handed_over(manifest), folder=descriptor)
+            check_no_foreign(folder, manifest.files, descriptor)
+        if manifest.engine.backend == "onnxruntime":
+            for role in manifest.model.roles:
+                files.check_references(manifest.engine.files[role])
+        return cls(folder, manifest, digest, files)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the caller said which bundle it must be."""
+        return self.files.pinned
+
+    def engine(self, role: str) -> EngineFile:
+        """The compiled engine of one role, for its backend to open."""
+        return EngineFile(self.engine_file(role), self.files, self.manifest.engine.files[role])
 
     def engine_file(self, role: str) -> Path:
-        """The compiled engine of one role."""
+        """Where the compiled engine of one role lies."""
         return self.folder / self.manifest.engine.files[role]
 
     def head(self) -> dict[str, NDArray[np.float32]]:
-        """The head's parameters by name, float32."""
-        return load_tensors(self.folder / HEAD)
+        """The head's parameters by name, float32. Raises BundleInvalid."""
+        return _tensors(self.files.read(HEAD), self.folder / HEAD)
 
     def reference(self) -> dict[str, NDArray[np.float32]]:
-        """Reference views and what PyTorch computed for them."""
-        check_files(self.folder, self.manifest.files, [REFERENCE])
-        return load_tensors(self.folder / REFERENCE)
+        """Reference views and what PyTorch computed for them. Raises BundleInvalid."""
+        return _tensors(self.files.read(REFERENCE), self.folder / REFERENCE)
+
+
+def _names(manifest: BundleManifest, every_file: bool) -> list[str]:
+    """Every file, or those that inference reads, some of which a foreign manifest may not list."""
+    listed = [name for name in manifest.files if every_file or ("/" not in name and name != REFERENCE)]
+    return [*listed, *manifest.engine.files.values(), HEAD]
+
+
+def _handed_over(manifest: BundleManifest) -> set[str]:
+    """Names of the files that libraries read, or that are parsed."""
+    engines = [manifest.engine.files[role] for role in manifest.model.roles]
+    return {*engines, *(with_suffix(name, ".bin") for name in engines), HEAD}
 
 
 def load_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
     """Arrays of a safetensors file; raises BundleInvalid where it is damaged."""
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BundleInvalid(f"{path} cannot be read: {error}") from error
+        return _tensors(path.read_bytes(), path)
+    except OSError as error:
+        raise BundleInvalid(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise BundleInvalid(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Writes arrays as safetensors, which takes the bytes of a strided view as they lie: so contiguous ones."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    """Writes arrays as safetensors; the file's mode follows the umask, which the library's own writer ignores.
+
+    The library takes the bytes of a strided view as they lie: so contiguous ones are given.
+    """
+    write_whole(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def find_bundle(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -11,6 +13,7 @@ from glass_rt.errors import BundleInvalid, GlassError
 
 T = TypeVar("T")
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+_WIDEST = 1 << 63  # no count, size or number of a manifest is that large
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,20 @@ class AtLeast:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """In `Annotated[int, AtMost(9)]`: the largest value that is accepted."""
+
+    high: int
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is small enough."""
+        return bool(value <= self.high)
+
+    def __str__(self) -> str:
+        return f"at most {self.high}"
+
+
+@dataclass(frozen=True)
 class OneOf:
     """In `Annotated[str, OneOf(("a", "b"))]`: the values that are accepted."""
 
@@ -41,14 +58,35 @@ class OneOf:
         return f"one of {', '.join(self.choices)}"
 
 
+def values_from_text(text: str) -> Any:
+    """JSON values of a text that is not trusted: finite numbers, and no key twice in an object. Raises ValueError."""
+    try:
+        return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.60} stands twice in one object")
+    return values
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a number")
+
+
 def record_from_json(
     kind: type[T], values: Any, where: str, *, error: type[GlassError] = BundleInvalid, strict: bool = False
 ) -> T:
     """The dataclass `kind` from a JSON object; `where` names it in errors.
 
     Fields may be str, int, float, bool, other dataclasses, `tuple[X, ...]`, `tuple[X, X]`, `Mapping[str, X]`,
-    `dict[str, X]`, `X | None` and Any, and `Annotated` by AtLeast or OneOf. Fields
-    with a default may be missing, unknown ones are passed over unless it is `strict`. Raises `error` by name.
+    `dict[str, X]`, `X | None` and Any, and `Annotated` by AtLeast, AtMost or OneOf. Fields
+    with a default may be missing, unknown ones are passed over unless it is `strict`. Raises `error` by name, also in
+    place of the errors that a dataclass raises about its own values.
     """
     return _Reader(error, strict).record(kind, values, where)
 
@@ -71,7 +109,10 @@ class _Reader:
                 found[field.name] = self._value(hints[field.name], values[field.name], place)
             elif field.default is MISSING and field.default_factory is MISSING:
                 raise self.error(f"{place} is missing")
-        return kind(**found)
+        try:
+            return kind(**found)
+        except GlassError as problem:
+            raise self.error(f"{where}{'' if where.endswith(': ') else ': '}{problem}") from None
 
     def _value(self, hint: Any, value: Any, where: str) -> Any:
         origin, arguments = get_origin(hint), get_args(hint)
@@ -92,12 +133,21 @@ class _Reader:
         self._expect((int, float) if hint is float else hint, _WORDS[hint], value, where)
         if isinstance(value, bool) and hint is not bool:
             raise self.error(f"{where} is {value!r}; expected {_WORDS[hint]}")
-        try:
-            return hint(value)
-        except OverflowError:  # JSON's integers have any length
-            raise self.error(f"{where} is {value!r:.60}; expected {_WORDS[hint]}") from None
+        if not self._in_range(hint, value):
+            raise self.error(f"{where} is {value!r:.60}; expected {_WORDS[hint]}")
+        return hint(value)
 
-    def _accepted(self, value: Any, rules: tuple[AtLeast | OneOf, ...], where: str) -> Any:
+    @staticmethod
+    def _in_range(hint: Any, value: Any) -> bool:
+        """JSON's numbers have any length."""
+        if hint is int:
+            return bool(abs(value) < _WIDEST)
+        try:
+            return hint is not float or math.isfinite(value)
+        except OverflowError:
+            return False
+
+    def _accepted(self, value: Any, rules: tuple[AtLeast | AtMost | OneOf, ...], where: str) -> Any:
         for rule in rules:
             if not rule.accepts(value):
                 raise self.error(f"{where} is {value!r:.60}; expected {rule}")

@@ -6,15 +6,15 @@ Manifests come from disk and are not trusted: every field is checked for its typ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from glass_rt.bundle.from_json import AtLeast, OneOf, record_from_json
+from glass_rt.bundle.from_json import AtLeast, AtMost, OneOf, record_from_json, values_from_text
 from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Profile, Requirements
 from glass_rt.errors import BundleInvalid, UsageError
+from glass_rt.machine.environment import BACKEND_PACKAGES
 
 SCHEMA = 1
 ARCHITECTURES = ("glass", "resize")
@@ -44,10 +44,10 @@ class Model:
     name: str
     architecture: str
     backbone: str
-    embedding_dim: Annotated[int, AtLeast(1)]
+    embedding_dim: Annotated[int, AtLeast(1), AtMost(1 << 20)]
     classes: tuple[str, str]
-    crop_size: Annotated[int, AtLeast(1)]
-    trained_crops: Annotated[int, AtLeast(0)]
+    crop_size: Annotated[int, AtLeast(1), AtMost(1 << 14)]
+    trained_crops: Annotated[int, AtLeast(0), AtMost(1 << 14)]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: Weights
@@ -84,10 +84,10 @@ class Engine:
     `requirements` and `profile` are None for backends whose engines run wherever the backend does.
     """
 
-    backend: str
+    backend: Annotated[str, OneOf(tuple(BACKEND_PACKAGES))]
     precision: Annotated[str, OneOf(PRECISIONS)]
-    device: str
-    max_batch: Annotated[int, AtLeast(1)]
+    device: Annotated[str, OneOf(("cpu", "cuda"))]
+    max_batch: Annotated[int, AtLeast(1), AtMost(1 << 24)]
     files: Mapping[str, str]
     requirements: Requirements | None = None
     profile: Profile | None = None
@@ -152,14 +152,14 @@ def to_json(manifest: PortableManifest | BundleManifest) -> dict[str, Any]:
     return {"schema": SCHEMA, "kind": kind, **asdict(manifest)}
 
 
-def portable_from_json(text: str) -> PortableManifest:
-    """Parses a portable model's manifest; raises BundleInvalid by the name of the field that is wrong."""
-    return record_from_json(PortableManifest, _load(text, "portable"), "manifest.json: ")
+def portable_from_json(text: str, where: str = "manifest.json") -> PortableManifest:
+    """Parses a portable model's manifest; raises BundleInvalid by `where` and the name of the field that is wrong."""
+    return record_from_json(PortableManifest, _load(text, "portable", where), f"{where}: ")
 
 
-def bundle_from_json(text: str) -> BundleManifest:
-    """Parses a bundle's manifest; raises BundleInvalid by the name of the field that is wrong."""
-    return record_from_json(BundleManifest, _load(text, "bundle"), "manifest.json: ")
+def bundle_from_json(text: str, where: str = "manifest.json") -> BundleManifest:
+    """Parses a bundle's manifest; raises BundleInvalid by `where` and the name of the field that is wrong."""
+    return record_from_json(BundleManifest, _load(text, "bundle", where), f"{where}: ")
 
 
 def check_threshold(value: float) -> float:
@@ -169,22 +169,22 @@ def check_threshold(value: float) -> float:
     return value
 
 
-def _load(text: str, kind: Kind) -> dict[str, Any]:
+def _load(text: str, kind: Kind, where: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = values_from_text(text)
     except ValueError as error:
-        raise BundleInvalid(f"manifest.json is not JSON: {error}") from None
+        raise BundleInvalid(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict) or "schema" not in values:
-        raise BundleInvalid("manifest.json is not a glass-rt manifest: it has no schema")
+        raise BundleInvalid(f"{where} is not a glass-rt manifest: it has no schema")
     if values["schema"] != SCHEMA:
         raise BundleInvalid(
-            f"manifest.json has schema {values['schema']}; this glass-rt reads schema {SCHEMA}. "
+            f"{where} has schema {values['schema']!r:.60}; this glass-rt reads schema {SCHEMA}. "
             "Rebuild the bundle with this version: glass-rt build"
         )
     if values.get("kind") != kind:
-        raise BundleInvalid(f"manifest.json describes a {values.get('kind')!r}; expected a {kind!r}")
+        raise BundleInvalid(f"{where} describes a {values.get('kind')!r:.60}; expected a {kind!r}")
     if "files" not in values:
-        raise BundleInvalid("manifest.json: files is missing")
+        raise BundleInvalid(f"{where}: files is missing")
     return values
 
 
@@ -193,4 +193,4 @@ def _check_names(names: Iterable[str]) -> None:
     for name in names:
         parts = name.split("/")
         if name.startswith("/") or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-            raise BundleInvalid(f"manifest.json names a file outside its folder: {name!r}")
+            raise BundleInvalid(f"it names a file outside its folder: {name!r:.100}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
+from glass_rt.bundle.from_json import OneOf
 from glass_rt.errors import BundleInvalid, UsageError
 
 
@@ -38,7 +40,7 @@ class Requirements:
     architecture after the first of them. `driver` is the least NVIDIA driver (`580`) of the library's CUDA.
     """
 
-    library: str
+    library: Annotated[str, OneOf(("tensorrt", "tensorrt_rtx"))]
     version: str
     target: str
     compute_capabilities: tuple[str, ...]
@@ -48,6 +50,8 @@ class Requirements:
     def __post_init__(self) -> None:
         for text in self.compute_capabilities:
             capability(text)
+        if self.driver and not _is_number(self.driver):
+            raise BundleInvalid(f"driver: got {self.driver!r:.60}; expected a number like 580")
 
     def runs_on(self, compute_capability: str) -> bool:
         """Whether the engines may run on a GPU of that architecture."""
@@ -60,6 +64,10 @@ class Requirements:
 def capability(text: str) -> tuple[int, int]:
     """`8.9` -> (8, 9)."""
     major, _, minor = text.partition(".")
-    if not (major.isdigit() and minor.isdigit()):
-        raise BundleInvalid(f"compute capability: got {text!r}; expected one like 8.9")
+    if not (_is_number(major) and _is_number(minor)):
+        raise BundleInvalid(f"compute capability: got {text!r:.60}; expected one like 8.9")
     return int(major), int(minor)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from types import FrameType
+from typing import Any
 
 import click
 
-from glass_rt.errors import GlassError, UsageError
+from glass_rt.cli.streams import Results, open_streams, reason
+from glass_rt.errors import GlassError, OutputLost, UsageError
+from glass_rt.machine.leave import INTERRUPTED, leave, leave_on_interrupt
 from glass_rt.machine.malloc import give_back_large_arrays
 from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_NO_READER = 1, 2, INTERRUPTED, 128 + 13  # 13: SIGPIPE
 
 # The runtime's own commands, imported when they are typed.
 _OWN = {
@@ -48,9 +52,32 @@ class Commands(click.Group):
             return _load(point)
         return None
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """As for any group; --help and --version print here."""
+        with _told_of_readers():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        with _told_of_readers():
+            return super().invoke(ctx)
+
+
+class _ReaderGone(Exception):
+    """Nobody reads our output any more, as when `head` has ended. Of BrokenPipeError Click makes an exit code of 1."""
+
+
+@contextmanager
+def _told_of_readers() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
 
 def _load(point: EntryPoint) -> click.Command:
-    command = point.load()
+    with _leaving_on_interrupt():
+        command = point.load()
     assert isinstance(command, click.Command)
     return command
 
@@ -80,23 +107,29 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command line and turns errors into exit codes: 1 failed, 2 wrong usage, 130 interrupted."""
+    """Runs the command line and turns errors into exit codes: 1 failed, 2 wrong usage, 130 interrupted.
+
+    A full disk, or nothing at all, behind stdout is such an error; behind stderr it is not.
+    """
+    results = open_streams()
     give_back_large_arrays()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # as Python does for stderr: names may be in no encoding of a locale
-        sys.stdout.reconfigure(errors="backslashreplace")
     interrupted = _note_interrupts()
     try:
-        code = cli.main(prog_name="glass-rt", standalone_mode=False)
+        code = int(cli.main(prog_name="glass-rt", standalone_mode=False) or 0)
+    except _ReaderGone:
+        code = EXIT_NO_READER
     except (click.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    except (GlassError, OSError, click.ClickException) as error:
-        # Some libraries turn KeyboardInterrupt into errors of their own, ImportError among them.
-        code = EXIT_INTERRUPTED if interrupted.is_set() else _complain(error)
+    except Exception as error:
+        # Some libraries turn KeyboardInterrupt into errors of their own, of any type.
+        came = interrupted.is_set() and not isinstance(error, OutputLost)
+        code = EXIT_INTERRUPTED if came else _complain(error, results)
+    if results is not None and (failure := results.end()) is not None and not isinstance(failure, BrokenPipeError):
+        code = _say_error(f"standard output cannot be written: {reason(failure)}")
     if code == EXIT_INTERRUPTED:
         click.echo("interrupted", err=True)
+    if threading.current_thread() is threading.main_thread():
+        leave_on_interrupt()  # there is nothing left to do but to end
     sys.exit(code)
 
 
@@ -113,13 +146,43 @@ def _note_interrupts() -> threading.Event:
     return came
 
 
-def _complain(error: Exception) -> int:
-    """Says what went wrong, in one place for all commands; returns the exit code."""
+@contextmanager
+def _leaving_on_interrupt() -> Iterator[None]:
+    """Within the block Ctrl-C ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _complain(error: Exception, results: Results | None) -> int:
+    """Says what went wrong, in one place for all commands; returns the exit code. Raises what is a fault of ours."""
     if isinstance(error, click.ClickException):
-        error.show()
+        message = io.StringIO()
+        error.show(message)
+        # Letter by letter: what its maker has escaped already stays as it is.
+        click.echo(
+            "".join(letter if letter == "\n" else text_from_name(letter) for letter in message.getvalue()),
+            nl=False,
+            err=True,
+        )
         return error.exit_code
-    click.echo(f"error: {_printable(str(error))}", err=True)
-    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+    if results is not None and error is results.failure:
+        return EXIT_FAILED  # which is said at the end
+    if isinstance(error, MemoryError):
+        return _say_error("out of memory")
+    if not isinstance(error, GlassError | OSError):
+        raise error
+    return _say_error(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+
+
+def _say_error(message: str, code: int = EXIT_FAILED) -> int:
+    click.echo(f"error: {_printable(message)}", err=True)
+    return code
 
 
 def _printable(message: str) -> str:

@@ -11,7 +11,9 @@ import click
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, worker_run_options
 from glass_rt.cli.progress_line import ProgressLine
+from glass_rt.inference.passed_over import PassedOver
 from glass_rt.options import DetectOptions, RunOptions
+from glass_rt.results.file_names import text_from_name
 
 
 @click.command(short_help="Very many images to Parquet, on one machine or many.")
@@ -69,14 +71,17 @@ def bulk(
         workers=workers,
         address=address,
     )
+    passed_over = PassedOver()
     line = ProgressLine(None if quiet else sys.stderr, logged=True)
     try:
-        progress = run_job(job, lambda now: line.show(now.done, now.images, now.failed, now.before))
+        progress = run_job(job, lambda now: line.show(now.done, now.images, now.failed, now.before), passed_over)
     finally:
         line.clear()
     if not quiet:
         resumed = f" ({progress.before} before)" if progress.before else ""
         click.echo(f"{progress.images} images{resumed}, {progress.images - progress.failed} judged", err=True)
+        if passed_over:
+            click.echo(text_from_name(passed_over.remark()), err=True)
     if as_json:
         click.echo(json.dumps({"output": output, **vars(progress)}))
     return 1 if progress.failed else 0

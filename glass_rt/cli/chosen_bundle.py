@@ -19,3 +19,10 @@ def chosen_bundle(engine: Path | None) -> Path:
             err=True,
         )
     return found
+
+
+def named_once(argument: Path | None, option: Path | None) -> Path | None:
+    """The folder that a command was given as its argument or by `--engine`. Raises click.UsageError for two of them."""
+    if argument is not None and option is not None and argument != option:
+        raise click.UsageError(f"got {argument} and --engine {option}; name one bundle")
+    return option if argument is None else argument

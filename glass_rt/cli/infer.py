@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Event
 
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
+from glass_rt.cli.image_sources import ImageSources
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
-from glass_rt.image.encoded import ImageSource, load
+from glass_rt.image.encoded import load
 from glass_rt.inference.find_images import find_images, is_pattern
+from glass_rt.inference.passed_over import PassedOver
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.file_names import text_from_name
 from glass_rt.results.output import Output, open_output
 from glass_rt.results.overlay import draw_overlay, write_overlay
 from glass_rt.results.verdict import Failure, Verdict
+
+_LONGEST_NAME = 255  # bytes
 
 
 @click.command(short_help="Images to verdicts.")
@@ -39,7 +42,7 @@ from glass_rt.results.verdict import Failure, Verdict
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Append the results to a .jsonl, .csv or .parquet file instead of printing them.",
 )
@@ -78,23 +81,28 @@ def infer(
     form = next((name for name, chosen in zip(FORMATS, (as_json, jsonl, as_csv), strict=False) if chosen), "table")
     single = len(images) == 1 and not os.path.isdir(images[0]) and not is_pattern(images[0])
     results = CountedResults(sys.stderr) if output else writer_for(form, sys.stdout, single=single)
+    passed_over = PassedOver()
     with ExitStack() as stack:
         detector = stack.enter_context(Detector.open(chosen_bundle(engine), run))
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
-        found, total = _found(images, journal, show_progress=not quiet and sys.stderr.isatty())
+        found, total = _found(images, journal, passed_over, show_progress=not quiet and sys.stderr.isatty())
         line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
         stack.callback(line.clear)
-        for result in detector.detect_many(_sources(found, journal, stopped), options):
+        sources = ImageSources(found, journal, stopped, keep=overlay is not None)
+        for each in detector.detect_many(sources, options):
+            result, data = sources.result_and_bytes(each)
             if journal is not None and isinstance(result, Failure):
                 line.clear()
             results.add(result)
             if journal is not None and (isinstance(result, Verdict) or result.lasting):
                 journal.add(result)
             if overlay is not None and isinstance(result, Verdict):
-                results.note_overlay(_write_overlay(overlay, result, options))
+                results.note_overlay(_write_overlay(overlay, result, data, options))
             line.show(results.count, total, results.failed)
     results.finish(None if quiet else sys.stderr)
+    if passed_over and not quiet:
+        click.echo(text_from_name(passed_over.remark()), err=True)
     failed_before = _failed_before(output, journal, quiet=quiet)
     if stopped.is_set():
         raise KeyboardInterrupt
@@ -119,10 +127,10 @@ def _check_overlay(overlay: Path | None, images: tuple[str, ...]) -> None:
 
 
 def _found(
-    images: tuple[str, ...], journal: Output | None, *, show_progress: bool
+    images: tuple[str, ...], journal: Output | None, passed_over: PassedOver, *, show_progress: bool
 ) -> tuple[Iterable[str | Failure], int | None]:
     """What is to be judged, and how many; counting means listing, which is done only where somebody sees it."""
-    found = (item for item in find_images(images) if journal is None or not journal.holds(_name(item)))
+    found = (item for item in find_images(images, passed_over) if journal is None or not journal.holds(_name(item)))
     if not show_progress:
         return found, None
     listed = list(found)
@@ -133,26 +141,30 @@ def _name(item: str | Failure) -> str:
     return item if isinstance(item, str) else str(item.path)
 
 
-def _sources(found: Iterable[str | Failure], journal: Output | None, stopped: Event) -> Iterator[ImageSource | Failure]:
-    for item in found:
-        if stopped.is_set():
-            return
-        if item != "-":
-            yield item
-            continue
-        data = sys.stdin.buffer.read()
-        if journal is None or not journal.holds_piped(data):
-            yield data
+def _write_overlay(folder: Path, verdict: Verdict, data: bytes | None, options: DetectOptions) -> Path | GlassError:
+    """Decodes the image again: keeping every image's pixels until its verdict is known would cost far more.
 
-
-def _write_overlay(folder: Path, verdict: Verdict, options: DetectOptions) -> Path | GlassError:
-    """Decodes the image again: keeping every image's pixels until its verdict is known would cost far more."""
-    name = Path(verdict.path).stem if verdict.path else "stdin"
-    target = folder / f"{name}.{verdict.sha256[:8]}.jpg"
+    `data`: the image's bytes where it cannot be read again.
+    """
+    source = verdict.path if data is None else data
+    assert source is not None, "standard input is kept"
+    target = folder / _picture_name(verdict)
     try:
-        if verdict.path is None:
-            raise GlassError("standard input cannot be read twice; save the image to a file for its evidence picture")
-        write_overlay(target, draw_overlay(load(verdict.path, max_pixels=options.max_pixels).pixels, verdict))
+        image = load(source, max_pixels=options.max_pixels)
+        if image.info.sha256 != verdict.sha256:
+            raise GlassError(f"{verdict.path}: the file has changed since it was judged")
+        write_overlay(target, draw_overlay(image.pixels, verdict))
     except GlassError as error:
         return error
     return target
+
+
+def _picture_name(verdict: Verdict) -> str:
+    """The image's name, shortened to what file systems take, and the beginning of its SHA-256."""
+    end = f".{verdict.sha256[:8]}.jpg"
+    name = os.fsencode(Path(verdict.path).stem) if verdict.path else b"stdin"
+    room = _LONGEST_NAME - len(end)
+    if len(name) > room:
+        while name[room] & 0xC0 == 0x80:  # within a character of UTF-8
+            room -= 1
+    return os.fsdecode(name[:room]) + end

@@ -11,26 +11,29 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import to_json
 from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Shapes
-from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import json_option
+from glass_rt.cli.chosen_bundle import chosen_bundle, named_once
+from glass_rt.cli.options import engine_option, json_option
 from glass_rt.inference.pending_parity import known_parity
+from glass_rt.results.file_names import text_from_name
 from glass_rt.results.verdict import UNTRAINED
 
 
 @click.command(short_help="What a bundle is.")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
+@engine_option
 @json_option
-def inspect(bundle: Path | None, as_json: bool) -> int:
+def inspect(bundle: Path | None, engine: Path | None, as_json: bool) -> int:
     """Show what a bundle is: model, weights, engine, parity, files.
 
-    DIR defaults to the bundle that infer would use. The files that inference reads are checked, nothing is run.
+    DIR, or --engine DIR, defaults to the bundle that infer would use. The files that inference reads are checked,
+    nothing is run.
     """
-    opened = Bundle.open(chosen_bundle(bundle))
+    opened = Bundle.open(chosen_bundle(named_once(bundle, engine)))
     if as_json:
         click.echo(json.dumps({**to_json(opened.manifest), "bundle_sha256": opened.sha256}, indent=2))
         return 0
     for name, value in _rows(opened):
-        click.echo(f"{name:<14}{value}")
+        click.echo(f"{name:<14}{text_from_name(value)}")  # a manifest's texts must not command the terminal
     return 0
 
 
@@ -69,13 +72,16 @@ def _buckets(buckets: tuple[Shapes, ...]) -> str:
 
 
 def _precision(report: PrecisionReport) -> str:
+    cost = (
+        f"costs {report.embedding:.1e} (relative L2) of embeddings, {report.logits:.1e} of logits, "
+        f"by {report.computed_by}"
+    )
     ranges = report.ranges.values()
+    if not ranges:  # INT8: no ranges are probed
+        return cost
     widened = sum(len(found.widened) + len(found.widened_streams) for found in ranges)
     largest = max(found.largest_activation for found in ranges)
-    return (
-        f"costs {report.embedding:.1e} (relative L2) of embeddings, {report.logits:.1e} of logits, "
-        f"by {report.computed_by}; largest value {largest:.3g}, {widened} units kept in float32"
-    )
+    return f"{cost}; largest value {largest:.3g}, {widened} units kept in float32"
 
 
 def _parity(status: str, embedding: float | None, logits: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from glass_rt.cli import EXIT_INTERRUPTED
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import engine_option, quiet_option, run_options
 from glass_rt.cli.server_options import server_options
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
     metavar="PORT",
     help="Answer the Open Inference Protocol over gRPC too; Triton's port is 8001.  [default: no gRPC]",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name of this server in requests' Host, beside those of its own address; repeatable.  [default: on "
+    "loopback localhost, 127.0.0.1 and [::1]; elsewhere Host is not checked]",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A web site, as https://example.org, whose pages may ask here from the browsers of their visitors; "
+    "repeatable.  [default: none but this server's own page]",
+)
 @server_options
 @run_options
 @quiet_option
@@ -41,6 +58,8 @@ def serve(
     host: str,
     port: int,
     grpc_port: int | None,
+    allow_hosts: tuple[str, ...],
+    allow_origins: tuple[str, ...],
     settings: ServerSettings,
     run: RunOptions,
     quiet: bool,
@@ -50,31 +69,40 @@ def serve(
     / is a page to drop an image on, /openapi.json describes all routes, and below /v2 clients of the Open Inference
     Protocol (KServe, Triton) are answered.
 
-    SIGTERM and Ctrl-C finish the requests under way. SIGHUP opens a rebuilt bundle without dropping a request. Logs
-    are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped with nothing left undone.
+    SIGTERM and Ctrl-C finish the requests under way. SIGHUP opens a rebuilt bundle without dropping a request, and
+    reads the API keys again. Logs are JSON lines on stderr; /healthz and /metrics say how it is. Exit code 0: stopped
+    with nothing left undone.
     """
     from glass_rt.serve import server
     from glass_rt.serve.app import create_app
+    from glass_rt.serve.http.origins import policy_for
     from glass_rt.serve.json_log import log_json
     from glass_rt.serve.metrics import Metrics
     from glass_rt.serve.service import Service
 
     open_detector = partial(Detector.open, chosen_bundle(engine), run)
     listener = server.bind(host, port)
+    policy = policy_for(host, listener.getsockname()[0], allow_hosts, allow_origins)
     log = log_json(sys.stderr, logging.WARNING if quiet else logging.INFO)
 
+    service = Service(open_detector, settings, Metrics())
+
     async def main() -> bool:
-        service = Service(open_detector, settings, Metrics())
         grpc = [] if grpc_port is None else [_grpc_server(service, host, grpc_port)]
-        return await server.serve(service, create_app(service), listener, grpc)
+        return await server.serve(service, create_app(service, policy), listener, grpc)
 
     try:
-        done = server.run(main())
+        code = 0 if server.run(main()) else 1
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+        service.leave_behind()
     finally:
         log.close()
-    if not done:  # the interpreter would wait for the threads of an engine that hangs
-        os._exit(1)
-    return 0
+    if code == 0 and not service.left_behind:
+        return 0
+    if code == EXIT_INTERRUPTED:
+        click.echo("interrupted", err=True)
+    os._exit(code)  # the interpreter would wait for the threads of an engine that hangs, or is being opened
 
 
 def _grpc_server(service: Service, host: str, port: int) -> AbstractAsyncContextManager[int]:

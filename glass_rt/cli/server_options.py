@@ -50,7 +50,8 @@ _OPTIONS = (
         "--api-key-file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Ask for an API key; the file holds one per line.  [default: none is asked for]",
+        help="Ask for an API key; the file holds one per line, and is read again on SIGHUP.  [default: none is asked "
+        "for]",
     ),
     _size("--max-body", "64M", "Of one request."),
     max_pixels_option,
@@ -67,7 +68,8 @@ _OPTIONS = (
 def _settings(api_key_file: Path | None, **limits: Any) -> ServerSettings:
     from glass_rt.serve.api_keys import read_api_keys
 
-    return ServerSettings(**limits, api_keys=read_api_keys(api_key_file) if api_key_file else ())
+    keys = read_api_keys(api_key_file) if api_key_file else ()
+    return ServerSettings(**limits, api_keys=keys, api_key_file=api_key_file)
 
 
 # The command gets `settings`, a ServerSettings.

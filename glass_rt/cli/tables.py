@@ -142,7 +142,7 @@ def writer_for(form: str, out: TextIO, *, single: bool) -> Results:
 def _details(verdict: Verdict) -> list[str]:
     lines = [
         f"P(AI-generated) = {verdict.probability_fake:.4f}, called fake from {verdict.threshold:g} on",
-        f"{verdict.width} x {verdict.height} {verdict.format}, {verdict.engine.name} "
+        f"{verdict.width} x {verdict.height} {verdict.format}, {text_from_name(verdict.engine.name)} "
         f"({verdict.engine.backend} {verdict.engine.precision})",
     ]
     if verdict.sampling is not None:

@@ -21,11 +21,12 @@ except ImportError:
     simplejpeg = None
 
 from glass_rt.errors import (
+    GlassError,
     ImageCorrupt,
     ImageFormatError,
     ImageNotReadable,
-    ImageTooLarge,
     MissingDependency,
+    OutOfMemory,
     first_line,
 )
 from glass_rt.image.buffer import PixelBuffer
@@ -98,7 +99,7 @@ def decode_image(data: bytes, header: Header, buffer: PixelBuffer | None = None)
     """Decodes the bytes of an image whose header was read before.
 
     The pixels may lie in `buffer`, where one is given, and are valid until its next use. Raises ImageFormatError (a
-    kind that no decoder here reads), ImageTooLarge (no memory), ImageCorrupt (truncated or damaged: a part of a picture
+    kind that no decoder here reads), OutOfMemory, ImageCorrupt (truncated or damaged: a part of a picture
     is never judged) or MissingDependency.
     """
     pixels, warning = _decode_pixels(data, header, buffer)
@@ -154,13 +155,15 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
             else:
                 pixels = cv2.imdecode(encoded, rgb)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise OutOfMemory(f"decode {header.width} x {header.height} pixels") from None
         raise ImageCorrupt(f"the {header.format.upper()} cannot be decoded: {error.err or error}") from error
     except OSError as error:
         raise ImageNotReadable(f"no room for a copy of the file in memory: {error.strerror or error}") from error
     except MemoryError:
-        raise ImageTooLarge(f"not enough memory to decode {header.width} x {header.height} pixels") from None
+        raise OutOfMemory(f"decode {header.width} x {header.height} pixels") from None
     if pixels is None:
-        raise ImageCorrupt(_refusal(header))
+        raise _refusal(header, len(data))
     if pixels.dtype != np.uint8:
         raise ImageFormatError(f"{pixels.dtype} pixels are not supported; convert the image to 8 bits per channel")
     return pixels.astype(np.uint8, copy=False)
@@ -189,10 +192,17 @@ def _on_screen(pixels: Pixels, header: Header, frame: Frame) -> Pixels:
     return screen
 
 
-def _refusal(header: Header) -> str:
+def _refusal(header: Header, size: int) -> GlassError:
+    """Why OpenCV gave no pixels: it does not say, and has no memory for them as often as it dislikes the file."""
+    try:
+        np.empty(peak_bytes(header, size), np.uint8)
+    except MemoryError:
+        return OutOfMemory(f"decode {header.width} x {header.height} pixels")
     if header.format == "tiff" and header.depth > 16:
-        return f"a TIFF of {header.depth} bits per channel is not supported; convert the image to 8 bits per channel"
-    return f"the {header.format.upper()} is truncated, damaged or of an unsupported kind"
+        return ImageCorrupt(
+            f"a TIFF of {header.depth} bits per channel is not supported; convert the image to 8 bits per channel"
+        )
+    return ImageCorrupt(f"the {header.format.upper()} is truncated, damaged or of an unsupported kind")
 
 
 def _decode_heic(data: bytes) -> Pixels:
@@ -204,7 +214,7 @@ def _decode_heic(data: bytes) -> Pixels:
         heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=False)
         stored = np.asarray(heif)
     except MemoryError:
-        raise ImageTooLarge("not enough memory to decode the HEIC") from None
+        raise OutOfMemory("decode this HEIC") from None
     except Exception as error:  # it raises what its authors came upon: IndexError, SyntaxError, ...
         raise ImageCorrupt(f"the HEIC cannot be decoded: {first_line(error)}") from error
     if stored.ndim == 2:

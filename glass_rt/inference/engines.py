@@ -17,7 +17,8 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
     """The bundle's engines by role, opened.
 
     Before a vendor's library reads them this machine is compared with what they require, and where parity is pending
-    they pass the gate first. Raises BundleUnfit, ParityError, BackendError, MissingDependency, UsageError.
+    they pass the gate first. Raises BundleUnfit, BundleInvalid, ParityError, BackendError,
+    MissingDependency, UsageError.
     """
     run = run or RunOptions()
     check_machine(bundle, run.device)
@@ -27,7 +28,7 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
         for role in bundle.manifest.model.roles:
             engines[role] = open_backend(
                 engine.backend,
-                bundle.engine_file(role),
+                bundle.engine(role),
                 precision=engine.precision,
                 device=run.device,
                 threads=run.threads,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from glass_rt.errors import ImageNotReadable
 from glass_rt.image.header import looks_like_image
+from glass_rt.inference.passed_over import OTHER_SUFFIXES, RAW_SUFFIXES, PassedOver
+from glass_rt.machine.folders import walk
 from glass_rt.results.verdict import Failure
 
 IMAGE_SUFFIXES = frozenset(
@@ -16,19 +18,20 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
-def find_images(arguments: Sequence[str]) -> Iterator[str | Failure]:
+def find_images(arguments: Sequence[str], passed_over: PassedOver | None = None) -> Iterator[str | Failure]:
     """Paths in the order of the arguments; an argument that means no image is a Failure in its place.
 
     A file is taken as it is, a folder gives its images at any depth in the order of their names, a pattern that is no
     file gives its matches. In folders, files count that are named like an image or start like one; pipes, devices and
-    names that begin with a dot do not. A folder that cannot be read is a Failure too, at any depth.
+    names that begin with a dot do not. Links to folders are followed, each folder once (see `folders.walk`). A folder
+    that cannot be read is a Failure too, at any depth. `passed_over` is told of files in folders that look like images
+    of kinds that are not read.
     """
     for argument in arguments:
         if os.path.isdir(argument):  # which, unlike Path's, has an answer for names that the system refuses
-            yield from _or_reason(argument, _in_folder(argument), "the folder holds no images")
+            yield from _or_reason(argument, _in_folder(argument, passed_over), "the folder holds no images")
         elif is_pattern(argument):
-            matches = (path for path in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(path))
-            yield from _or_reason(argument, matches, "no file matches the pattern")
+            yield from _or_reason(argument, _matches(argument), "no file matches the pattern")
         else:
             yield argument
 
@@ -47,21 +50,40 @@ def _or_reason(argument: str, paths: Iterator[str | Failure], reason: str) -> It
         yield Failure(argument, ImageNotReadable(reason))
 
 
-def _in_folder(folder: str) -> Iterator[str | Failure]:
+def _matches(pattern: str) -> Iterator[str]:
+    circles: dict[str, bool] = {}
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder not in circles:
+            circles[folder] = "**" in pattern and _is_circle(folder)
+        if not circles[folder] and os.path.isfile(path):
+            yield path
+
+
+def _is_circle(folder: str) -> bool:
+    """Whether the way to a folder passes through one of its folders twice: `**` follows links round and round."""
+    where = Path(folder)
+    passed = [os.path.realpath(each) for each in (where, *where.parents) if each.name]
+    return len(set(passed)) < len(passed)
+
+
+def _in_folder(folder: str, passed_over: PassedOver | None) -> Iterator[str | Failure]:
     unread: list[Failure] = []
 
     def note(error: OSError) -> None:
         reason = ImageNotReadable(f"the folder {error.filename} cannot be read: {error.strerror}")
         unread.append(Failure(error.filename, reason))
 
-    for where, folders, files in os.walk(folder, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+    for where, names in walk(folder, note):
+        for name in names:
             path = str(Path(where, name))
             if name.startswith(".") or (os.path.exists(path) and not os.path.isfile(path)):
                 continue  # reading a pipe may wait for ever
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES or _starts_like_image(path):
+            suffix = Path(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES or (suffix not in RAW_SUFFIXES and _starts_like_image(path)):
                 yield path
+            elif passed_over is not None and suffix in RAW_SUFFIXES | OTHER_SUFFIXES:
+                passed_over.note(path)
     yield from unread
 
 

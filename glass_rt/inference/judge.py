@@ -15,6 +15,7 @@ import numpy as np
 
 from glass_rt.backends.base import Floats
 from glass_rt.backends.embedding import embed, start_embedding
+from glass_rt.errors import BackendError
 from glass_rt.inference.head import mean_of_draws
 from glass_rt.inference.judgement import Judgement
 from glass_rt.inference.opened_bundle import OpenedBundle
@@ -31,16 +32,17 @@ class Judge:
         self._engines, self._head, self._batch = opened.engines, opened.head, opened.batch
         self._engines_in_use = threading.Lock()
 
-    def judge(self, pack: Pack) -> list[Judgement]:
+    def judge(self, pack: Pack) -> list[Judgement | BackendError]:
         """One judgement per slot of the pack, in order; over as few crops as a slot's `stopping` wants, if it has one.
 
-        From any thread; one pack at a time. Raises BackendError.
+        Where the engines give an image numbers that are none, it has a BackendError in place of its judgement. From any
+        thread; one pack at a time. Raises BackendError.
         """
         with self._engines_in_use:
             adaptive = any(slot.stopping is not None for slot in pack.slots)
             return self._judge_enough(pack) if adaptive else self._judge_all(pack)
 
-    def _judge_all(self, pack: Pack) -> list[Judgement]:
+    def _judge_all(self, pack: Pack) -> list[Judgement | BackendError]:
         start = perf_counter()
         # An engine that can be left to itself works on the whole images while the crops are started.
         waiting = start_embedding(self._engines["global"], pack.global_views, self._batch)
@@ -61,12 +63,12 @@ class Judge:
             for slot, embedding in zip(pack.slots, global_embeddings, strict=True)
         ]
 
-    def _judge_enough(self, pack: Pack) -> list[Judgement]:
+    def _judge_enough(self, pack: Pack) -> list[Judgement | BackendError]:
         start = perf_counter()
         global_embeddings = embed(self._engines["global"], pack.global_views, self._batch)
         engine_ms = [(perf_counter() - start) * 1e3 / len(pack.slots)] * len(pack.slots)
         known = [np.empty((0, global_embeddings.shape[1]), np.float32) for _ in pack.slots]
-        found: dict[int, Judgement] = {}
+        found: dict[int, Judgement | BackendError] = {}
         for round_number in range(1, ROUNDS + 1):
             open_ones = [index for index in range(len(pack.slots)) if index not in found]
             wanted = {index: _up_to(pack.slots[index], round_number, len(known[index])) for index in open_ones}
@@ -83,21 +85,34 @@ class Judge:
                 engine_ms[index] += crop_ms * count
                 judgement = self._conclude(slot, global_embeddings[index], known[index], engine_ms[index])
                 last = len(known[index]) == len(slot.crop_range)
-                if last or slot.stopping is None or slot.stopping.enough(judgement.output):
+                if last or _is_final(slot, judgement):
                     found[index] = judgement
         return [found[index] for index in range(len(pack.slots))]
 
-    def _conclude(self, slot: Slot, global_embedding: Floats, local_embeddings: Floats, engine_ms: float) -> Judgement:
+    def _conclude(
+        self, slot: Slot, global_embedding: Floats, local_embeddings: Floats, engine_ms: float
+    ) -> Judgement | BackendError:
         start = perf_counter()
-        outputs = [self._head.judge(global_embedding, draw) for draw in np.split(local_embeddings, slot.draws)]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused below
+            outputs = [self._head.judge(global_embedding, draw) for draw in np.split(local_embeddings, slot.draws)]
         draws = np.stack([output.probabilities for output in outputs])
+        output = mean_of_draws(outputs)
+        if not all(np.isfinite(numbers).all() for numbers in (output.logits, output.probabilities, output.attention)):
+            return BackendError(
+                "the engines and the head gave this image no number (NaN or infinity): check the bundle with "
+                "`glass-rt verify`, or build it in fp32"
+            )
         aggregate_ms = (perf_counter() - start) * 1e3
-        return Judgement(mean_of_draws(outputs), draws, len(local_embeddings), engine_ms, aggregate_ms)
+        return Judgement(output, draws, len(local_embeddings), engine_ms, aggregate_ms)
 
     def close(self) -> None:
         """Closes the opened bundle, after the pack at work."""
         with self._engines_in_use:
             self.opened.close()
+
+
+def _is_final(slot: Slot, judgement: Judgement | BackendError) -> bool:
+    return isinstance(judgement, BackendError) or slot.stopping is None or slot.stopping.enough(judgement.output)
 
 
 def _up_to(slot: Slot, round_number: int, known: int) -> range:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from glass_rt.backends import Backend
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.folder import MANIFEST
 from glass_rt.bundle.manifest import BundleManifest
+from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import batch_for, check_views, open_engines, open_views
 from glass_rt.inference.head import Head
@@ -42,6 +44,7 @@ class OpenedBundle:
         check_views(bundle.manifest, run.views)
         engines = open_engines(bundle, run)
         try:
+            _check_crop_size(bundle, engines)
             return cls(bundle, engines, head, batch, open_views(run.views, run.device))
         except BaseException:
             for engine in engines.values():
@@ -67,3 +70,14 @@ class OpenedBundle:
         for engine in self.engines.values():
             engine.close()
         self.views.close()
+
+
+def _check_crop_size(bundle: Bundle, engines: Mapping[str, Backend]) -> None:
+    """Raises BundleInvalid where the engines take views of another size than the manifest says."""
+    size = bundle.manifest.model.crop_size
+    for role, engine in engines.items():
+        for pixels in engine.inputs:
+            if len(pixels.shape) == 4 and any(known not in (None, size) for known in pixels.shape[1:3]):
+                raise BundleInvalid(
+                    f"{bundle.folder / MANIFEST}: model.crop_size is {size}; the {role} engine takes {pixels}"
+                )

@@ -1,15 +1,18 @@
 """Parity that was pending when the bundle was built: the gate is passed at the first opening where the engines can run.
 
 The outcome lies in the bundle's `cache/` folder, outside of the manifest, so that the bundle stays the one that was
-pinned. It holds for one bundle on one kind of GPU, driver and library version; elsewhere the gate is passed again.
+pinned. Where the caller pins it, the outcome lies in the user's cache folder: the pin does not cover what is in the
+bundle's. It holds for one bundle on one kind of GPU, driver and library version; elsewhere the gate is passed again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from glass_rt.backends import Backend
@@ -17,13 +20,15 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
-from glass_rt.machine.cache_files import BESIDE
+from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
 from glass_rt.machine.device import named_gpu
 from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import rebuild_command
+from glass_rt.machine.regular_file import read_regular
 from glass_rt.machine.write_whole import write_whole
 
 RECORD = f"{BESIDE}/parity.json"
+_MOST_RECORD = 1 << 16  # bytes
 
 
 def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | None = None) -> Parity:
@@ -41,14 +46,14 @@ def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str |
     try:
         parity = verify_parity(bundle, engines)
     except ParityError as error:
-        _note(bundle, {**circumstances, "status": "failed", "reason": str(error)})
+        _note(bundle, circumstances, {"status": "failed", "reason": str(error)})
         engine = bundle.manifest.engine
         command = rebuild_command(str(bundle.folder), engine.backend, engine.precision)
         raise ParityError(
             f"{bundle.folder} does not compute what PyTorch computes on this GPU: {error}. "
             f"Build it for this machine ({command}), or in fp32"
         ) from error
-    _note(bundle, {**circumstances, **asdict(parity)})
+    _note(bundle, circumstances, asdict(parity))
     return parity
 
 
@@ -69,17 +74,43 @@ def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
 
 def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:
     try:
-        record = json.loads((bundle.folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(_noted(bundle, circumstances))
         if record["status"] != "passed" or any(record[key] != value for key, value in circumstances.items()):
             return None
         figures = ("embedding", "logits", "embedding_tolerance", "logits_tolerance")
         return Parity("passed", *(float(record[name]) for name in figures))
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours: the gate decides
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+    ):  # none yet, or not one of ours: the gate decides
         return None
 
 
-def _note(bundle: Bundle, record: Mapping[str, Any]) -> None:
+def _noted(bundle: Bundle, circumstances: Mapping[str, Any]) -> bytes:
+    if not bundle.pinned:
+        return read_regular(bundle.folder / RECORD, _MOST_RECORD)
+    noted = read_cached([_own_record(circumstances)])
+    if noted is None:
+        raise FileNotFoundError("nothing is noted of this bundle here")
+    return noted
+
+
+def _note(bundle: Bundle, circumstances: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    text = (json.dumps({**circumstances, **outcome}, indent=2) + "\n").encode()
+    if bundle.pinned:
+        write_cached(text, [_own_record(circumstances)])
+        return
     path = bundle.folder / RECORD
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
+        write_whole(path, text)
+
+
+def _own_record(circumstances: Mapping[str, Any]) -> Path:
+    """In the user's cache folder; it is named after what it holds for."""
+    text = json.dumps(circumstances, sort_keys=True)
+    return user_cache() / "parity" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"

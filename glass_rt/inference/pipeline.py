@@ -8,17 +8,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import TypeAlias
 
-from glass_rt.errors import BackendError, GlassError, first_line
+from glass_rt.errors import BackendError, GlassError, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import BYTES_PER_PIXEL
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
-from glass_rt.inference.prepared_image import PreparedImage, prepare_image, verdict_of
+from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.byte_budget import ByteBudget
 from glass_rt.machine.environment import usable_cores
@@ -50,7 +51,8 @@ class Pipeline:
         self._pack_taken: float | None = None
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
-        self._judging.start()
+        with _threads_to_start():
+            self._judging.start()
 
     def submit(self, source: ImageSource, options: DetectOptions) -> Future[Verdict]:
         """Begins to judge one image. The future gives its verdict, or raises ImageError or BackendError.
@@ -60,7 +62,8 @@ class Pipeline:
         """
         result: Future[Verdict] = Future()
         wanted = [source]
-        decoding = self._decoding.submit(self._prepare, wanted, options, result)
+        with _threads_to_start():
+            decoding = self._decoding.submit(self._prepare, wanted, options, result)
         decoding.add_done_callback(lambda task: task.cancelled() and result.cancel())
         # An image given up waits its turn in the pool's queue all the same, but without its bytes.
         result.add_done_callback(lambda future: wanted.clear() if future.cancelled() else None)
@@ -138,7 +141,8 @@ class Pipeline:
         result.add_done_callback(lambda future: future.cancelled() and prepared.judgement.cancel())
 
     def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
-        image = read_image(source, options.max_pixels)
+        with as_image_error():
+            image = read_image(source, options.max_pixels)
         with self._budget.hold(image.peak_bytes, decoding_budget(options.max_pixels)):
             return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
 
@@ -160,14 +164,18 @@ class Pipeline:
                 judgements = self._judge.judge(pack)
             except BaseException as error:  # raised to the caller that waits for the image
                 self._pack_taken = None
+                failure = _from_the_engine(error) if isinstance(error, Exception) else error
                 for slot in pack.slots:
-                    slot.judgement.set_exception(error)
+                    slot.judgement.set_exception(failure)
                 continue
             self._pack_taken = None
             if self._observe is not None:
                 self._observe(len(pack.slots), pack.num_crops, perf_counter() - start)
             for slot, judgement in zip(pack.slots, judgements, strict=True):
-                slot.judgement.set_result(judgement)
+                if isinstance(judgement, BackendError):
+                    slot.judgement.set_exception(judgement)
+                else:
+                    slot.judgement.set_result(judgement)
 
 
 def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verdict:
@@ -175,11 +183,14 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
     opened = judge.opened
     packer = opened.new_packer()
     with single_threaded_blas():
-        image = read_image(source, options.max_pixels)
+        with as_image_error():
+            image = read_image(source, options.max_pixels)
         prepared = prepare_image(image, opened.manifest, options, packer)
         pack = packer.take()
         assert pack is not None, "the image was just prepared"
         (judgement,) = judge.judge(pack)
+    if isinstance(judgement, BackendError):
+        raise judgement
     return verdict_of(prepared, judgement, opened.bundle, options)
 
 
@@ -195,6 +206,17 @@ def _path_of(source: ImageSource) -> str | None:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
+@contextmanager
+def _threads_to_start() -> Iterator[None]:
+    """Python's error where the system gives no thread, as ours. Raises OutOfMemory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise OutOfMemory("start a thread") from None
+
+
 def _failed(error: GlassError) -> Future[Verdict]:
     future: Future[Verdict] = Future()
     future.set_exception(error)
@@ -207,6 +229,10 @@ def _fail(result: Future[Verdict], error: BaseException) -> None:
 
 
 def _from_the_engine(error: Exception) -> GlassError:
+    """An error of the engine's run as one of ours: vendor libraries raise errors of any class."""
+    if isinstance(error, GlassError):
+        return error
+    log.error("unexpected error while judging", exc_info=error)
     return BackendError(first_line(error))
 
 

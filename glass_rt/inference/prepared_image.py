@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest, Model
-from glass_rt.errors import ImageTooLarge
+from glass_rt.errors import GlassError, ImageCorrupt, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import ImageInfo
 from glass_rt.image.encoded import ArrayImage, EncodedImage
@@ -18,6 +22,8 @@ from glass_rt.inference.judgement import Judgement, Stopping
 from glass_rt.inference.pack import Packer, Slot
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
+
+log = logging.getLogger("glass_rt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +51,11 @@ def prepare_image(
 ) -> PreparedImage:
     """Decodes an image (into `buffer`, where one is given), chooses its windows and writes its views into a pack.
 
-    Raises ImageError.
+    Raises ImageError, OutOfMemory, MissingDependency.
     """
     start = perf_counter()
-    image = source.decode(buffer)
+    with as_image_error():
+        image = source.decode(buffer)
     decoded = perf_counter()
     sampling = _sample(image.info, manifest.model, options)
     slot = _reserve(packer, sampling)
@@ -68,12 +75,31 @@ def prepare_image(
     return PreparedImage(source.path, image.info, sampling, slot.judgement, decode_ms, views_ms)
 
 
+@contextmanager
+def as_image_error() -> Iterator[None]:
+    """Whatever header parser or decoder raise in the block is this image's error: the other images go on.
+
+    What is not ours becomes ImageCorrupt, with a line in the log, or OutOfMemory.
+    """
+    try:
+        yield
+    except GlassError:
+        raise
+    except MemoryError:
+        raise OutOfMemory("decode this image") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.warning("unexpected error in a decoder: %s (%s, line %d)", reason, where.name, where.lineno or 0)
+        raise ImageCorrupt(f"it cannot be decoded: {reason}") from error
+
+
 def _reserve(packer: Packer, sampling: Sampling | None) -> Slot:
     crops = len(sampling.boxes) if sampling else 0
     try:
         return packer.reserve(crops)
     except MemoryError:
-        raise ImageTooLarge(f"not enough memory for the {crops} crops") from None
+        raise OutOfMemory(f"hold {crops} crops") from None
 
 
 def _stopping(manifest: BundleManifest, options: DetectOptions) -> Stopping | None:

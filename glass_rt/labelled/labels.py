@@ -10,6 +10,7 @@ from pathlib import Path
 from glass_rt.bundle.manifest import FAKE, REAL
 from glass_rt.errors import LabelsInvalid
 from glass_rt.inference.find_images import find_images
+from glass_rt.inference.passed_over import PassedOver
 from glass_rt.results.verdict import Failure
 
 CSV_COLUMNS = ("path", "label")
@@ -25,13 +26,15 @@ class LabelledImage:
     fake: bool
 
 
-def labelled_images(folder: Path, labels: str) -> tuple[list[LabelledImage], int]:
+def labelled_images(
+    folder: Path, labels: str, passed_over: PassedOver | None = None
+) -> tuple[list[LabelledImage], int]:
     """The images of `folder` in the order of their names, and how many have no label (they are left out).
 
     `labels` is `folder` (sub-folders `fake` and `real`), or a CSV with the columns `path` (below the folder) and
-    `label`. Raises LabelsInvalid where there is nothing to evaluate.
+    `label`. `passed_over`: as for `find_images`. Raises LabelsInvalid where there is nothing to evaluate.
     """
-    found = list(_by_folder(folder) if labels == FOLDER else _by_csv(folder, Path(labels)))
+    found = list(_by_folder(folder, passed_over) if labels == FOLDER else _by_csv(folder, Path(labels)))
     images = sorted((image for image in found if image is not None), key=lambda image: image.name)
     if not images:
         raise LabelsInvalid(
@@ -40,8 +43,8 @@ def labelled_images(folder: Path, labels: str) -> tuple[list[LabelledImage], int
     return images, len(found) - len(images)
 
 
-def _by_folder(folder: Path) -> Iterator[LabelledImage | None]:
-    for source in find_images([str(folder)]):
+def _by_folder(folder: Path, passed_over: PassedOver | None) -> Iterator[LabelledImage | None]:
+    for source in find_images([str(folder)], passed_over):
         if isinstance(source, Failure):
             raise LabelsInvalid(f"{folder}: {source.error}")
         name = Path(source).relative_to(folder)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from glass_rt.machine.regular_file import RegularFile
 from glass_rt.machine.write_whole import write_whole
 
 BESIDE = "cache"  # a folder in the bundle
@@ -42,12 +43,18 @@ def read_cached(places: Iterable[Path]) -> bytes | None:
     """The first of these files that is whole, this user's, and writable by this user alone."""
     for place in places:
         try:
-            status = place.stat()
-            if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-                continue
-            content = place.read_bytes()
+            file = RegularFile.open(place)
         except OSError:
             continue
+        try:
+            status = os.fstat(file.descriptor)
+            if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+                continue
+            content = file.read(status.st_size)
+        except OSError:
+            continue
+        finally:
+            file.close()
         digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(data).digest() == digest:
             return data

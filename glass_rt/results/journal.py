@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,30 +20,35 @@ from glass_rt.bundle.folder import sha256_of
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.results.file_names import name_from_text
 from glass_rt.results.lines import CSV_COLUMNS, CSV_HEADER, csv_line, json_line
+from glass_rt.results.rows_file import LONGEST_ROW, RowsFile
 from glass_rt.results.verdict import SCHEMA, Failure, Verdict
 
 _JSON_START = f'{{"schema": {SCHEMA}, "path": '.encode()
 
 
 class Journal:
-    """A file of JSON lines or CSV. When it is resumed it knows the paths that it holds, and what moved."""
+    """A file of JSON lines or CSV. When it is resumed it knows the paths that it holds, and what moved.
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        if path.exists() and not resume:
-            raise UsageError(f"output: {path} exists already; --resume goes on with it, another name starts afresh")
+    It closes `file`, also where it raises UsageError: for a file of other rows.
+    """
+
+    def __init__(self, file: RowsFile) -> None:
+        self.file = file
         self.failed = 0
-        self._csv = path.suffix == ".csv"
+        self._csv = file.path.suffix == ".csv"
         self._paths: set[str] = set()
         self._moved: set[str] = set()  # SHA-256 of images whose path is not there any more
         self._piped: set[str] = set()  # SHA-256 of images that had no path
         try:
-            whole = self._read(path) if path.exists() else 0
-            self._file = path.open("a", encoding="utf-8", newline="")
-            self._file.truncate(whole)
+            whole = self._read()
+            if whole < len(file):
+                file.cut(whole)
             if self._csv and not whole:
-                self._write(CSV_HEADER)
-        except OSError as error:
-            raise GlassError(f"output: {path} cannot be written: {error.strerror}") from error
+                file.append(CSV_HEADER.encode())
+        except BaseException:
+            with suppress(GlassError):
+                file.close()
+            raise
 
     def holds(self, path: str) -> bool:
         """Whether the file has a result for this path, or for one that is gone and had the same content."""
@@ -71,8 +77,11 @@ class Journal:
             self._piped.add(sha256)
 
     def add(self, result: Verdict | Failure) -> None:
-        """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
-        self._write(csv_line(result) if self._csv else json_line(result))
+        """Appends one result.
+
+        Raises GlassError where the disk is full (what was written before stays), and OutputLost.
+        """
+        self.file.append((csv_line(result) if self._csv else json_line(result)).encode())
 
     def __enter__(self) -> Journal:
         return self
@@ -80,38 +89,24 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._file.close()
-        except OSError:  # it writes once more what the disk did not take
-            if error is None:
-                raise
+        self.file.close()
 
-    def _write(self, line: str) -> None:
-        try:
-            self._file.write(line)
-            self._file.flush()
-        except OSError as error:
-            raise GlassError(
-                f"output: {self._file.name} cannot be written: {error.strerror}; --resume goes on"
-            ) from error
-
-    def _read(self, path: Path) -> int:
+    def _read(self) -> int:
         """Remembers the rows of the file; returns the size of those that are whole. Raises UsageError for others'."""
         whole = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    if not line.endswith(b"\n"):
-                        self._check_cut(line, number)
-                        break
-                    if (row := self._row(line, number)) is not None:
-                        self.remember(row["path"], row.get("sha256"), failed=bool(row.get("error")))
-                except (ValueError, csv.Error) as error:
-                    raise UsageError(
-                        f"output: line {number} of {path} is not a result of glass-rt infer; nothing was changed: "
-                        "take that line out, or choose another name"
-                    ) from error
-                whole += len(line)
+        for number, line in enumerate(self.file.lines(), start=1):
+            try:
+                if not line.endswith(b"\n"):
+                    self._check_cut(line, number)
+                    break
+                if (row := self._row(line, number)) is not None:
+                    self.remember(row["path"], row.get("sha256"), failed=bool(row.get("error")))
+            except (ValueError, RecursionError, csv.Error) as error:
+                raise UsageError(
+                    f"output: line {number} of {self.file.path} is not a result of glass-rt infer; nothing was "
+                    "changed: take that line out, or choose another name"
+                ) from error
+            whole += len(line)
         return whole
 
     def _row(self, line: bytes, number: int) -> dict[str, Any] | None:
@@ -124,12 +119,16 @@ class Journal:
         if self._csv:
             return dict(zip(CSV_COLUMNS, next(csv.reader([text], strict=True)), strict=True))
         row = json.loads(text)
-        if not isinstance(row, dict) or row.get("schema") != SCHEMA or not isinstance(row.get("path", 0), str | None):
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+            raise ValueError("no result")
+        if not isinstance(row.get("path", 0), str | None) or not isinstance(row.get("sha256"), str | None):
             raise ValueError("no result")
         return row
 
     def _check_cut(self, line: bytes, number: int) -> None:
         """Raises ValueError where a last line without its end does not begin like one of ours."""
+        if len(line) == LONGEST_ROW:
+            raise ValueError("longer than any result")
         start = _JSON_START if not self._csv else CSV_HEADER.encode() if number == 1 else b""
         written = line.rstrip(b"\0")  # which a loss of power leaves of what never reached the disk
         if not start.startswith(written[: len(start)]):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from glass_rt.errors import UsageError
 from glass_rt.results.journal import Journal
+from glass_rt.results.rows_file import RowsFile
 from glass_rt.results.verdict import Failure, Verdict
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -27,7 +28,10 @@ class Output(Protocol):
         """Whether the file has the verdict of this content, which came from standard input."""
 
     def add(self, result: Verdict | Failure) -> None:
-        """Appends one result. Raises GlassError where the disk is full; what was written before stays."""
+        """Appends one result.
+
+        Raises GlassError where the disk is full (what was written before stays), and OutputLost.
+        """
 
     def __enter__(self) -> Output: ...
 
@@ -37,11 +41,15 @@ class Output(Protocol):
 
 
 def open_output(path: Path, *, resume: bool) -> Output:
-    """The file of `--output` by its suffix. Raises UsageError where it exists already and is not resumed."""
+    """The file of `--output` by its suffix, which no other process can open as an output until this one closes it.
+
+    Raises UsageError where another process is writing it, where it exists already and is not resumed, and where it is
+    no regular file.
+    """
     if path.suffix not in SUFFIXES:
         raise UsageError(f"output: got {path.name}; its suffix must be one of {', '.join(SUFFIXES)}")
     if path.suffix != ".parquet":
-        return Journal(path, resume=resume)
+        return Journal(RowsFile(path, resume=resume))
     from glass_rt.results.parquet import ParquetJournal  # imports pyarrow
 
     return ParquetJournal(path, resume=resume)

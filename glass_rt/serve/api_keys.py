@@ -13,17 +13,24 @@ SHORTEST = 16  # characters; shorter ones can be guessed
 
 
 def read_api_keys(path: Path) -> tuple[bytes, ...]:
-    """The keys of a file, one per line; empty lines and those that start with # are passed over. Raises UsageError."""
+    """The keys of a file, one per line; empty lines and those of a comment (#) are passed over. Raises UsageError."""
     try:
-        lines = path.read_text("ascii").splitlines()
+        lines = [line.strip() for line in path.read_text("ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--api-key-file {path} cannot be read: {error}") from error
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise UsageError(f"--api-key-file {path} holds no key; write one per line")
     if short := next((number for number, key in enumerate(keys, start=1) if len(key) < SHORTEST), None):
         raise UsageError(f"--api-key-file {path}: key {short} is shorter than {SHORTEST} characters")
     return tuple(key.encode() for key in keys)
+
+
+def read_api_keys_again(path: Path) -> tuple[bytes, ...]:
+    """The keys of a file that was read before. Raises UsageError, also for a pipe, which would be waited for."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--api-key-file {path} is no file that can be read twice; start the server anew")
+    return read_api_keys(path)
 
 
 def check_api_key(given: bytes | None, keys: Sequence[bytes]) -> None:

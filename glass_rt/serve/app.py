@@ -19,11 +19,13 @@ from glass_rt.errors import GlassError
 from glass_rt.results.verdict import SCHEMA
 from glass_rt.serve.http.limits import RequestLimits
 from glass_rt.serve.http.openapi import openapi_route
+from glass_rt.serve.http.origins import OriginCheck, OriginPolicy
 from glass_rt.serve.http.page import page_route
 from glass_rt.serve.http.probes import healthz, metrics, readyz
 from glass_rt.serve.http.responses import INFERENCE_PROTOCOL, error_response, json_response
 from glass_rt.serve.http.trace import Trace
 from glass_rt.serve.http.verdict_route import post_verdict
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.oip import rest
 from glass_rt.serve.service import Service
 
@@ -31,10 +33,11 @@ from glass_rt.serve.service import Service
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/", "/openapi.json"}) | rest.OPEN_PATHS
 
 
-def create_app(service: Service) -> Starlette:
+def create_app(service: Service, policy: OriginPolicy | None = None) -> Starlette:
     """The server's ASGI application, with all of its routes; the caller starts and stops the service.
 
-    Handlers find the service in `app.state.service`.
+    `policy`: which names and origins it takes; that of a server on loopback where there is none. Handlers find the
+    service in `app.state.service`.
     """
     app = Starlette(
         routes=[
@@ -48,6 +51,7 @@ def create_app(service: Service) -> Starlette:
         ],
         middleware=[
             Middleware(Trace, metrics=service.metrics),
+            Middleware(OriginCheck, policy=policy or OriginPolicy()),
             Middleware(RequestLimits, service=service, open_paths=OPEN_PATHS),
         ],
         exception_handlers={GlassError: _glass_error_response, HTTPException: _http_error_response},  # type: ignore[dict-item]
@@ -58,6 +62,7 @@ def create_app(service: Service) -> Starlette:
 
 
 def _glass_error_response(request: Request, error: GlassError) -> Response:
+    drop_frames(error)
     return error_response(error, request.url.path)
 
 

@@ -57,6 +57,22 @@ class MalformedRequest(Refusal):
     kind = "malformed"
 
 
+class AmbiguousRequest(MalformedRequest):
+    """Programs could read the request in different ways; its connection is closed."""
+
+
+class ForeignHost(Refusal):
+    """The request's Host is not a name of this server."""
+
+    kind = "foreign_host"
+
+
+class ForeignOrigin(Refusal):
+    """A page of another origin sent the request."""
+
+    kind = "foreign_origin"
+
+
 class UnsupportedEncoding(Refusal):
     """The body is compressed or otherwise encoded."""
 

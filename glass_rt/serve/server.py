@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any
 
 from glass_rt.errors import GlassError, MissingDependency
 from glass_rt.serve.http.connection import connection_class
 from glass_rt.serve.service import Service
+from glass_rt.serve.signals import handled_signals
 
 try:
     import uvicorn
@@ -74,18 +74,24 @@ async def serve(
 ) -> bool:
     """Serves until SIGTERM or Ctrl-C, then finishes the requests under way, until clients have read their responses.
 
-    True where all of them were finished and the engine could be closed.
+    True where all of them were finished and the engine could be closed; also where SIGTERM came before the service was
+    ready, whose engine is then left behind (see `Service.left_behind`).
 
-    SIGHUP reloads the bundle. With `stopping`, that event takes the place of signals. `companions`, such as a gRPC
-    server, are entered once the service is ready and left when no request is under way. Raises what starting the
-    service raises.
+    SIGHUP reads the API keys and the bundle again. With `stopping`, that event takes the place of signals.
+    `companions`, such as a gRPC server, are entered once the service is ready and left when no request is under way.
+    Raises what starting the service raises, and KeyboardInterrupt for Ctrl-C before the service is ready.
     """
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
+        ready = asyncio.Event()
         if stopping is None:
             stopping = asyncio.Event()
-            stack.enter_context(_signals(stopping, service.reload))
-        await stack.enter_async_context(service)
+            stack.enter_context(handled_signals(stopping, ready, (service.reload_api_keys, service.reload)))
+        if not await _started(service, stopping):
+            log.info("stopped before the engine was opened")
+            return True
+        ready.set()
+        stack.push_async_callback(service.stop)
         for companion in companions:
             await stack.enter_async_context(companion)
         http = _Http(_config(app, service))
@@ -110,6 +116,21 @@ async def serve(
     return finished and not service.left_behind
 
 
+async def _started(service: Service, stopping: asyncio.Event) -> bool:
+    """Starts the service; False where the server is told to stop before."""
+    starting, waiting = asyncio.create_task(service.start()), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        service.leave_behind()
+        return False
+    finally:
+        starting.cancel()
+        waiting.cancel()
+
+
 def run(main: Coroutine[Any, Any, bool]) -> bool:
     """Runs the coroutine on uvloop where that is installed."""
     try:
@@ -128,48 +149,11 @@ def _config(app: ASGIApp, service: Service) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
         proxy_headers=False,  # a client's address is its connection's; a header could claim any
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-
-
-@contextmanager
-def _signals(stopping: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, bool]]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[bool]] = set()
-
-    def begin_reload() -> None:
-        task = loop.create_task(reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    def interrupt() -> None:
-        if stopping.is_set():  # Ctrl-C a second time: stop at once
-            raise KeyboardInterrupt
-        stopping.set()
-
-    handlers: dict[str, Callable[[], None]] = {
-        "SIGTERM": stopping.set,
-        "SIGINT": interrupt,
-        "SIGHUP": begin_reload,
-    }
-    known = [(getattr(signal, name), handle) for name, handle in handlers.items() if hasattr(signal, name)]
-    try:
-        for number, handle in known:
-            loop.add_signal_handler(number, handle)
-    except NotImplementedError:  # Windows: Ctrl-C ends the process without draining
-        yield
-        return
-    try:
-        yield
-    finally:
-        numbers = [number for number, _ in known]
-        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)  # the process is ending already, with its own exit code
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _shown(listener: socket.socket) -> str:

@@ -12,11 +12,13 @@ from time import monotonic, perf_counter
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
-from glass_rt.errors import BackendError, UsageError, first_line
+from glass_rt.errors import BackendError, GlassError, ImageCorrupt, UsageError, first_line
 from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
+from glass_rt.serve.api_keys import read_api_keys_again
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
@@ -52,6 +54,7 @@ class Service:
         self._open_detector = open_detector
         self.settings = settings
         self.metrics = metrics
+        self._api_keys = settings.api_keys
         self._admission = Admission(settings)
         self._loaded: LoadedBundle | None = None
         self._requests = 0
@@ -96,6 +99,11 @@ class Service:
         return self._current.bundle_sha256
 
     @property
+    def api_keys(self) -> tuple[bytes, ...]:
+        """One of these opens the server; where there are none, it is open."""
+        return self._api_keys
+
+    @property
     def live(self) -> bool:
         """Whether the process is worth keeping: started, not stopped, and not broken for minutes."""
         beyond_recovery = self._broken_since is not None and monotonic() - self._broken_since > BROKEN_LIMIT_S
@@ -120,6 +128,10 @@ class Service:
     def ready(self) -> bool:
         """Whether requests should be sent here: a canary passed, not draining, and the engine is not broken."""
         return self.live and not self._draining and not self.broken
+
+    def leave_behind(self) -> None:
+        """Gives up an engine that is being opened, which no thread can be kept from doing."""
+        self._draining = self._left_behind = True
 
     @contextmanager
     def request(self) -> Iterator[RequestHold]:
@@ -180,7 +192,9 @@ class Service:
             finally:
                 for future in futures:
                     future.cancel()
-        return [self._noted(_result(future)) for future in futures]
+        results = [_result(future) for future in futures]
+        self._note(results)
+        return results
 
     async def reload(self) -> bool:
         """Opens the bundle again beside the one that serves, passes the canary, and lets the new one take over.
@@ -206,6 +220,19 @@ class Service:
             self.metrics.reloaded(worked=True)
             log.info("reloaded: bundle %s serves", opened.bundle_sha256)
             return True
+
+    async def reload_api_keys(self) -> bool:
+        """Reads the file of API keys again; a file that is no good changes nothing. True where it was read."""
+        path = self.settings.api_key_file
+        if path is None:
+            return False
+        try:
+            self._api_keys = await asyncio.to_thread(read_api_keys_again, path)
+        except UsageError as error:
+            log.error("API keys not read again, those from before stay: %s", error)
+            return False
+        log.info("API keys read again: %d", len(self._api_keys))
+        return True
 
     async def drain(self) -> bool:
         """Refuses new requests and waits for those under way; False where they did not finish in time."""
@@ -269,16 +296,19 @@ class Service:
     def _late(self, what: str, remedy: str) -> DeadlineExceeded:
         return DeadlineExceeded(f"{what} within {self.settings.deadline_s:g} s: {remedy}", retry_after_s=1)
 
-    def _noted(self, result: Verdict | Failure) -> Verdict | Failure:
-        self.metrics.judged(result)
-        if isinstance(result, Verdict):
-            self._failures = 0
-        elif isinstance(result.error, BackendError):
-            self._failures += 1
-            log.error("engine: %s", result.error)
-            if self._failures >= FAILURES_IN_A_ROW:
-                self._break(f"the engine failed {self._failures} times in a row")
-        return result
+    def _note(self, results: Sequence[Verdict | Failure]) -> None:
+        """Counts a request's images, and the runs of the engine that failed: all images of a run have one error."""
+        noted: list[GlassError] = []
+        for result in results:
+            self.metrics.judged(result)
+            if isinstance(result, Verdict):
+                self._failures = 0
+            elif isinstance(result.error, BackendError) and not any(result.error is error for error in noted):
+                noted.append(result.error)
+                self._failures += 1
+                log.error("engine: %s", result.error)
+        if self._failures >= FAILURES_IN_A_ROW:
+            self._break(f"the engine failed {self._failures} times in a row")
 
     def _watch_engine(self) -> None:
         """Calls the engine hung once one pack has taken it a whole deadline; slow decoding does not count."""
@@ -341,4 +371,12 @@ async def _all_done(futures: Sequence[Future[Verdict]], timeout_s: float) -> boo
 def _result(future: Future[Verdict]) -> Verdict | Failure:
     if future.cancelled():
         raise Draining("this server has stopped before the image was judged")
-    return result_of(future)
+    result = result_of(future, unexpected=_not_the_engines)
+    if isinstance(result, Failure):
+        drop_frames(result.error)
+    return result
+
+
+def _not_the_engines(error: Exception) -> GlassError:
+    """The engine's errors are BackendErrors; any other comes from the image, which alone it concerns."""
+    return ImageCorrupt(f"the image cannot be judged: {first_line(error)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
@@ -19,7 +20,8 @@ class ServerSettings:
     once, also those still being received; past either, requests are refused until there is room. `deadline_s`: an
     image that is not judged by then is cancelled. `header_timeout_s`, `body_timeout_s`: for a request's headers and for
     its body to arrive. `drain_timeout_s`: how long requests in flight may take to finish once the server was told to
-    stop. `api_keys`: a request needs one of them; where there are none, every request is accepted.
+    stop. `api_keys`: a request needs one of them; where there are none, every request is accepted. `api_key_file`:
+    where they stand, to be read again on SIGHUP.
     """
 
     max_body: int = 64 * MIB
@@ -32,6 +34,7 @@ class ServerSettings:
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 60.0
     api_keys: tuple[bytes, ...] = ()
+    api_key_file: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_body", "max_pixels", "max_crops", "queue_images", "queue_bytes"):

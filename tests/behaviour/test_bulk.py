@@ -21,8 +21,7 @@ from glass_rt import DetectOptions
 from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.results.file_names import text_from_name
-from tests.glass_rt.bulk import conftest as shared
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.planted import DECODER, plant
 from tests.glass_rt.bulk.running import (
     alive,
@@ -35,10 +34,17 @@ from tests.glass_rt.bulk.running import (
     wait_until,
     workers_of,
 )
+from tests.support import Bundles
+
+pytestmark = pytest.mark.ray
 
 LINKS = int(os.environ.get("GLASS_RT_TEST_LINKS", "300"))
 CROPS = 2  # few, for the sake of time
-bundle, photographs, poison = shared.bundle, shared.photographs, shared.poison  # fixtures
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: Bundles) -> Bundle:
+    return bundles("mobilenet_v3_small")
 
 
 def make_album(folder: Path, links: int, photographs: tuple[Path, ...], poison: Path) -> list[str]:
@@ -163,18 +169,20 @@ def test_a_running_cluster_judges_images_that_lie_in_parquet(
     assert pq.read_schema(parts_of(tmp_path / "out")[0]).equals(SCHEMA)
 
 
-def test_what_cannot_work_is_said_in_a_line(bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path) -> None:
+def test_what_cannot_work_is_said_in_a_line(
+    cluster: str, bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
+) -> None:
     common = (photographs[0], "--output", tmp_path / "out", "--engine")
     said = run_bulk(*common, bundle.folder, "--address", "127.0.0.1:9", code=1)
     assert "Ray cannot be started or reached (127.0.0.1:9)" in said["stderr"]
     said = run_bulk(*common, tmp_path / "nothing", code=1)
     assert "nothing" in said["stderr"]
-    said = run_bulk(*common, bundle.folder, "--resume", "--device", "gpu", "--workers", 1, code=2)
+    said = run_bulk(*common, bundle.folder, "--resume", "--device", "gpu", "--workers", 1, "--address", cluster, code=2)
     assert "device: got 'gpu'; ONNX Runtime engines run on" in said["stderr"]  # said by a worker
 
 
 def test_interrupted_it_says_so_and_goes_on_later(
-    bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
+    cluster: str, bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
 ) -> None:
     paths = [str(path) for path in photographs]
     strange = tmp_path / os.fsdecode(b"caf\xe9.jpg")  # Ray, which records the command line, holds only UTF-8
@@ -187,6 +195,6 @@ def test_interrupted_it_says_so_and_goes_on_later(
     os.killpg(job.pid, signal.SIGINT)  # as Ctrl-C does
     assert "interrupted" in finish(job, 130)["stderr"]
     assert len(parts_of(tmp_path / "out")) <= len(paths)
-    run_bulk(*arguments, "--resume")
+    run_bulk(*arguments, "--resume", "--address", cluster)
     expected = [*paths, text_from_name(str(strange))]
     assert sorted(row["path"] for row in rows_of(tmp_path / "out")) == sorted(expected)

@@ -15,7 +15,7 @@ from tests.support import Bundles
 
 @pytest.fixture(scope="module")
 def detector(bundles: Bundles) -> Detector:
-    return Detector.open(bundles("resnet18").folder)
+    return Detector.open(bundles("mobilenet_v3_small", crops=6).folder)
 
 
 def test_auto_looks_at_a_prefix_of_the_crops_and_computes_none_twice(

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from glass_export.backbones import find_backbone
-from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module
-from glass_export.untrained import fill_untrained
+from glass_export.model import Glass, ResizeOnly
 
 from glass_rt import DetectOptions, Detector
+from glass_rt.bundle.bundle import Bundle
 from tests.reference_pipeline import judge_glass, judge_resize
-from tests.support import Bundles
+from tests.support import Bundles, TorchModels
+
+pytestmark = pytest.mark.slow
 
 SEED = 606
 REAL = (  # a landscape and a progressive portrait photograph, a small one, a PNG of a generator
@@ -21,16 +22,9 @@ REAL = (  # a landscape and a progressive portrait photograph, a small one, a PN
 )
 
 
-def model(backbone: str, architecture: str) -> Glass | ResizeOnly:
-    built = build_model(find_backbone(backbone), architecture)
-    fill_untrained(checkpoint_module(built))
-    return built
-
-
-def compare_glass(bundles: Bundles, backbone: str, paths: list[Path]) -> None:
-    reference = model(backbone, "glass")
+def compare_glass(reference: Glass | ResizeOnly, bundle: Bundle, paths: list[Path]) -> None:
     assert isinstance(reference, Glass)
-    with Detector.open(bundles(backbone).folder) as detector:
+    with Detector.open(bundle.folder) as detector:
         for path in paths:
             verdict = detector.detect(path, DetectOptions(seed=SEED))
             expected = judge_glass(reference, path, verdict.trained_crops, SEED)
@@ -40,27 +34,32 @@ def compare_glass(bundles: Bundles, backbone: str, paths: list[Path]) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "count"), [("vit_b16", 2), ("resnet50", 5), ("convnext_tiny", 5)])
-def test_glass_on_real_images(bundles: Bundles, real_images: Path, backbone: str, count: int) -> None:
-    compare_glass(bundles, backbone, [real_images / name for name in REAL[:count]])
+def test_glass_on_real_images(
+    bundles: Bundles, torch_models: TorchModels, real_images: Path, backbone: str, count: int
+) -> None:
+    compare_glass(torch_models(backbone), bundles(backbone), [real_images / name for name in REAL[:count]])
 
 
-def test_glass_on_generated_images(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
-    compare_glass(bundles, "resnet18", list(pictures))
+def test_glass_on_generated_images(bundles: Bundles, torch_models: TorchModels, pictures: tuple[Path, ...]) -> None:
+    compare_glass(torch_models("resnet18"), bundles("resnet18"), list(pictures))
 
 
-def test_resize_only_on_real_images(bundles: Bundles, real_images: Path) -> None:
-    compare_resize(bundles, "resnet50", [real_images / name for name in REAL])
+def test_resize_only_on_real_images(bundles: Bundles, torch_models: TorchModels, real_images: Path) -> None:
+    compare_resize(
+        torch_models("resnet50", "resize"), bundles("resnet50", "resize"), [real_images / name for name in REAL]
+    )
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
-def test_resize_only_on_generated_images(bundles: Bundles, pictures: tuple[Path, ...], backbone: str) -> None:
-    compare_resize(bundles, backbone, list(pictures))
+def test_resize_only_on_generated_images(
+    bundles: Bundles, torch_models: TorchModels, pictures: tuple[Path, ...], backbone: str
+) -> None:
+    compare_resize(torch_models(backbone, "resize"), bundles(backbone, "resize"), list(pictures))
 
 
-def compare_resize(bundles: Bundles, backbone: str, paths: list[Path]) -> None:
-    reference = model(backbone, "resize")
+def compare_resize(reference: Glass | ResizeOnly, bundle: Bundle, paths: list[Path]) -> None:
     assert isinstance(reference, ResizeOnly)
-    with Detector.open(bundles(backbone, "resize").folder) as detector:
+    with Detector.open(bundle.folder) as detector:
         for path in paths:
             verdict = detector.detect(path)
             assert list(verdict.probabilities.values()) == pytest.approx(judge_resize(reference, path), abs=1e-4)

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import Bundles
 
+pytestmark = pytest.mark.slow
+
 GIGABYTE = 1 << 30
 
 

@@ -246,7 +246,7 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
     code = (
         "import resource\n"
         "from pathlib import Path\n"
-        "from glass_rt.results.journal import open_output\n"
+        "from glass_rt.results.output import open_output\n"
         "from glass_rt.errors import ImageCorrupt\n"
         "from glass_rt.results.verdict import Failure\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

@@ -226,7 +226,7 @@ def test_without_pyarrow_the_error_says_how_to_get_it(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from pathlib import Path\n"
-        "from glass_rt.results.journal import open_output\n"
+        "from glass_rt.results.output import open_output\n"
         "open_output(Path('r.parquet'), resume=False)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

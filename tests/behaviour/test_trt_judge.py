@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from glass_rt.backends.embedding import start_embedding
 from glass_rt.cli.doctor import doctor
 from tests.fake_gpu import FakeGpu
+from tests.fake_trt import Bench
 
 
-def test_the_local_engine_is_started_while_the_global_one_works(bench: Any) -> None:
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_the_local_engine_is_started_while_the_global_one_works(bench: Bench) -> None:
     gpu = FakeGpu()
     engines = {role: bench.open(gpu, role=role) for role in ("global", "local")}
     views = {role: bench.views(20, role=role) for role in engines}

@@ -61,12 +61,12 @@ def paths_in(journal: Path) -> list[str]:
 
 
 @pytest.mark.ray
-def test_an_old_bulk_job_is_resumed(cli: Cli, before: Path) -> None:
+def test_an_old_bulk_job_is_resumed(process_cli: Cli, before: Path) -> None:
     pytest.importorskip("ray")
     parquet = pytest.importorskip("pyarrow.parquet")
     old_part = (before / "job" / "part-000000.parquet").read_bytes()
     sources = "/photos/pictures"  # of the machine that began: here they are missing, which is said of each
-    done = cli("bulk", sources, "--output", "job", "--engine", "bundle", "--resume", cwd=before)
+    done = process_cli("bulk", sources, "--output", "job", "--engine", "bundle", "--resume", cwd=before)
     assert done.returncode == 1, done.stderr
     assert "4 images (2 before), 2 judged" in done.stderr
     assert (before / "job" / "part-000000.parquet").read_bytes() == old_part

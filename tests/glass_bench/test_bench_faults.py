@@ -11,6 +11,8 @@ from glass_bench.report.figures import cost_ratio
 from tests.bench_zoo import write_picture
 from tests.support import Cli
 
+pytestmark = pytest.mark.slow
+
 PARTS = ("--no-pytorch", "--no-tiles", "--scenarios", "single,offline", "--sweeps", "", "--budget", 4, "--repeats", 2)
 
 

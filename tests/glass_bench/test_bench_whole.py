@@ -10,6 +10,8 @@ from glass_bench.report.figures import crop_fit, overhead_percent
 
 from tests.support import Cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole(zoo: dict[str, Path], labelled: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:

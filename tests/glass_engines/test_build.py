@@ -16,6 +16,8 @@ from glass_rt.bundle.folder import write_manifest
 from glass_rt.errors import BundleExists, BundleInvalid, ParityError, UsageError
 from tests.support import Bundles, Portables
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[onnx.ModelProto], None]
 ORT = BuildOptions(backend="onnxruntime")
 

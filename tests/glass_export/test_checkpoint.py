@@ -1,6 +1,7 @@
 """A checkpoint that does not fit is refused, and the reader learns which names are to blame."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,36 @@ def test_nan_in_a_weight_is_refused(tmp_path: Path) -> None:
     tensors["attention.0.bias"][7] = float("nan")
     with pytest.raises(CheckpointError, match=r"attention\.0\.bias holds NaN"):
         read_checkpoint(saved(tmp_path, tensors))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda weight: weight.to(torch.int64), "is of type int64"),
+        (lambda weight: weight.to(torch.uint8), "is of type uint8"),
+        (lambda weight: weight > 0, "is of type bool"),
+        (lambda weight: weight.to(torch.complex64), "is of type complex64"),
+        (lambda weight: weight.to(torch.float8_e4m3fn), "is of type float8_e4m3fn"),
+        (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "is of type qint8"),
+        (lambda weight: weight.to_sparse(), "is of type float32, sparse"),
+        (lambda weight: weight.double() + 1e300, "holds NaN or infinity in float32"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about types that it will drop
+def test_values_that_are_no_weights_are_refused_by_name(
+    change: Callable[[torch.Tensor], torch.Tensor], says: str, tmp_path: Path
+) -> None:
+    tensors = made()
+    tensors["attention.0.weight"] = change(tensors["attention.0.weight"])
+    with pytest.raises(CheckpointError, match=rf"attention\.0\.weight {says}"):
+        read_checkpoint(saved(tmp_path, tensors))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_floating_point_weights_of_16_bits_and_more_are_accepted(kind: torch.dtype, tmp_path: Path) -> None:
+    tensors = {name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in made().items()}
+    assert read_checkpoint(saved(tmp_path, tensors)).backbone == "mobilenet_v3_small"
 
 
 class Evil:

@@ -21,6 +21,8 @@ from glass_rt.inference.head import Head
 from tests.golden.golden_tensor import golden_tensor
 from tests.support import GOLDEN, Bundles
 
+pytestmark = pytest.mark.slow
+
 OUTPUTS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "model_outputs.json").read_text())
 NAMES = {"vit_b16": "vit", "resnet50": "resnet", "convnext_tiny": "convnext"}
 

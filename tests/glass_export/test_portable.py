@@ -8,15 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from glass_export.backbones import find_backbone
-from glass_export.model import Glass, build_model, checkpoint_module, normalise
+from glass_export.model import Glass, normalise
 from glass_export.portable import ExportOptions, export_portable, prepare_export
-from glass_export.untrained import fill_untrained, untrained_tensor
+from glass_export.untrained import untrained_tensor
 
 from glass_rt.bundle.bundle import PortableModel
 from glass_rt.errors import BundleExists, CheckpointError, UsageError
 from tests.golden.golden_tensor import golden_tensor
-from tests.support import Portables
+from tests.support import Portables, TorchModels
 
 BIG = ("vit_b16", "resnet50", "convnext_tiny")
 
@@ -29,13 +28,6 @@ def node_counts(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
 
 
-def glass(backbone: str) -> Glass:
-    model = build_model(find_backbone(backbone), "glass")
-    fill_untrained(checkpoint_module(model))
-    assert isinstance(model, Glass)
-    return model
-
-
 @pytest.mark.parametrize("shape", [(), (7,), (4, 3, 2, 2)])
 @pytest.mark.parametrize("leaf", ["weight", "bias", "running_mean", "running_var", "layer_scale", "class_token"])
 def test_the_seeded_rule_is_the_golden_rule(leaf: str, shape: tuple[int, ...]) -> None:
@@ -45,10 +37,14 @@ def test_the_seeded_rule_is_the_golden_rule(leaf: str, shape: tuple[int, ...]) -
     np.testing.assert_array_equal(untrained_tensor(name, shape).numpy(), golden_tensor(name, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BIG)
-def test_the_batch_is_free_and_every_size_equals_torch(backbone: str, portables: Portables) -> None:
+def test_the_batch_is_free_and_every_size_equals_torch(
+    backbone: str, portables: Portables, torch_models: TorchModels
+) -> None:
     portable = portables(backbone)
-    model = glass(backbone)
+    model = torch_models(backbone)
+    assert isinstance(model, Glass)
     random = np.random.default_rng(1)
     crops = random.integers(0, 256, (64, 224, 224, 3), dtype=np.uint8)
     with torch.no_grad():
@@ -65,6 +61,7 @@ def test_the_batch_is_free_and_every_size_equals_torch(backbone: str, portables:
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "most", "exactly"),
     [
@@ -82,6 +79,7 @@ def test_graphs_have_the_fewest_nodes(backbone: str, most: int, exactly: dict[st
         assert {name: counts[name] for name in exactly} == exactly
 
 
+@pytest.mark.slow
 def test_each_graph_is_one_file_with_its_facts_inside(portables: Portables) -> None:
     portable = portables("resnet18")
     assert sorted(path.name for path in portable.folder.iterdir()) == [
@@ -97,11 +95,14 @@ def test_each_graph_is_one_file_with_its_facts_inside(portables: Portables) -> N
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny"])
-def test_the_fused_graph_equals_torch_at_several_sizes(backbone: str, tmp_path: Path) -> None:
+def test_the_fused_graph_equals_torch_at_several_sizes(
+    backbone: str, torch_models: TorchModels, tmp_path: Path
+) -> None:
     portable = export_portable(ExportOptions(backbone, fused=True), tmp_path / "model")
     fused = session(portable.folder / "glass.onnx")
-    model = glass(backbone)
+    model = torch_models(backbone)
     random = np.random.default_rng(2)
     for images, crops in ((1, 1), (1, 4), (2, 1), (3, 5)):
         views = random.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
@@ -143,6 +144,7 @@ def test_impossible_options_are_refused(options: dict[str, object], says: str) -
         ExportOptions(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_an_existing_folder_is_kept(portables: Portables) -> None:
     portable = portables("resnet18")
     with pytest.raises(BundleExists, match="--force"):

@@ -16,7 +16,7 @@ from tests.support import Bundles
 
 @pytest.fixture
 def detector(bundles: Bundles) -> Iterator[Detector]:
-    with Detector.open(bundles("resnet18").folder) as opened:
+    with Detector.open(bundles("mobilenet_v3_small", crops=6).folder) as opened:
         yield opened
 
 
@@ -26,7 +26,9 @@ def verdicts(results: Iterator[Verdict | Failure]) -> list[Verdict]:
     return [result for result in found if isinstance(result, Verdict)]
 
 
-@pytest.mark.parametrize(("backbone", "count"), [("resnet18", 8), ("vit_b16", 1)])
+@pytest.mark.parametrize(
+    ("backbone", "count"), [pytest.param(*case, marks=pytest.mark.slow) for case in (("resnet18", 8), ("vit_b16", 1))]
+)
 def test_an_image_alone_in_a_batch_and_after_a_restart(
     bundles: Bundles, pictures: tuple[Path, ...], backbone: str, count: int
 ) -> None:
@@ -94,8 +96,9 @@ def test_tiles_look_at_every_window(detector: Detector, pictures: tuple[Path, ..
     assert (verdict.sampling, verdict.seed, verdict.stratified) == ("tiles", None, False)
 
 
+@pytest.mark.slow
 def test_the_resize_only_model_goes_through_the_same_code(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
-    with Detector.open(bundles("resnet18", "resize").folder) as detector:
+    with Detector.open(bundles("mobilenet_v3_small", "resize").folder) as detector:
         results = verdicts(detector.detect_many(pictures))
     for verdict in results:
         assert verdict.crops == ()
@@ -156,4 +159,4 @@ def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
 
 def test_a_batch_past_the_bundles_is_refused(bundles: Bundles) -> None:
     with pytest.raises(UsageError, match=r"takes 1\.\.64\. Rebuild with --max-batch"):
-        Detector.open(bundles("resnet18").folder, batch=65)
+        Detector.open(bundles("mobilenet_v3_small").folder, batch=65)

@@ -1,7 +1,7 @@
 """One benchmark run as data: what was measured, raw, and nothing that can be computed from it.
 
-The JSON form is documented in `benchmarks/README.md`; `SCHEMA` changes with its meaning. Records hold no path of the
-machine: bundles and folders are named by their last part, images by their path below the folder.
+The JSON form is documented in `docs/reference/bench-records.md`; `SCHEMA` changes with its meaning. Records hold no
+path of the machine: bundles and folders are named by their last part, images by their path below the folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The GPU through NVIDIA's own Python packages (cuda-core and the driver bindings that belong to it).
 
 It uses the driver's calls, whose names are unchanged since CUDA 11, and not cuda-core's objects, which still change. It
-has not run on a GPU: tests run it against a stand-in for the driver.
+runs in tests against a stand-in for the driver, and has run on an H100 (benchmarks/results/gpu_hour).
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ from cuda.bindings import driver
 from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error
 from glass_rt.errors import BackendError
 
+# What to do where the driver is there and does not start (CUDA driver API, CUresult).
+START_REMEDIES = {
+    "NO_DEVICE": "this process sees no GPU; see CUDA_VISIBLE_DEVICES, the container's options and nvidia-smi -L",
+    "SYSTEM_NOT_READY": "GPUs joined by NVSwitch need NVIDIA's fabric manager; systemctl status nvidia-fabricmanager",
+    "SYSTEM_DRIVER_MISMATCH": "the kernel's module and libcuda.so.1 are of different drivers; reboot after an update",
+    "UNKNOWN": "the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0",
+}
+
 
 class BindingsGpu:
     """A GpuDriver on the driver bindings."""
@@ -24,10 +32,7 @@ class BindingsGpu:
     captures_graphs = True
 
     def __init__(self, index: int = 0) -> None:
-        try:
-            _checked("cuInit", driver.cuInit(0))
-        except RuntimeError as error:  # the bindings found no driver
-            raise BackendError(f"no NVIDIA driver is installed ({error}); nvidia-smi must list the GPU") from error
+        _start_driver()
         count = _checked("cuDeviceGetCount", driver.cuDeviceGetCount())
         if index >= count:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
@@ -116,7 +121,9 @@ class BindingsGpu:
         try:
             work()
         except BaseException:
-            driver.cuStreamEndCapture(stream)
+            status, unwanted = driver.cuStreamEndCapture(stream)
+            if status == driver.CUresult.CUDA_SUCCESS:
+                driver.cuGraphDestroy(unwanted)
             raise
         graph = _checked("cuStreamEndCapture", driver.cuStreamEndCapture(stream))
         try:
@@ -154,6 +161,17 @@ class BindingsGpu:
                 driver.cuModuleUnload(module)
         self._context = None
         _checked("cuDevicePrimaryCtxRelease", driver.cuDevicePrimaryCtxRelease(self._device))
+
+
+def _start_driver() -> None:
+    try:
+        (status,) = driver.cuInit(0)
+    except RuntimeError as error:  # the bindings found no driver
+        raise BackendError(f"no NVIDIA driver is installed ({error}); nvidia-smi must list the GPU") from error
+    if status != driver.CUresult.CUDA_SUCCESS:
+        name = status.name.removeprefix("CUDA_ERROR_")
+        remedy = START_REMEDIES.get(name, "nvidia-smi must list the GPU")
+        raise BackendError(f"the NVIDIA driver is installed, but does not start (cuInit: {name}): {remedy}")
 
 
 def _checked(call: str, result: tuple[Any, ...]) -> Any:

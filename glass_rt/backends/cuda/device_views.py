@@ -1,6 +1,6 @@
 """Views made on the device: the image is copied there once, and our kernels write crops and global view from it.
 
-Off by default (`Detector.open(..., views="device")`): the kernels have not run on a GPU yet.
+Off by default (`Detector.open(..., views="device")`): it has run on one card so far, an H100.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.device_array import DeviceArray, whole
-from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, PinnedBuffer
+from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, PinnedBuffer, lost_is_gone
 from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
 from glass_rt.image.sampling import Box
 
@@ -72,7 +72,7 @@ class DeviceViews:
             if self._closed:
                 return
             self._closed = True
-            with self._gpu.current(), self._undo:
+            with lost_is_gone(), self._gpu.current(), self._undo:
                 for buffer in (*self._scratch.values(), *self._memory):
                     self._gpu.free(buffer)
             self._gpu.close()

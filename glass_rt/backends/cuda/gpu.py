@@ -6,8 +6,8 @@ driver and the inference libraries exchange them. Every call is made inside `wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,6 +50,16 @@ def gpu_error(call: str, status: str) -> GpuError:
     if name.startswith("OUT_OF_MEMORY"):
         return GpuOutOfMemory(call, name)
     return GpuError(call, name, lost=name in LOST)
+
+
+@contextmanager
+def lost_is_gone() -> Iterator[None]:
+    """For closing: what a lost context held is the driver's to clear away, and it answers no call to free it."""
+    try:
+        yield
+    except GpuError as error:
+        if not error.lost:
+            raise
 
 
 @dataclass(frozen=True, eq=False)

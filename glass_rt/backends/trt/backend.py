@@ -2,15 +2,17 @@
 
 A pack of any size is cut into runs of a few batch sizes. Two lanes of buffers take turns, so that while one run
 computes, the next is copied in and the one before is copied out. Each batch size is captured as a CUDA graph at its
-second run. None of this has run on a GPU yet; scheduling and errors are tested on a GPU in memory.
+second run. Scheduling and errors are tested on a GPU in memory, and were tried on an H100 over engines that are torch
+modules (benchmarks/results/gpu_hour); no TensorRT engine has run yet.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,19 +22,22 @@ import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.cuda import GpuDriver, open_gpu
-from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory, lost_is_gone
 from glass_rt.backends.trt.buckets import Bucket, buckets_of, plan_runs
 from glass_rt.backends.trt.lane import Flight, GpuLane, GpuStageTimes, Streams
 from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import TrtPlan
+from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
 from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
 
+log = logging.getLogger("glass_rt")
 
-def open_trt(name: str, engine: Path, *, device: str | None = None) -> TrtBackend:
+
+def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None) -> TrtBackend:
     """Opens a plan with `tensorrt` or `tensorrt_rtx` on `cuda` or `cuda:N`.
 
     Raises MissingDependency, UsageError for another device, and BackendError.
@@ -65,19 +70,23 @@ class TrtBackend:
     """A Backend on one TensorRT engine, for one worker; it takes packs of any size.
 
     `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
-    engine, or in the user's cache folder where that cannot be written (see `glass_rt.machine.cache_files`).
+    engine, or in the user's cache folder where that cannot be written or the bundle is pinned (see
+    `glass_rt.machine.cache_files`).
     """
 
-    def __init__(self, engine: Path, library: Library, gpu: GpuDriver) -> None:
+    def __init__(self, engine: Path | EngineFile, library: Library, gpu: GpuDriver) -> None:
         self._gpu, self._library = gpu, library
         self._failure: BackendError | None = None
         self._closed = False
         self._next = 0
         self._prepared: dict[tuple[int, int], _Prepared] = {}
         with gpu.current(), ExitStack() as undo:
-            data = engine.read_bytes()
-            self._kernels = _kernel_places(engine, data, f"{library.version}-sm{gpu.compute_capability}")
-            self._plan = TrtPlan(library, data, str(engine), read_cached(self._kernels))
+            source = EngineFile.of(engine)
+            with closing(source.open()) as file:
+                data = file.read(file.size)
+            self._kernels = _kernel_places(source, data, f"{library.version}-sm{gpu.compute_capability}")
+            self._captures = gpu.captures_graphs and not library.is_rtx  # RTX captures by itself
+            self._plan = TrtPlan(library, data, str(source.path), read_cached(self._kernels))
             undo.callback(self._plan.close)
             self.inputs: tuple[TensorSpec, ...] = self._plan.inputs
             self.outputs: tuple[TensorSpec, ...] = self._plan.outputs
@@ -131,7 +140,7 @@ class TrtBackend:
             return
         self._closed = True
         gone = BackendError("this engine was closed while a run was under way")
-        with _lost_is_gone(), self._gpu.current(), ExitStack() as last:
+        with lost_is_gone(), self._gpu.current(), ExitStack() as last:
             last.callback(self._undo.close)
             with suppress(BackendError):  # a lost device cannot be waited for
                 for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
@@ -185,19 +194,28 @@ class TrtBackend:
         return self._prepared[key]
 
     def _compute(self, prepared: _Prepared, stream: int) -> None:
-        """RTX captures graphs by itself; with TensorRT the first run of a context warms it up, the second is captured.
-
-        pycuda cannot capture; every run is then like the first.
-        """
+        """With TensorRT the first run of a context warms it up, the second is captured, the others are replayed."""
+        if prepared.graph is None and prepared.warm and self._captures:
+            prepared.graph = self._captured(prepared, stream)
         if prepared.graph is not None:
-            self._gpu.launch_graph(prepared.graph, stream)
-            return
-        if prepared.warm and self._gpu.captures_graphs and not self._library.is_rtx:
-            prepared.graph = self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
             self._gpu.launch_graph(prepared.graph, stream)
             return
         self._plan.execute(prepared.context, stream)
         prepared.warm = True
+
+    def _captured(self, prepared: _Prepared, stream: int) -> int | None:
+        """A run as a graph. Where that is refused, None: runs are launched kernel by kernel from then on.
+
+        NVIDIA's trtexec does the same: some layers may not be captured, and a graph takes memory of its own.
+        """
+        try:
+            return self._gpu.capture(stream, lambda: self._plan.execute(prepared.context, stream))
+        except BackendError as error:
+            if isinstance(error, GpuError) and error.lost:
+                raise
+            self._captures = False
+            log.warning("this engine runs without CUDA graphs, a little slower: %s", error)
+            return None
 
     def _finish(self, flights: list[Flight], result: Array) -> dict[str, Array]:
         if not self._closed and not all(flight.landed or flight.error for flight in flights):
@@ -233,25 +251,20 @@ class TrtBackend:
                 write_cached(data, self._kernels)
 
 
-def _kernel_places(engine: Path, data: bytes, circumstances: str) -> tuple[Path, ...]:
-    """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256."""
-    beside = engine.parent / BESIDE / f"{engine.stem}-{circumstances}.kernels"
-    if os.access(engine.parent, os.W_OK):
+def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple[Path, ...]:
+    """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256.
+
+    Under a pin only there: the pin does not cover what lies in the bundle's cache.
+    """
+    folder = source.path.parent
+    beside = folder / BESIDE / f"{source.path.stem}-{circumstances}.kernels"
+    if not source.pinned and os.access(folder, os.W_OK):
         return (beside,)
-    return beside, user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
+    own = user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
+    return (own,) if source.pinned else (beside, own)
 
 
 def _fixed(size: int | None) -> int:
     if size is None:
         raise BackendError("the engine leaves the length of its embeddings open; export the model again")
     return size
-
-
-@contextmanager
-def _lost_is_gone() -> Iterator[None]:
-    """Ignores errors of a lost context: the driver frees its memory, and no call can."""
-    try:
-        yield
-    except GpuError as error:
-        if not error.lost:
-            raise

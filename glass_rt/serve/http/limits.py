@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glass_rt.errors import GlassError
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.responses import error_response
-from glass_rt.serve.refusals import BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
+from glass_rt.serve.let_go import drop_frames
+from glass_rt.serve.refusals import AmbiguousRequest, BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
 from glass_rt.serve.service import RequestHold, Service
 from glass_rt.serve.settings import ServerSettings
 
@@ -37,16 +38,18 @@ class RequestLimits:
         try:
             await self._pass(scope, receive, send)
         except GlassError as error:  # of these limits: the application has its own response to a route's errors
+            drop_frames(error)
             await error_response(error, scope["path"])(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = self._service.settings
+        _check_framing(scope)
         if scope["path"] not in self._open_paths:
-            check_api_key(api_key_of(scope["headers"]), settings.api_keys)
+            check_api_key(api_key_of(scope["headers"]), self._service.api_keys)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
-        _check_headers(scope["headers"], settings)
+        _check_body(scope["headers"], settings)
         with self._service.request() as hold:
             await self._app(scope, BodyReader(receive, hold, settings), send)
 
@@ -82,7 +85,24 @@ class BodyReader:
         return message
 
 
-def _check_headers(headers: list[tuple[bytes, bytes]], settings: ServerSettings) -> None:
+def _check_framing(scope: Scope) -> None:
+    """Raises AmbiguousRequest where programs in between could see another end of the body; the parser has the rest."""
+    headers = dict(scope["headers"])
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise AmbiguousRequest(f"HTTP/{scope['http_version']} is not spoken here; send HTTP/1.1")
+    if (coding := headers.get(b"transfer-encoding")) is not None:
+        if scope["http_version"] == "1.0":
+            raise AmbiguousRequest("HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1")
+        if coding.strip().lower() != b"chunked":
+            raise AmbiguousRequest("Transfer-Encoding is not supported but for chunked")
+    if b"upgrade" in headers and (coding is not None or headers.get(b"content-length", b"0") != b"0"):
+        raise AmbiguousRequest(
+            "Upgrade is not supported for a request with a body; send it as HTTP/1.1 without Upgrade (for HTTP clients "
+            "that begin with HTTP/2, that is an option)"
+        )
+
+
+def _check_body(headers: list[tuple[bytes, bytes]], settings: ServerSettings) -> None:
     for name, value in headers:
         if name == b"content-length":
             if not value.isdigit():

@@ -11,14 +11,18 @@ from glass_rt.errors import (
     ImageFormatError,
     ImageTooLarge,
     MissingDependency,
+    OutOfMemory,
     UsageError,
 )
 from glass_rt.serve.refusals import (
+    AmbiguousRequest,
     BodyTooLarge,
     BodyTooSlow,
     DeadlineExceeded,
     Draining,
     EngineBroken,
+    ForeignHost,
+    ForeignOrigin,
     ImageRefused,
     MalformedRequest,
     Overloaded,
@@ -34,6 +38,8 @@ STATUSES: dict[type[GlassError], int] = {
     UsageError: HTTPStatus.BAD_REQUEST,
     MalformedRequest: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
+    ForeignHost: HTTPStatus.FORBIDDEN,
+    ForeignOrigin: HTTPStatus.FORBIDDEN,
     UnknownModel: HTTPStatus.NOT_FOUND,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -44,6 +50,7 @@ STATUSES: dict[type[GlassError], int] = {
     ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     BackendError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
     Draining: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineBroken: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
@@ -62,7 +69,7 @@ def headers_of(error: GlassError) -> dict[str, str]:
     headers = {}
     if isinstance(error, Refusal) and error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, Draining):
+    if isinstance(error, (Draining, AmbiguousRequest)):
         headers["Connection"] = "close"
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"

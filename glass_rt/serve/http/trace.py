@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glass_rt.errors import BackendError, first_line
 from glass_rt.serve.http.responses import error_response
 from glass_rt.serve.http.status import CLIENT_GONE
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.request_id import request_id_of
 
@@ -47,6 +48,7 @@ class Trace:
             await self._app(scope, receive, send_named)
         except Exception as error:
             log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
+            drop_frames(error)
             if status == CLIENT_GONE:
                 failure = BackendError(f"unexpected error: {first_line(error)}")
                 await error_response(failure, scope["path"])(scope, receive, send_named)

@@ -47,9 +47,12 @@ async def read_uploads(request: Request, max_files: int) -> Uploads:
     if not boundary:
         raise MalformedRequest("the multipart body has no boundary in its Content-Type")
     form = _Form(boundary, max_files)
-    async for chunk in request.stream():
-        form.feed(chunk)
-    return Uploads(form.finish(), single=False)
+    try:
+        async for chunk in request.stream():
+            form.feed(chunk)
+        return Uploads(form.finish(), single=False)
+    finally:
+        form.let_go()
 
 
 @dataclass
@@ -98,6 +101,11 @@ class _Form:
         if not self._uploads:
             raise MalformedRequest("the multipart body holds no file")
         return tuple(self._uploads)
+
+    def let_go(self) -> None:
+        """Ends the form: it and its parser hold each other, and the files would stay until Python looks for cycles."""
+        del self._parser
+        self._part, self._uploads = _Part(), []
 
     def _begin(self) -> None:
         self._part = _Part()

@@ -5,7 +5,7 @@ methods whose request is a stream, which has the same encoding. So the server co
 before it receives a message, and checks the message's structure before it parses it.
 
 gRPC does not say how large a message will be. The server receives as many at once as fit into `queue_bytes` if each has
-`max_body` bytes, and refuses a call that waits longer than TURN_S for its turn. Probes need no turn.
+`max_body` bytes, but at least two, and refuses calls that get no turn in time (see `Turns`). Probes need no turn.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import Any
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.status import CLIENT_GONE, headers_of, status_of
+from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.oip.protobuf_limits import check_message
 from glass_rt.serve.oip.protocol import VERSION, describe, model_name
 from glass_rt.serve.oip.request import check_model, infer
 from glass_rt.serve.oip.rest import EXTENSIONS, SERVER
+from glass_rt.serve.oip.turns import Turns
 from glass_rt.serve.refusals import BodyTooSlow, Overloaded, UnknownModel
 from glass_rt.serve.request_id import request_id_of
 from glass_rt.serve.server import NotListening
@@ -41,13 +43,13 @@ except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpci
 
 SERVICE = "inference.GRPCInferenceService"
 FLUSH_S = 5.0
-TURN_S = 1.0  # for a call to wait until earlier messages have arrived
 CALLS_PER_IMAGE = 4  # calls open at once for each image of the queue
 MAX_ERROR = 1000  # characters of an error: clients take 8 kB of trailers, which carry it encoded
 SMALL = 4096  # bytes of a message of the methods that judge nothing
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.INVALID_ARGUMENT,
@@ -61,6 +63,7 @@ CODES = {
 Context = Any  # grpc.aio.ServicerContext, which ships without types
 
 log = logging.getLogger("glass_rt.serve")
+grpc_log = logging.getLogger("grpc._cython.cygrpc")
 request_log = logging.getLogger("glass_rt.serve.requests")
 
 
@@ -87,6 +90,7 @@ async def grpc_server(service: Service, host: str, port: int) -> AsyncIterator[i
         raise NotListening(
             f"cannot listen on {address} for gRPC: it is taken, or none of this machine. Choose another --grpc-port"
         ) from None
+    grpc_log.addFilter(_says_more_than_cancelled)
     await server.start()
     log.info("listening", extra={"fields": {"grpc": f"{address.rpartition(':')[0]}:{bound}"}})
     try:
@@ -102,8 +106,8 @@ class GrpcMethods:
         self._service = service
         settings = service.settings
         at_once = settings.queue_bytes // settings.max_body
-        self._infer_turns = asyncio.Semaphore(at_once)  # to receive a message with images
-        self._metadata_turns = asyncio.Semaphore(at_once)  # to receive a message without
+        self._infer_turns = Turns(at_once)  # to receive a message with images
+        self._metadata_turns = Turns(at_once)  # to receive a message without
         self._calls = 0
 
     def handlers(self) -> Any:
@@ -156,7 +160,7 @@ class GrpcMethods:
     def _probe(self, name: str, method: Callable[[], Any]) -> Any:
         """A method that needs no API key. Its message is empty and is not received."""
 
-        async def respond(_: AsyncIterator[bytes], __: Context) -> Any:
+        async def respond(_: Context) -> Any:
             return method()
 
         return self._handler(name, respond)
@@ -164,33 +168,34 @@ class GrpcMethods:
     def _plain(self, name: str, kind: Any, method: Callable[[Any], Any]) -> Any:
         """A method that judges nothing and waits for no engine."""
 
-        async def respond(messages: AsyncIterator[bytes], context: Context) -> Any:
+        async def respond(context: Context) -> Any:
             with self._admitted(context):
-                data = await self._received(messages, self._metadata_turns)
+                data = await self._received(context, self._metadata_turns)
                 if len(data) > SMALL:
                     raise UsageError(f"the message has {len(data)} bytes; this method takes at most {SMALL}")
                 return method(_parsed(kind, data))
 
         return self._handler(name, respond)
 
-    async def _infer(self, messages: AsyncIterator[bytes], context: Context) -> Any:
+    async def _infer(self, context: Context) -> Any:
         with self._admitted(context), self._service.request() as hold:
-            data = await self._received(messages, self._infer_turns)
+            data = await self._received(context, self._infer_turns)
             hold.hold(len(data))
             return await self.model_infer(data)
 
-    async def _received(self, messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> bytes:
+    async def _received(self, context: Context, turns: Turns) -> bytes:
         seconds = self._service.settings.body_timeout_s
         try:
-            return await asyncio.wait_for(_next(messages, turns), seconds)
+            data = await asyncio.wait_for(turns.receive(context.peer(), context.read), seconds)
         except asyncio.TimeoutError:
             raise BodyTooSlow(f"the message did not arrive within {seconds:g} s") from None
-        except StopAsyncIteration:
-            raise UsageError("the call brought no message") from None
+        if not isinstance(data, bytes):  # grpc.aio.EOF
+            raise UsageError("the call brought no message")
+        return data
 
-    def _handler(self, name: str, respond: Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]) -> Any:
-        async def handle(messages: AsyncIterator[bytes], context: Context) -> Any:
-            return await self._call(name, context, respond(messages, context))
+    def _handler(self, name: str, respond: Callable[[Context], Awaitable[Any]]) -> Any:
+        async def handle(_: Any, context: Context) -> Any:  # gRPC's iterator of messages would keep the last it gave
+            return await self._call(name, context, respond(context))
 
         return grpc.stream_unary_rpc_method_handler(
             handle, response_serializer=lambda response: response.SerializeToString()
@@ -200,7 +205,7 @@ class GrpcMethods:
     def _admitted(self, context: Context) -> Iterator[None]:
         """Counts a call while the block runs, up to the limit of open calls. Raises Unauthorized, Overloaded."""
         settings = self._service.settings
-        check_api_key(api_key_of(_headers(context)), settings.api_keys)
+        check_api_key(api_key_of(_headers(context)), self._service.api_keys)
         if self._calls >= CALLS_PER_IMAGE * settings.queue_images:
             raise Overloaded(f"{self._calls} calls are open: try again later", retry_after_s=1)
         self._calls += 1
@@ -219,9 +224,13 @@ class GrpcMethods:
             status = 200
             return response
         except Exception as error:
+            if context.cancelled():  # of the call itself: no client is left to get a response
+                raise asyncio.CancelledError from None
             if not isinstance(error, GlassError):
                 log.exception("unexpected error", extra={"fields": {"request_id": request_id}})
+                drop_frames(error)
                 error = BackendError(f"unexpected error: {first_line(error)}")
+            drop_frames(error)
             status = status_of(error)
             metadata = {"x-request-id": request_id, **headers_of(error)}
             code = CODES.get(status, grpc.StatusCode.INTERNAL)
@@ -242,15 +251,10 @@ class GrpcMethods:
             request_log.info("request", extra={"fields": fields})
 
 
-async def _next(messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> bytes:
-    try:
-        await asyncio.wait_for(turns.acquire(), TURN_S)
-    except asyncio.TimeoutError:
-        raise Overloaded("as many messages as fit are being received: try again later", retry_after_s=1) from None
-    try:
-        return await anext(messages)
-    finally:
-        turns.release()
+def _says_more_than_cancelled(record: logging.LogRecord) -> bool:
+    """False for gRPC's traceback of a response that found its call cancelled."""
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != "ExecuteBatchError"
 
 
 def _parsed(kind: Any, data: bytes) -> Any:

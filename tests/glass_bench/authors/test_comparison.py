@@ -15,6 +15,8 @@ from glass_bench.measure.systems.base import STAGES
 from glass_rt.progress import silent
 from tests.support import Bundles, write_picture
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def comparison(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> AuthorsComparison:
@@ -26,7 +28,7 @@ def comparison(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Au
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(of_authors, "STREAM", 3)
         patch.setattr(of_authors, "ENGINE_ALONE_S", 0.05)
-        return compare_with_authors([bundles("resnet18").folder], images, 2, "glass-rt bench authors", silent)
+        return compare_with_authors([bundles("mobilenet_v3_small").folder], images, 2, "glass-rt bench authors", silent)
 
 
 def test_both_sides_say_the_same_of_the_same_images(comparison: AuthorsComparison) -> None:
@@ -58,8 +60,8 @@ def test_throughput_is_given_for_the_sizes_that_there_are(comparison: AuthorsCom
 def test_the_report_is_made_of_the_record(comparison: AuthorsComparison, tmp_path: Path) -> None:
     text = write_report(comparison, tmp_path)
     record = json.loads((tmp_path / RECORD).read_text())
-    found = ratios(comparison.sides)["resnet18"]["onnxruntime fp32"]
-    assert record["ratios"]["resnet18"]["onnxruntime fp32"] == pytest.approx(found, rel=1e-4)
+    found = ratios(comparison.sides)["mobilenet_v3_small"]["onnxruntime fp32"]
+    assert record["ratios"]["mobilenet_v3_small"]["onnxruntime fp32"] == pytest.approx(found, rel=1e-4)
     assert "### 2 to 8 MP" in text
     assert "### 8 MP and more" not in text
     assert str(tmp_path.parent) not in text + json.dumps(record)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from glass_bench.errors import BenchError
 from glass_bench.experiment.claim import ClaimOptions, run_claim, verdict
 from glass_bench.experiment.scenes import SceneSpec, render, scene_specs, uneven_gain
@@ -24,7 +26,18 @@ from glass_rt.image.views import baseline_view, global_view
 from glass_rt.inference.head import Head
 from tests.support import Cli
 
+pytestmark = pytest.mark.slow
+
 SPEC = SceneSpec(seed=7, width=1280, height=960, unevenness=0.04)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    """The experiment settles PyTorch's threads and algorithms for its process; here other tests come after it."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +106,8 @@ def test_the_pytorch_pipeline_says_what_the_engine_says(name: str, precision: st
     picture = str(claim / "test" / "fake" / "scene-000.jpg")
     bundle, checkpoint = str(claim / "engines" / name), str(claim / f"{name}.safetensors")
     engine = open_system(Contender("engine", "engine", bundle))
-    torch = open_system(Contender("torch", "pytorch", bundle, precision=precision, checkpoint=checkpoint))
-    ours, theirs = engine.judge(picture), torch.judge(picture)
+    pytorch = open_system(Contender("torch", "pytorch", bundle, precision=precision, checkpoint=checkpoint))
+    ours, theirs = engine.judge(picture), pytorch.judge(picture)
     assert ours.complaint is None
     assert theirs.complaint is None
     allowed = 2e-3 if precision == "fp32" else 5e-2
@@ -109,8 +122,8 @@ def test_both_look_at_the_same_windows_of_any_image(size: tuple[int, int], claim
     cv2.imwrite(str(tmp_path / "noise.png"), pixels)
     bundle, checkpoint = str(claim / "engines" / "artefact"), str(claim / "artefact.safetensors")
     engine = open_system(Contender("e", "engine", bundle, crops=3))
-    torch = open_system(Contender("t", "pytorch", bundle, crops=3, checkpoint=checkpoint))
-    ours, theirs = engine.judge(str(tmp_path / "noise.png")), torch.judge(str(tmp_path / "noise.png"))
+    pytorch = open_system(Contender("t", "pytorch", bundle, crops=3, checkpoint=checkpoint))
+    ours, theirs = engine.judge(str(tmp_path / "noise.png")), pytorch.judge(str(tmp_path / "noise.png"))
     assert ours.probability_fake == pytest.approx(theirs.probability_fake, abs=2e-3)
     assert ours.windows == theirs.windows
 

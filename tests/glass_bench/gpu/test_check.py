@@ -16,9 +16,11 @@ from glass_rt.errors import UsageError
 from glass_rt.inference.head import Head
 from tests.support import Bundles
 
+pytestmark = pytest.mark.slow
+
 
 def test_verdicts_of_a_ragged_pack_are_pytorchs(bundles: Bundles) -> None:
-    found = ragged_verdicts(bundles("resnet18").folder)
+    found = ragged_verdicts(bundles("mobilenet_v3_small").folder)
     assert len(found["difference of P(fake)"]) == len(IMAGES)
     assert found["allowed"] < 1e-3
 
@@ -28,12 +30,12 @@ def test_a_verdict_that_is_not_pytorchs_fails_the_step(bundles: Bundles, monkeyp
     monkeypatch.setattr(Head, "judge", lambda head, whole, crops: right(head, whole, crops[::-1] * 1.05))
     monkeypatch.setattr(verdicts, "IMAGES", IMAGES[:2])
     with pytest.raises(AssertionError, match=r"verdicts are not PyTorch's: P\(fake\) differs by"):
-        ragged_verdicts(bundles("resnet18").folder)
+        ragged_verdicts(bundles("mobilenet_v3_small").folder)
 
 
 def test_views_on_the_device_are_asked_for(bundles: Bundles) -> None:
     with pytest.raises(UsageError, match="onnxruntime engines read views from memory"):
-        ragged_verdicts(bundles("resnet18").folder, views="device")
+        ragged_verdicts(bundles("mobilenet_v3_small").folder, views="device")
 
 
 def test_medians_are_taken_part_by_part() -> None:

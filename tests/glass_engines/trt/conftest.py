@@ -1,4 +1,4 @@
-"""FP16 graphs of the backbones, each exported once per run, and a portable model of the smallest."""
+"""FP16 graphs of the backbones, each exported once per run, and portable models of the smallest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from glass_export.graphs import PixelsToEmbedding
 from glass_export.half.precision import narrowed, prepared
 from glass_export.model import CROP_SIZE, ResizeOnly, build_model
 from glass_export.onnx_file import onnx_from_torch
-from glass_export.portable import ExportOptions, export_portable
 
 from glass_rt.bundle.bundle import PortableModel
+from tests.support import Portables
 
 GraphOf = Callable[[str, str], Path]
 
@@ -45,14 +45,12 @@ def graph_of(tmp_path_factory: pytest.TempPathFactory) -> GraphOf:
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> PortableModel:
+def small_model(portables: Portables) -> PortableModel:
     """mobilenet_v3_small in fp16."""
-    options = ExportOptions("mobilenet_v3_small", precisions=("fp16",))
-    return export_portable(options, tmp_path_factory.mktemp("small") / "model")
+    return portables("mobilenet_v3_small", precisions=("fp16",))
 
 
 @pytest.fixture(scope="session")
-def small_resize_model(tmp_path_factory: pytest.TempPathFactory) -> PortableModel:
+def small_resize_model(portables: Portables) -> PortableModel:
     """The resize-only architecture in fp32 and bf16."""
-    options = ExportOptions("mobilenet_v3_small", "resize", precisions=("fp32", "bf16"))
-    return export_portable(options, tmp_path_factory.mktemp("small") / "resize")
+    return portables("mobilenet_v3_small", "resize", precisions=("fp32", "bf16"))

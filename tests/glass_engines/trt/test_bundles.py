@@ -28,6 +28,8 @@ from glass_rt.errors import BundleUnfit
 from glass_rt.machine.cache_files import read_cached, write_cached
 from glass_rt.machine.environment import installed
 
+pytestmark = pytest.mark.trt
+
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'glass-rt[tensorrt-rtx]'")
 
 COMMAND = str(Path(sys.executable).with_name("glass-rt"))

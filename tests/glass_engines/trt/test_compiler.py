@@ -19,6 +19,8 @@ from glass_rt.backends.trt.library import load_library
 from glass_rt.bundle.requirements import Shapes
 from glass_rt.errors import BuildError, UsageError
 
+pytestmark = pytest.mark.trt
+
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'glass-rt[tensorrt-rtx]'")
 
 SHAPES = (Shapes(1, 4, 16), Shapes(1, 64, 64))

@@ -16,14 +16,16 @@ from glass_engines.trt.settings import TrtSettings
 from glass_engines.trt.stream import stream_writer
 
 from glass_rt.backends.trt.library import load_library
+from glass_rt.bundle.bundle import PortableModel
 from glass_rt.bundle.requirements import Shapes
 
+pytestmark = pytest.mark.trt
+
 GraphOf = Callable[[str, str], Path]
-BACKBONE = "mobilenet_v3_small"
 
 
-def test_graph_and_weights_together_are_the_model(graph_of: GraphOf, tmp_path: Path) -> None:
-    path = graph_of(BACKBONE, "local")
+def test_graph_and_weights_together_are_the_model(small_model: PortableModel, tmp_path: Path) -> None:
+    path = small_model.graph("fp16", "local")
     apart = weights_apart(path, tmp_path)
     assert apart is not None
     assert list(tmp_path.iterdir()) == [], "the file of weights has no name, and goes with the process"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,22 @@ from torch import nn
 
 from glass_rt.errors import ExportError
 
+pytestmark = pytest.mark.slow
 
-def embedder_of(backbone: str, layers: int | None = None) -> Any:
-    """A GLASS embedder with the seeded rule's weights; ViT cut to its first `layers` blocks, for the time."""
+
+@cache
+def resize_model(backbone: str, layers: int | None) -> Any:
+    """With the seeded rule's weights; ViT cut to its first `layers` blocks, for the time."""
     model: Any = build_model(find_backbone(backbone), "resize")
     if layers is not None:
         model.model.encoder.layers = model.model.encoder.layers[:layers]
     fill_untrained(checkpoint_module(model))
-    return model.split()[0]
+    return model
+
+
+def embedder_of(backbone: str, layers: int | None = None) -> Any:
+    """An embedder of its own, which a test may alter."""
+    return deepcopy(resize_model(backbone, layers)).split()[0]
 
 
 def graph_of(backbone: str) -> PixelsToEmbedding:

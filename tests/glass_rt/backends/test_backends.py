@@ -16,6 +16,8 @@ from glass_rt.inference.parity import TOLERANCES
 from glass_rt.machine.environment import installed
 from tests.support import Bundles, Portables
 
+pytestmark = pytest.mark.slow
+
 CASES = (
     ("onnxruntime", "fp32", "resnet18"),
     ("openvino", "fp32", "resnet18"),

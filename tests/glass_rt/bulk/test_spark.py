@@ -1,4 +1,4 @@
-"""The Spark example of docs/: its half that works runs without Spark, and all of it where Spark and Java are."""
+"""The example for Spark: its half that works runs without Spark, and all of it where Spark and Java are."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bundle.bundle import Bundle
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "spark_bulk.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "spark_bulk.py"
 
 
 def test_the_examples_function_maps_arrow_batches_to_rows(bundle: Bundle, photographs: tuple[Path, ...]) -> None:

@@ -17,7 +17,7 @@ from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import GlassError, ImageNotReadable
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.running import run_bulk, wait_until
 
 pytest.importorskip("moto.server", reason="needs moto[s3,server], a local S3 server")
@@ -86,6 +86,7 @@ def test_what_is_not_there_is_said(stores: Stores) -> None:
         stores.read(locate("s3://photos/album/absent.jpg"))
 
 
+@pytest.mark.ray
 def test_a_job_reads_from_a_store_and_writes_to_it(
     stores: Stores, options: str, bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
 ) -> None:

@@ -19,8 +19,10 @@ from glass_rt.bulk.rows import SCHEMA
 from glass_rt.bulk.worker import BulkWorker
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BackendError, UsageError
-from tests.glass_rt.bulk.conftest import assert_same, inferred
+from tests.glass_rt.bulk.expected import assert_same, inferred
 from tests.glass_rt.bulk.planted import DEAD_ON_ARRIVAL, DECODER, HANG, ill_engine, plant
+
+pytestmark = pytest.mark.slow
 
 
 def paths_table(paths: list[Path]) -> pa.Table:
@@ -155,7 +157,7 @@ def test_an_engine_that_fails_on_images_says_so_in_their_rows(
     with BulkWorker(bundle.folder) as worker:
         rows = worker.judge_table(paths_table(list(photographs[:2]))).to_pylist()
     assert [(row["error_kind"], row["error"]) for row in rows] == [
-        ("backend", "ONNX Runtime failed: the device is lost")
+        ("backend", "ONNX Runtime cannot run the engine: the device is lost")
     ] * 2
 
 

@@ -70,11 +70,19 @@ def test_an_altered_file_is_named(copy: Path) -> None:
         Bundle.open(copy)
 
 
-def test_a_foreign_file_is_found_by_a_full_check(copy: Path) -> None:
-    (copy / "extra.bin").write_bytes(b"?")
+def test_a_foreign_file_is_refused_by_every_opener(copy: Path) -> None:
+    (copy / "cache").mkdir()
+    (copy / "cache" / "of a backend").touch()
     Bundle.open(copy)
+    (copy / "extra.bin").write_bytes(b"?")
+    for every_file in (False, True):
+        with pytest.raises(BundleInvalid, match=r"does not list: extra\.bin"):
+            Bundle.open(copy, every_file=every_file)
+    (copy / "extra.bin").rename(copy / "model" / "extra.bin")
     with pytest.raises(BundleInvalid, match=r"does not list: extra\.bin"):
-        Bundle.open(copy, every_file=True)
+        PortableModel.open(copy)
+    with pytest.raises(BundleInvalid, match=r"does not list: model/extra\.bin"):
+        Bundle.open(copy)
 
 
 @pytest.mark.parametrize(

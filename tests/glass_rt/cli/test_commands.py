@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.folder import write_manifest
+from glass_rt.bundle.precision_report import PrecisionReport
+from tests.bench_zoo import write_bundle
 from tests.support import Bundles, Cli
 
 COMMANDS = ("build", "export", "infer", "inspect", "verify", "doctor")
@@ -28,8 +32,8 @@ def test_help_lists_the_commands_and_each_explains_itself(cli: Cli) -> None:
         assert detail.stdout.startswith(f"Usage: glass-rt {command}")
 
 
-def test_version_names_the_backends(cli: Cli) -> None:
-    done = cli("--version")
+def test_version_names_the_backends(process_cli: Cli) -> None:
+    done = process_cli("--version")
     assert done.stdout.startswith("glass-rt 0.")
     assert "onnxruntime: onnxruntime" in done.stdout
 
@@ -47,13 +51,13 @@ def test_shell_completion_is_there() -> None:
     assert "complete" in done.stdout
 
 
-def test_doctor_reports_and_finds_no_fault_here(cli: Cli) -> None:
-    done = cli("doctor", "--json")
+def test_doctor_reports_and_finds_no_fault_here(process_cli: Cli) -> None:
+    done = process_cli("doctor", "--json")
     report = json.loads(done.stdout)
     assert report["backends"]["onnxruntime"].startswith("onnxruntime")
     assert report["cores"] >= 1
     assert (done.returncode == 0) == (report["problems"] == [])
-    assert "Backends" in cli("doctor").stdout
+    assert "Backends" in process_cli("doctor").stdout
 
 
 def test_build_infer_inspect_and_verify_from_an_empty_folder(
@@ -77,6 +81,16 @@ def test_build_infer_inspect_and_verify_from_an_empty_folder(
     assert "exists already; --force replaces it" in again.stderr
 
 
+def test_inspect_shows_what_int8_cost(cli: Cli, tmp_path: Path) -> None:
+    bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
+    report = PrecisionReport("onnxruntime on 5 images kept out", 0.14, 0.2, ranges={})
+    write_manifest(bundle.folder, replace(bundle.manifest, precision_report=report))
+    shown = cli("inspect", bundle.folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "costs 1.4e-01 (relative L2) of embeddings, 2.0e-01 of logits, by onnxruntime on 5 images" in shown.stdout
+
+
+@pytest.mark.slow
 def test_a_portable_model_becomes_a_bundle(cli: Cli, tmp_path: Path) -> None:
     exported = cli("export", "--backbone", "resnet18", "--architecture", "resize", "--output", "model", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
@@ -134,6 +148,7 @@ def built(bundles: Bundles, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_build_leaves_the_previous_bundle(built: Path, bundles: Bundles) -> None:
     before = Bundle.open(built / "out" / "bundle").sha256
     process = start_build(built, bundles("resnet18").folder)
@@ -149,6 +164,7 @@ def test_ctrl_c_during_a_build_leaves_the_previous_bundle(built: Path, bundles: 
     assert Bundle.open(built / "out" / "bundle", every_file=True).sha256 == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_during_a_build_leaves_the_previous_bundle(built: Path, bundles: Bundles) -> None:
     """A limit on the size of files stands for the full disk: writing past it fails in the same places."""
     before = Bundle.open(built / "out" / "bundle").sha256

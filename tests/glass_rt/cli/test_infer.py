@@ -1,4 +1,4 @@
-"""`glass-rt infer` as people use it: in a process of its own, by its output and its exit code."""
+"""`glass-rt infer` as people use it: by its output and its exit code."""
 
 import csv
 import io
@@ -28,8 +28,8 @@ def bundle(bundles: Bundles) -> Bundle:
     return bundles("mobilenet_v3_small")
 
 
-def test_one_image_gives_one_object(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
-    done = cli("infer", pictures[0], "--engine", bundle.folder, "--seed", 7, "--json")
+def test_one_image_gives_one_object(process_cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    done = process_cli("infer", pictures[0], "--engine", bundle.folder, "--seed", 7, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     with Detector.open(bundle.folder) as detector:
@@ -171,9 +171,9 @@ def test_a_name_that_the_system_refuses_costs_its_own_row(cli: Cli, bundle: Bund
     assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, False]
 
 
-def test_standard_input_is_an_image(cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
-    done = cli("infer", "-", "--engine", bundle.folder, "--json", stdin=pictures[0].read_bytes())
-    named = cli("infer", pictures[0], "--engine", bundle.folder, "--json")
+def test_standard_input_is_an_image(process_cli: Cli, bundle: Bundle, pictures: tuple[Path, ...]) -> None:
+    done = process_cli("infer", "-", "--engine", bundle.folder, "--json", stdin=pictures[0].read_bytes())
+    named = process_cli("infer", pictures[0], "--engine", bundle.folder, "--json")
     piped, by_path = json.loads(done.stdout), json.loads(named.stdout)
     assert piped["path"] is None
     assert piped["crops"] == by_path["crops"]
@@ -264,8 +264,8 @@ def test_wrong_usage_is_exit_code_2(cli: Cli, bundle: Bundle, arguments: list[st
     assert "Traceback" not in done.stderr
 
 
-def test_no_engine_says_how_to_get_one(cli: Cli, pictures: tuple[Path, ...], tmp_path: Path) -> None:
-    done = cli("infer", pictures[0], cwd=tmp_path)
+def test_no_engine_says_how_to_get_one(process_cli: Cli, pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    done = process_cli("infer", pictures[0], cwd=tmp_path)
     assert done.returncode == 1
     assert "glass-rt build --backbone vit_b16" in done.stderr
 

@@ -22,7 +22,7 @@ OPTIONS = DetectOptions(seed=5)
 
 @pytest.fixture(scope="module")
 def detector(bundles: Bundles) -> Iterator[Detector]:
-    with Detector.open(bundles("resnet18").folder) as opened:
+    with Detector.open(bundles("mobilenet_v3_small", crops=6).folder) as opened:
         yield opened
 
 

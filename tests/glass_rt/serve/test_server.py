@@ -21,6 +21,8 @@ from glass_rt import DetectOptions, Detector
 from tests.serving import VERDICT, HttpResponse, Process, ask, form, same_verdict, serve_process, wait_until
 from tests.support import Bundles, Cli
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Load:
@@ -89,7 +91,7 @@ def test_a_body_that_is_on_its_way_when_sigterm_comes_is_still_judged(
 ) -> None:
     with serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-            head = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(picture)}\r\n\r\n".encode()
+            head = f"POST {VERDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(picture)}\r\n\r\n".encode()
             connection.sendall(head + picture[:1000])
             wait_until(lambda: server.figure("glass_rt_queue_bytes") == 1000)
             server.signal(signal.SIGTERM)
@@ -154,7 +156,7 @@ def test_ctrl_c_drains_too_and_the_second_one_does_not_wait(bundles: Bundles, tm
         serve_process(bundles("mobilenet_v3_small").folder, tmp_path) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection,
     ):
-        connection.sendall(f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx".encode())
+        connection.sendall(f"POST {VERDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx".encode())
         wait_until(lambda: server.figure("glass_rt_queue_bytes") == 1)
         server.signal(signal.SIGINT)
         wait_until(lambda: server.get("/healthz").json["draining"])

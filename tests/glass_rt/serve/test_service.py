@@ -16,6 +16,8 @@ from glass_rt.serve.service import FAILURES_IN_A_ROW, Service
 from glass_rt.serve.settings import ServerSettings
 from tests.serving import Plant, form, same_verdict, serving, wait_until
 
+pytestmark = pytest.mark.slow
+
 OUT_OF_MEMORY = BackendError("the device is out of memory")
 
 

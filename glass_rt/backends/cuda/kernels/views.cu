@@ -2,7 +2,7 @@
 //
 // The same numbers as glass_rt/image: crops are copied and padded with zeros at the bottom and right; the global view
 // is the separable triangle filter whose support grows with the scale (PyTorch's interpolate(mode="bilinear",
-// antialias=True)), summed in float32. Off by default: this has been compiled, and never run on a GPU.
+// antialias=True)), summed in float32. Off by default; run on an H100 (benchmarks/results/gpu_hour).
 //
 // nvcc line (CUDA 13; see Makefile, target `kernels`):
 //   nvcc -O3 -fatbin -gencode arch=compute_80,code=sm_80 -gencode arch=compute_86,code=sm_86

@@ -55,6 +55,5 @@ async def _get_page(_: Request) -> Response:
         "Content-Security-Policy": content_security_policy(html),
         "Cache-Control": "no-cache",
         "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
     }
     return Response(html, headers=headers, media_type="text/html")

@@ -132,6 +132,34 @@ def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, 
     assert done.stdout.strip() == "as it should be", done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library")
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (100, "does not start (cuInit: NO_DEVICE): this process sees no GPU; see CUDA_VISIBLE_DEVICES"),
+        (802, "does not start (cuInit: SYSTEM_NOT_READY): GPUs joined by NVSwitch need NVIDIA's fabric manager"),
+        (2, "does not start (cuInit: OUT_OF_MEMORY): nvidia-smi must list the GPU"),
+    ],
+)
+def test_a_driver_that_does_not_start_is_not_called_missing(tmp_path: Path, result: int, words: str) -> None:
+    pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    source = Path(__file__).with_name("driver_stand_in.c").read_text()
+    source = source.replace("initialised = 1; return 0;", f"return {result};")
+    assert f"return {result};" in source
+    (tmp_path / "stand_in.c").write_text(source)
+    library = tmp_path / "libcuda.so.1"
+    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
+    subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
+    code = "from glass_rt.backends.cuda import open_gpu; open_gpu(access='cuda-core')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert f"BackendError: the NVIDIA driver is installed, but {words}" in done.stderr
+
+
 def others(source: str, extension: Path) -> str:
     """Calls that the extension is linked to and glass-rt never makes: they refuse."""
     listing = subprocess.run(

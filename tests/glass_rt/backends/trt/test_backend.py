@@ -10,6 +10,7 @@ import pytest
 
 from glass_rt.backends.base import Submits
 from glass_rt.backends.trt.backend import TrtBackend
+from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.errors import BackendError
 from glass_rt.machine.cache_files import CACHE_VARIABLE, read_cached
 from tests.fake_gpu import FakeGpu
@@ -90,6 +91,50 @@ def test_each_batch_size_is_captured_once_per_lane_and_replayed(bench: Any) -> N
     assert gpu.calls.count("launch_graph") == 8  # two lanes warmed up by a plain run each
     backend.close()
     assert gpu.live == {}
+
+
+@pytest.mark.parametrize("status", ["STREAM_CAPTURE_UNSUPPORTED", "OUT_OF_MEMORY"])
+def test_a_capture_that_is_refused_costs_the_graphs_alone(
+    bench: Any, status: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu()
+    gpu.fail("capture", status)
+    backend = bench.open(gpu)
+    for seed in range(6):
+        views = bench.views(70, seed)
+        np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    assert gpu.calls.count("capture") == 1, "it is tried once"
+    assert f"runs without CUDA graphs, a little slower: capture failed: {status}" in caplog.text
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_a_library_that_runs_but_cannot_be_captured_is_run(bench: Any) -> None:
+    gpu = FakeGpu()
+    backend, execute = bench.open(gpu), TrtPlan.execute
+
+    def plain_only(plan: TrtPlan, context: Any, stream: int) -> None:
+        if gpu._capturing is not None:
+            raise BackendError("tensorrt could not start a run")
+        execute(plan, context, stream)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrtPlan, "execute", plain_only)
+        for seed in range(6):
+            views = bench.views(MOST, seed)
+            np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_a_capture_that_loses_the_context_fails_the_engine(bench: Any) -> None:
+    gpu = FakeGpu()
+    gpu.fail("capture", "ILLEGAL_ADDRESS")
+    backend = bench.open(gpu)
+    with pytest.raises(BackendError, match="restart this process"):
+        for _ in range(4):
+            run(backend, bench.views(MOST))
+    backend.close()
 
 
 def test_without_graph_capture_it_runs_all_the_same(bench: Any) -> None:

@@ -13,7 +13,9 @@ import pytest
 from glass_rt.serve.http.connection import MAX_UNPRODUCTIVE
 from tests.serving import VERDICT, Plant, Process, form, serving, wait_until
 
-HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: x\r\n".encode()
+pytestmark = pytest.mark.slow
+
+HEAD = f"POST {VERDICT} HTTP/1.1\r\nHost: localhost\r\n".encode()
 
 
 def talk(server: Process, *pieces: bytes) -> bytes:
@@ -114,13 +116,13 @@ def test_the_rest_of_a_refused_body_is_read_so_that_the_refusal_arrives(server: 
 
 def test_a_refused_body_that_never_ends_is_hung_up_on(server: Process) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         assert until_closed(connection).startswith(b"HTTP/1.1 404 ")
 
 
 def test_requests_behind_one_another_are_answered_in_order(server: Process, picture: bytes) -> None:
     post = HEAD + f"Content-Length: {len(picture)}\r\n\r\n".encode() + picture
-    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     responses = talk(server, post + post + get)
     assert responses.count(b"HTTP/1.1 200 OK") == 3
     assert responses.rindex(b'"ready":true') > responses.rindex(b'"label"')
@@ -128,7 +130,7 @@ def test_requests_behind_one_another_are_answered_in_order(server: Process, pict
 
 def test_empty_lines_between_requests_do_not_keep_a_connection_open(server: Process) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
         connection.sendall(b"\r\n")
         until_closed(connection)
@@ -169,7 +171,7 @@ def test_afterwards_nothing_is_left_open(server: Process) -> None:
 
 def test_a_client_that_never_takes_its_answers_is_given_up(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glass_rt.serve.http.connection.WRITE_TIMEOUT_S", 0.5)
-    get = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    get = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with serving(plant) as here, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", here.port))

@@ -18,6 +18,8 @@ from glass_rt.serve.http.page import content_security_policy, page_html
 from tests.serving import Process
 from tests.support import write_picture
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )

@@ -18,6 +18,8 @@ from glass_rt.serve.http.status import STATUSES
 from tests.serving import Process, serve_process, wait_until
 from tests.support import Bundles, Cli
 
+pytestmark = pytest.mark.slow
+
 grpc = pytest.importorskip("grpc")
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 

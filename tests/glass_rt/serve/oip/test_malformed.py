@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -159,10 +160,11 @@ def test_calls_that_bring_no_message_hold_up_neither_probes_nor_questions(channe
         idle = [as_stream.future(never()) for _ in range(8)]  # as many as are received at once
         wait_until(lambda: whole_server.figure("glass_rt_requests_open") == 8)
         assert ask("ServerMetadata")
-        refusal = refused(channel, "ModelInfer", b"")
-        assert refusal.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert dict(refusal.trailing_metadata())["retry-after"] == "1"
-        assert not any(call.done() for call in idle)
+        for _ in range(10):
+            assert refused(channel, "ModelInfer", b"").code() == grpc.StatusCode.NOT_FOUND, "it was received"
+        (ended,) = [call for call in idle if call.done()]
+        assert ended.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(ended.trailing_metadata())["retry-after"] == "1"
         idle += [as_stream.future(never()) for _ in range(200)]
         assert ask("ServerReady") == b"\x08\x01"
         for call in idle:
@@ -170,6 +172,24 @@ def test_calls_that_bring_no_message_hold_up_neither_probes_nor_questions(channe
     finally:
         gone.set()
     wait_until(lambda: whole_server.figure("glass_rt_requests_open") == 0)
+
+
+def test_calls_that_are_cancelled_leave_no_traceback(channel: Any, whole_server: Process) -> None:
+    image = b"no image"
+    message = pb.ModelInferRequest(model_name="mobilenet_v3_small")
+    message.raw_input_contents.append(struct.pack("<I", len(image)) + image)
+    message.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
+    encoded = message.SerializeToString()
+    call = channel.unary_unary(f"{SERVICE}/ModelInfer")
+    for number in range(200):
+        future = call.future((encoded, b"")[number % 2])
+        time.sleep(number % 7 * 0.0004)
+        future.cancel()
+    for _ in range(50):
+        with suppress(grpc.RpcError):
+            call(encoded, timeout=0.002)
+    wait_until(lambda: not whole_server.figure("glass_rt_requests_open"))
+    assert not [line for line in whole_server.log() if "traceback" in line]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def bytes_tensor(*images: bytes) -> np.ndarray[Any, Any]:
 
 
 def test_the_metadata_are_those_of_the_protocol(bundles: Bundles) -> None:
-    metadata = describe(bundles("resnet18").manifest).to_json()
-    assert (metadata["name"], metadata["versions"], metadata["platform"]) == ("resnet18", ["1"], "glass_rt")
+    metadata = describe(bundles("mobilenet_v3_small").manifest).to_json()
+    assert (metadata["name"], metadata["versions"], metadata["platform"]) == ("mobilenet_v3_small", ["1"], "glass_rt")
     assert metadata["inputs"][0] == {"name": "image", "datatype": "BYTES", "shape": [-1, 1]}
     assert metadata["outputs"][3] == {"name": "boxes", "datatype": "INT32", "shape": [-1, -1, 4]}
     assert json.loads(json.dumps(metadata)) == metadata
@@ -39,7 +39,7 @@ def test_the_metadata_are_those_of_the_protocol(bundles: Bundles) -> None:
     ],
 )
 def test_a_model_name_is_safe_as_a_folder_and_in_a_url(bundles: Bundles, name: str, safe: str) -> None:
-    manifest = bundles("resnet18").manifest
+    manifest = bundles("mobilenet_v3_small").manifest
     assert model_name(replace(manifest, model=replace(manifest.model, name=name))) == safe
 
 
@@ -118,7 +118,7 @@ def test_what_a_stranger_calls_things_is_cut_short_in_errors() -> None:
 
 
 def test_outputs_hold_the_verdicts_and_are_filled_up_with_zeros(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
-    with Detector.open(bundles("resnet18").folder) as detector:
+    with Detector.open(bundles("mobilenet_v3_small").folder) as detector:
         three = detector.detect(pictures[0], DetectOptions(crops=3))
         one = detector.detect(pictures[6], DetectOptions(crops=1))
     outputs = outputs_of([three, one])
@@ -140,19 +140,20 @@ def test_outputs_hold_the_verdicts_and_are_filled_up_with_zeros(bundles: Bundles
     assert outputs["boxes"][0].tolist() == [[c.left, c.top, c.width, c.height] for c in three.crops]
     assert outputs["attention"].sum(axis=1).tolist() == pytest.approx([1, 1])
     assert outputs["label"].ravel().tolist() == [three.label.encode(), one.label.encode()]
-    classes = bundles("resnet18").manifest.model.classes
+    classes = bundles("mobilenet_v3_small").manifest.model.classes
     assert outputs["probabilities"][0].tolist() == pytest.approx([three.probabilities[name] for name in classes])
 
 
+@pytest.mark.slow
 def test_outputs_of_the_resize_only_model_have_no_crops(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
-    with Detector.open(bundles("resnet18", "resize").folder) as detector:
+    with Detector.open(bundles("mobilenet_v3_small", "resize").folder) as detector:
         outputs = outputs_of([detector.detect(pictures[0])])
     assert (outputs["boxes"].shape, outputs["attention"].shape) == ((1, 0, 4), (1, 0))
 
 
 def test_a_refusal_names_the_image_and_the_kind(bundles: Bundles, pictures: tuple[Path, ...]) -> None:
     failure = Failure(None, ImageCorrupt("the JPEG is truncated"))
-    with Detector.open(bundles("resnet18").folder) as detector:
+    with Detector.open(bundles("mobilenet_v3_small").folder) as detector:
         verdict = detector.detect(pictures[6])
     assert refusal_of([verdict, verdict]) is None
     assert refusal_of([failure]) == "the JPEG is truncated [corrupt]"

@@ -18,7 +18,7 @@ from tests.support import Bundles
 
 @pytest.fixture(scope="module")
 def detector(bundles: Bundles) -> Iterator[Detector]:
-    with Detector.open(bundles("resnet18").folder) as opened:
+    with Detector.open(bundles("mobilenet_v3_small").folder) as opened:
         yield opened
 
 

@@ -24,7 +24,7 @@ from tests.tritonserver import free_port
 
 @pytest.fixture(scope="module")
 def verdict(bundles: Bundles) -> Verdict:
-    with Detector.open(bundles("resnet18").folder) as detector:
+    with Detector.open(bundles("mobilenet_v3_small").folder) as detector:
         return detector.detect(canary.PNG)
 
 
@@ -36,7 +36,7 @@ def reply(verdict: Verdict) -> Any:
         array = outputs_of([verdict])[tensor.name]
         values = [value.decode() if isinstance(value, bytes) else value for value in array.ravel().tolist()]
         outputs.append({"name": tensor.name, "datatype": tensor.datatype, "shape": list(array.shape), "data": values})
-    return json.loads(json.dumps({"model_name": "resnet18", "outputs": outputs}))
+    return json.loads(json.dumps({"model_name": "mobilenet_v3_small", "outputs": outputs}))
 
 
 def test_the_canary_image_is_whole() -> None:

@@ -25,9 +25,9 @@ def parsed(text: str) -> Any:
 
 
 def test_the_configuration_is_one_by_tritons_schema(bundles: Bundles) -> None:
-    bundle = bundles("resnet18")
+    bundle = bundles("mobilenet_v3_small")
     config = parsed(config_pbtxt(bundle, ServingOptions()))
-    assert (config.name, config.backend, config.max_batch_size) == ("resnet18", "python", 16)
+    assert (config.name, config.backend, config.max_batch_size) == ("mobilenet_v3_small", "python", 16)
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 64
@@ -45,7 +45,7 @@ def test_the_configuration_is_one_by_tritons_schema(bundles: Bundles) -> None:
 def test_the_options_are_in_the_configuration(bundles: Bundles) -> None:
     odd = Path('/opt/a "quoted" \\ é')
     options = ServingOptions("cuda", instances=2, max_batch=4, queue=9, environment=odd)
-    config = parsed(config_pbtxt(bundles("resnet18"), options))
+    config = parsed(config_pbtxt(bundles("mobilenet_v3_small"), options))
     (group,) = config.instance_group
     assert (group.kind, group.count, config.max_batch_size) == (group.KIND_GPU, 2, 4)
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 9
@@ -59,7 +59,7 @@ def test_options_that_cannot_be_are_refused_by_name(wrong: dict[str, Any]) -> No
 
 
 def test_a_device_that_the_engines_cannot_run_on_is_refused(bundles: Bundles) -> None:
-    bundle = bundles("resnet18")
+    bundle = bundles("mobilenet_v3_small")
     engine = replace(bundle.manifest.engine, backend="openvino")
     other = replace(bundle, manifest=replace(bundle.manifest, engine=engine))
     with pytest.raises(UsageError, match="openvino engines run on cpu only"):
@@ -69,11 +69,13 @@ def test_a_device_that_the_engines_cannot_run_on_is_refused(bundles: Bundles) ->
 def test_the_command_writes_a_model_that_carries_its_bundle(
     cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
 ) -> None:
-    bundle, repository = bundles("resnet18"), tmp_path / "models"
+    bundle, repository = bundles("mobilenet_v3_small"), tmp_path / "models"
     done = cli("triton", "--engine", bundle.folder, "--output", repository)
-    assert (done.returncode, done.stdout) == (0, f"{repository / 'resnet18'}\n")
-    assert f"--model-repository={repository} --model-control-mode=explicit --load-model=resnet18" in done.stderr
-    folder = repository / "resnet18"
+    assert (done.returncode, done.stdout) == (0, f"{repository / 'mobilenet_v3_small'}\n")
+    assert (
+        f"--model-repository={repository} --model-control-mode=explicit --load-model=mobilenet_v3_small" in done.stderr
+    )
+    folder = repository / "mobilenet_v3_small"
     assert {path.name for path in folder.iterdir()} == {"1", "README.md", "canary.py", "config.pbtxt"}
     assert {path.name for path in (folder / "1").iterdir()} == {"bundle", "model.py"}
     carried = Bundle.open(folder / "1" / "bundle", every_file=True)
@@ -83,13 +85,13 @@ def test_the_command_writes_a_model_that_carries_its_bundle(
 
 
 def test_a_model_that_is_there_is_replaced_only_when_told(bundles: Bundles, tmp_path: Path) -> None:
-    bundle = bundles("resnet18")
+    bundle = bundles("mobilenet_v3_small")
     folder = write_model(bundle, tmp_path, ServingOptions())
     with pytest.raises(BundleExists, match="exists already; --force replaces it"):
         write_model(bundle, tmp_path, ServingOptions(queue=3))
     write_model(bundle, tmp_path, ServingOptions(queue=3), force=True)
     assert "max_queue_size: 3" in (folder / "config.pbtxt").read_text()
-    other = tmp_path / "elsewhere" / "resnet18"
+    other = tmp_path / "elsewhere" / "mobilenet_v3_small"
     other.mkdir(parents=True)
     (other / "precious").touch()
     with pytest.raises(BundleExists, match=r"no config\.pbtxt"):
@@ -98,8 +100,13 @@ def test_a_model_that_is_there_is_replaced_only_when_told(bundles: Bundles, tmp_
 
 
 def test_the_readme_is_of_this_model(bundles: Bundles, tmp_path: Path) -> None:
-    text = (write_model(bundles("resnet18"), tmp_path, ServingOptions(queue=5)) / "README.md").read_text()
-    for said in ("--load-model=resnet18", "glass-rt[cpu]", bundles("resnet18").sha256, "More than 5 waiting"):
+    text = (write_model(bundles("mobilenet_v3_small"), tmp_path, ServingOptions(queue=5)) / "README.md").read_text()
+    for said in (
+        "--load-model=mobilenet_v3_small",
+        "glass-rt[cpu]",
+        bundles("mobilenet_v3_small").sha256,
+        "More than 5 waiting",
+    ):
         assert said in text
     code = "\n".join(line[4:] for line in text.split("## Ask")[1].splitlines() if line.startswith("    "))
     compile(code, "README.md", "exec")

@@ -1,9 +1,8 @@
-"""README's examples of the protocol, against a running server."""
+"""The manual's examples of the protocol, against a running server: what they print is the verdict."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +12,10 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector
+from tests.docs.blocks import ROOT, blocks_of
 from tests.serving import Process
 
-README = (Path(__file__).parents[4] / "README.md").read_text("utf-8")
+PAGE = ROOT / "docs" / "guides" / "clients.md"
 
 
 @pytest.fixture
@@ -25,10 +25,9 @@ def folder(tmp_path: Path, pictures: tuple[Path, ...]) -> Path:
 
 
 def example(language: str, word: str) -> str:
-    """The only code block of README that contains the word."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    (found,) = [text for kind, text in blocks if kind == language and word in text]
-    return str(found).replace("vit_b16", "mobilenet_v3_small")
+    """The only code block of the page that contains the word."""
+    (found,) = [block.text for block in blocks_of(PAGE) if block.language == language and word in block.text]
+    return found.replace("vit_b16", "mobilenet_v3_small")
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -47,7 +46,7 @@ def test_the_client_in_python_prints_the_verdict(
 def test_the_client_in_a_shell_prints_the_label(folder: Path, whole_server: Process, judge: Detector) -> None:
     if missing := [name for name in ("bash", "jq", "curl", "base64") if shutil.which(name) is None]:
         pytest.skip(f"not here: {', '.join(missing)}")
-    command = example("", "jq -Rs").replace("localhost:8000", whole_server.http)
+    command = example("sh", "jq -Rs").replace("localhost:8000", whole_server.http)
     done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
     (output,) = json.loads(done.stdout)["outputs"]
     assert output["data"] == [judge.detect(folder / "image.jpg").label]
