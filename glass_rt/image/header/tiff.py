@@ -59,7 +59,10 @@ def _read(data: bytes, directory: Directory) -> Header:
     if rewritten:
         working += _REWRITTEN_COPIES * width * height * samples * bits // 8
     orientation = directory.first(exif.ORIENTATION, 1)
+    # What is divided by alpha is read with it, in its own depth, and then cut to 8 bits.
     alpha, changes = _alpha(directory)
+    if alpha == _ASSOCIATED:
+        working += width * height * samples * bits // 8
     return Header(
         "tiff",
         width,

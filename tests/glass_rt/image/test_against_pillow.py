@@ -110,6 +110,7 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: a fourth sample of no meaning", lambda: tiff_of_pixels(RGBA, _338=(3, [0])), ()),
     ("tiff: a fourth sample unannounced", lambda: tiff_of_pixels(RGBA), ()),
     ("tiff: alpha not associated, 16 bits", lambda: tiff_of_pixels(wide(RGBA), _338=(3, [2])), ("16 bits per channel reduced to 8", TRANSPARENT)),
+    ("tiff: alpha associated, 16 bits", lambda: tiff_of_pixels(wide(RGBA), _338=(3, [1])), ("16 bits per channel reduced to 8", TRANSPARENT)),
     ("tiff: grey and alpha", lambda: tiff_of_pixels(LA, 1, _338=(3, [2])), (TRANSPARENT,)),
     ("tiff: white is zero", lambda: tiff_of_pixels(GREY, 0), ()),
     ("tiff: rgb of 16 bits", lambda: tiff_of_pixels(wide(RGB)), ("16 bits per channel reduced to 8",)),
