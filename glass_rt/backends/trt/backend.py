@@ -27,7 +27,7 @@ from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
-from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
+from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
@@ -246,8 +246,8 @@ def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple
     beside = folder / BESIDE / f"{source.path.stem}-{circumstances}.kernels"
     if not source.pinned and os.access(folder, os.W_OK):
         return (beside,)
-    own = user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
-    return (own,) if source.pinned else (beside, own)
+    own = user_places("kernels", f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels")
+    return own if source.pinned else (beside, *own)
 
 
 def _fixed(size: int | None) -> int:
