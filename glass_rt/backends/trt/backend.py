@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,8 +78,7 @@ class TrtBackend:
         self._prepared: dict[tuple[int, int], _Prepared] = {}
         with gpu.current(), ExitStack() as undo:
             source = EngineFile.of(engine)
-            with closing(source.open()) as file:
-                data = file.read(file.size)
+            data = source.read()
             self._kernels = _kernel_places(source, data, f"{library.version}-sm{gpu.compute_capability}")
             self._plan = TrtPlan(library, data, str(source.path), read_cached(self._kernels))
             undo.callback(self._plan.close)
