@@ -6,6 +6,7 @@ import hashlib
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,8 @@ from glass_rt.machine.private_copy import private_copy
 from glass_rt.machine.regular_file import RegularFile
 
 REBUILD = "rebuild the bundle: glass-rt build"
-_MOST_READ = 1 << 30  # bytes of a file that is read into memory whole: heads and reference values have a few megabytes
+_MOST_TENSORS = 1 << 30  # bytes; heads and reference values have a few megabytes
+_ANY = 1 << 62
 
 
 class CheckedFiles:
@@ -76,15 +78,20 @@ class CheckedFiles:
         finally:
             file.close()
 
-    def read(self, name: str) -> bytes:
-        """The content of a small file: the very bytes that were compared. Raises BundleInvalid."""
+    def read(self, name: str, most: int = _MOST_TENSORS) -> bytes:
+        """The content of a file of at most `most` bytes: the very bytes that were compared. Raises BundleInvalid."""
         file = self._held.pop(name, None) or self._sized(name)
         try:
-            if self._entries[name].size > _MOST_READ:
+            if file.size > most:
                 raise BundleInvalid(f"{file.path} is larger than any of its kind; {REBUILD}")
-            return b"".join(self._compared_chunks(file, self._entries[name]))
+            content = file.read(self._entries[name].size + 1)
+        except OSError as error:
+            raise BundleInvalid(f"{file.path} cannot be read: {error.strerror}") from error
         finally:
             file.close()
+        if hashlib.sha256(content).hexdigest() != self._entries[name].sha256:
+            raise _altered(file.path)
+        return content
 
     def _compared(self, name: str, folder: int | None = None) -> RegularFile:
         file = self._sized(name, folder)
@@ -126,7 +133,7 @@ class CheckedFiles:
         except OSError as error:
             raise BundleInvalid(f"{file.path} cannot be read: {error.strerror}") from error
         if size != entry.size or digest.hexdigest() != entry.sha256:
-            raise BundleInvalid(f"{file.path} was altered (its SHA-256 differs); {REBUILD}")
+            raise _altered(file.path)
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,17 @@ class EngineFile:
         if self.files is None:
             return RegularFile.open(self.path if suffix is None else self.path.with_suffix(suffix))
         return self.files.open(self.name if suffix is None else with_suffix(self.name, suffix))
+
+    def read(self) -> bytes:
+        """The engine's content, held once. Raises as `open` does."""
+        if self.files is not None and self.files.pinned:
+            return self.files.read(self.name, _ANY)
+        with closing(self.open()) as file:
+            return file.read(file.size)
+
+
+def _altered(path: Path) -> BundleInvalid:
+    return BundleInvalid(f"{path} was altered (its SHA-256 differs); {REBUILD}")
 
 
 def with_suffix(name: str, suffix: str) -> str:

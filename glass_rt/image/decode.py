@@ -139,9 +139,9 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     rgb = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     whole = memoryview(data)
     parts = [whole[part] if isinstance(part, slice) else part for part in header.pieces] or [data]
-    if header.rewritten:
-        parts = [uncompressed(data)]
     try:
+        if header.rewritten:
+            parts = [uncompressed(data)]
         if header.format in _FROM_FILE and can_hold_files():
             with file_in_memory(*parts) as path:
                 pixels = cv2.imread(path, None, rgb)  # None: into an array of Python's
@@ -151,7 +151,9 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
                 bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION)
                 pixels = None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
             elif header.premultiplied:
-                pixels = _divided_by_alpha(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED))
+                stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+                divided = None if stored is None else _divided_by_alpha(stored)
+                pixels = cv2.imdecode(encoded, rgb) if divided is None else divided
             else:
                 pixels = cv2.imdecode(encoded, rgb)
     except cv2.error as error:
@@ -169,10 +171,12 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     return pixels.astype(np.uint8, copy=False)
 
 
-def _divided_by_alpha(stored: Any) -> Any:
-    """RGB of BGRA (or of grey and the like, as it comes) whose colours were multiplied by alpha, as Pillow divides."""
-    if stored is None or stored.ndim != 3 or stored.shape[2] != 4 or stored.dtype != np.uint8:
+def _divided_by_alpha(stored: NDArray[Any]) -> Pixels | None:
+    """RGB of BGRA, 8 or 16 bits, whose colours were multiplied by alpha, as Pillow divides; None of anything else."""
+    if stored.ndim != 3 or stored.shape[2] != 4 or stored.dtype not in (np.uint8, np.uint16):
         return None
+    if stored.dtype == np.uint16:
+        stored = (stored >> 8).astype(np.uint8)
     rgb = np.empty((*stored.shape[:2], BYTES_PER_PIXEL), np.uint8)
     for row, result in zip(stored, rgb, strict=True):
         alpha = row[:, 3:].astype(np.uint16)

@@ -32,6 +32,7 @@ class Directory:
     tiff: bytes
     order: str  # "<" or ">"
     entries: tuple[Entry, ...]
+    next_at: slice  # where it says where the next directory is
 
     def find(self, tag: int) -> Entry | None:
         """The first entry of that tag, the one that libtiff takes."""
@@ -86,7 +87,8 @@ def first_directory(tiff: bytes) -> Directory:
         tag, kind, values, offset = layout.unpack_from(tiff, position)
         fits = values * _SIZES.get(kind, 1) <= inline
         entries.append(Entry(tag, kind, values, position + size - inline if fits else offset))
-    return Directory(tiff, order, tuple(entries))
+    after = start + count * size
+    return Directory(tiff, order, tuple(entries), slice(after, min(after + inline, len(tiff))))
 
 
 def orientation(exif: bytes) -> tuple[int, tuple[str, ...]]:

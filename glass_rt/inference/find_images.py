@@ -51,20 +51,26 @@ def _or_reason(argument: str, paths: Iterator[str | Failure], reason: str) -> It
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    circles: dict[str, bool] = {}
-    for path in sorted(glob.glob(pattern, recursive=True)):
-        folder = os.path.dirname(path)  # noqa: PTH120
-        if folder not in circles:
-            circles[folder] = "**" in pattern and _is_circle(folder)
-        if not circles[folder] and os.path.isfile(path):
-            yield path
+    return (path for path in sorted(set(_expanded(pattern))) if os.path.isfile(path))
 
 
-def _is_circle(folder: str) -> bool:
-    """Whether the way to a folder passes through one of its folders twice: `**` follows links round and round."""
-    where = Path(folder)
-    passed = [os.path.realpath(each) for each in (where, *where.parents) if each.name]
-    return len(set(passed)) < len(passed)
+def _expanded(pattern: str) -> Iterator[str]:
+    """What a pattern means, as `glob.glob` has it, but for links that lead in circles: `**` enters each folder once."""
+    parts = pattern.split(os.sep)  # noqa: PTH206  # names are given back as they were written
+    if "**" not in parts:
+        yield from glob.glob(pattern)
+        return
+    place = parts.index("**")
+    head, rest = os.sep.join(parts[:place]), parts[place + 1 :]  # noqa: PTH118
+    here = place == 0
+    roots = glob.glob(head) if glob.has_magic(head) else [head or (os.curdir if here else os.sep)]
+    for root in filter(os.path.isdir, roots):
+        for where, names in walk(root):
+            folder = where[2:] if here else where
+            if rest:
+                yield from _expanded(os.path.join(glob.escape(folder), *rest))  # noqa: PTH118
+            else:
+                yield from (os.path.join(folder, name) for name in names if not name.startswith("."))  # noqa: PTH118
 
 
 def _in_folder(folder: str, passed_over: PassedOver | None) -> Iterator[str | Failure]:

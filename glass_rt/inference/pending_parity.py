@@ -20,7 +20,7 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
-from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
+from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
 from glass_rt.machine.device import named_gpu
 from glass_rt.machine.environment import installed
 from glass_rt.machine.gpu_advice import rebuild_command
@@ -93,7 +93,7 @@ def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | No
 def _noted(bundle: Bundle, circumstances: Mapping[str, Any]) -> bytes:
     if not bundle.pinned:
         return read_regular(bundle.folder / RECORD, _MOST_RECORD)
-    noted = read_cached([_own_record(circumstances)])
+    noted = read_cached(_own_record(circumstances))
     if noted is None:
         raise FileNotFoundError("nothing is noted of this bundle here")
     return noted
@@ -102,7 +102,7 @@ def _noted(bundle: Bundle, circumstances: Mapping[str, Any]) -> bytes:
 def _note(bundle: Bundle, circumstances: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     text = (json.dumps({**circumstances, **outcome}, indent=2) + "\n").encode()
     if bundle.pinned:
-        write_cached(text, [_own_record(circumstances)])
+        write_cached(text, _own_record(circumstances))
         return
     path = bundle.folder / RECORD
     with suppress(OSError):
@@ -110,7 +110,7 @@ def _note(bundle: Bundle, circumstances: Mapping[str, Any], outcome: Mapping[str
         write_whole(path, text)
 
 
-def _own_record(circumstances: Mapping[str, Any]) -> Path:
+def _own_record(circumstances: Mapping[str, Any]) -> tuple[Path, ...]:
     """In the user's cache folder; it is named after what it holds for."""
     text = json.dumps(circumstances, sort_keys=True)
-    return user_cache() / "parity" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    return user_places("parity", f"{hashlib.sha256(text.encode()).hexdigest()}.json")

@@ -1,8 +1,8 @@
 """Files that save time and may be lost: what a vendor's library measured or compiled for this machine.
 
 They lie in the bundle's `cache/` folder, outside of its manifest, or in the user's cache folder where the bundle's
-cannot be written. A library acts on what it reads here, so only files of this user's are read; a damaged one is as good
-as none.
+cannot be written, or is not read because the bundle is pinned. A library acts on what it reads here, so only files of
+this user's are read; a damaged one is as good as none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ def user_cache() -> Path:
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-rt"
+
+
+def user_places(*parts: str) -> tuple[Path, ...]:
+    """The file of that name under the user's cache folder; none where the user has no home and names no folder."""
+    try:
+        return (user_cache().joinpath(*parts),)
+    except RuntimeError:
+        return ()
 
 
 def write_cached(data: bytes, places: Iterable[Path]) -> Path | None:

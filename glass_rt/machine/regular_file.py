@@ -66,16 +66,16 @@ class RegularFile:
         path = f"/proc/self/fd/{self.descriptor}"
         return path if sys.platform == "linux" and os.path.exists(path) else None
 
-    def chunks(self, most: int) -> Iterator[bytes]:
-        """The content in pieces, from the start, up to `most` bytes."""
+    def chunks(self, most: int, size: int = CHUNK) -> Iterator[bytes]:
+        """The content in pieces of `size` bytes, from the start, up to `most` bytes."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
-        while most > 0 and (chunk := os.read(self.descriptor, min(CHUNK, most))):
+        while most > 0 and (chunk := os.read(self.descriptor, min(size, most))):
             most -= len(chunk)
             yield chunk
 
     def read(self, most: int) -> bytes:
-        """The content, up to `most` bytes."""
-        return b"".join(self.chunks(most))
+        """The content, up to `most` bytes; in one piece, where the file does not grow meanwhile, so held once."""
+        return b"".join(self.chunks(most, max(CHUNK, self.size)))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on, or what there is of them."""

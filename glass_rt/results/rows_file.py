@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -159,7 +159,12 @@ class RowsFile:
 
     def _rescue(self) -> Path | None:
         """Copies the rows into a new file, beside the one that is gone where that is possible."""
-        for folder in (lambda: self.path.parent, Path.cwd, lambda: Path(tempfile.gettempdir())):
+        places: tuple[Callable[[], Path], ...] = (
+            lambda: self.path.parent,
+            Path.cwd,
+            lambda: Path(tempfile.gettempdir()),
+        )
+        for folder in places:
             with suppress(OSError):  # the current folder may be gone too
                 rescued = free_name(folder() / self.path.name)
                 with self._reader() as rows, rescued.open("xb") as file:

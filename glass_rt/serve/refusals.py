@@ -74,7 +74,7 @@ class ForeignOrigin(Refusal):
 
 
 class UnsupportedEncoding(Refusal):
-    """The body is compressed or otherwise encoded."""
+    """The body is encoded in a way that is not read, or not in the way that the request says."""
 
     kind = "content_encoding"
 

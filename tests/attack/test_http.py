@@ -85,12 +85,16 @@ def target(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def one_request(chance: random.Random) -> bytes:
-    """A request of random parts; half of them are whole but for one thing."""
-    body, end = chance.choice(BODIES), chance.choice(ENDS)
-    target = chance.choice(TARGETS).format(chance.choice(PATHS))
-    headers = ["Host: localhost"] * (chance.random() < 0.8) + chance.sample(HEADERS, chance.randrange(4))
+    """A request of random parts; a third are whole but for their body, and perhaps a header."""
+    body, path = chance.choice(BODIES), chance.choice(PATHS)
+    if chance.random() < 1 / 3:
+        end, line = "\r\n", f"{chance.choice(METHODS[:2])} {path} HTTP/1.1"
+        headers = ["Host: localhost", *chance.sample(HEADERS, chance.randrange(2))]
+    else:
+        target = chance.choice(TARGETS).format(path)
+        end, line = chance.choice(ENDS), f"{chance.choice(METHODS)} {target} {chance.choice(VERSIONS)}"
+        headers = ["Host: localhost"] * (chance.random() < 0.8) + chance.sample(HEADERS, chance.randrange(4))
     headers += ["Content-Length: {size}"] * (chance.random() < 0.5)
-    line = f"{chance.choice(METHODS)} {target} {chance.choice(VERSIONS)}"
     head = end.join([line, *(header.format(size=len(body)) for header in headers), "", ""])
     return head.encode("latin-1") + body
 

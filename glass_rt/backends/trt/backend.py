@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
-from glass_rt.machine.cache_files import BESIDE, read_cached, user_cache, write_cached
+from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
@@ -82,8 +82,7 @@ class TrtBackend:
         self._prepared: dict[tuple[int, int], _Prepared] = {}
         with gpu.current(), ExitStack() as undo:
             source = EngineFile.of(engine)
-            with closing(source.open()) as file:
-                data = file.read(file.size)
+            data = source.read()
             self._kernels = _kernel_places(source, data, f"{library.version}-sm{gpu.compute_capability}")
             self._captures = gpu.captures_graphs and not library.is_rtx  # RTX captures by itself
             self._plan = TrtPlan(library, data, str(source.path), read_cached(self._kernels))
@@ -260,8 +259,8 @@ def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple
     beside = folder / BESIDE / f"{source.path.stem}-{circumstances}.kernels"
     if not source.pinned and os.access(folder, os.W_OK):
         return (beside,)
-    own = user_cache() / "kernels" / f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels"
-    return (own,) if source.pinned else (beside, own)
+    own = user_places("kernels", f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels")
+    return own if source.pinned else (beside, *own)
 
 
 def _fixed(size: int | None) -> int:

@@ -8,13 +8,16 @@ from glass_rt.errors import ImageCorrupt
 from glass_rt.image.header.bits import Bits
 
 MOST_UNITS = 10_000  # of one frame: temporal delimiter, headers, and its tiles
-MOST_FRAMES = 8  # of one picture: layers. More are decoded, and never shown.
+MOST_FRAMES = 4  # of one picture: layers. More are decoded, and never shown.
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
 _HEADER_BYTES = 64  # a sequence header with all its operating points is shorter
 
 
-def largest_frame(data: bytes | memoryview) -> tuple[int, int]:
-    """Width and height that no frame among these bytes exceeds; (0, 0) where no sequence header says it."""
+def largest_frame(data: bytes | memoryview) -> tuple[int, int, int]:
+    """Width and height that no frame among these bytes exceeds, and how many frames there are.
+
+    0 x 0 where no sequence header says it.
+    """
     width = height = frames = 0
     for kind, start, end in _units(data):
         if kind == _SEQUENCE_HEADER:
@@ -23,7 +26,7 @@ def largest_frame(data: bytes | memoryview) -> tuple[int, int]:
         frames += kind in (_FRAME_HEADER, _FRAME)
     if frames > MOST_FRAMES:
         raise ImageCorrupt(f"one picture has {frames} AV1 frames; at most {MOST_FRAMES} are decoded")
-    return width, height
+    return width, height, frames
 
 
 def _units(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:

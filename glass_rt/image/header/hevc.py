@@ -15,8 +15,8 @@ _FIRST_PARAMETER_SET = 32  # smaller types are slices
 _SPS_BYTES = 256  # more than come before the size, of which profiles of seven layers are 77
 
 
-def largest_picture(configuration: bytes, data: bytes | memoryview) -> tuple[int, int]:
-    """Width and height that no picture exceeds; (0, 0) where no parameter set says it.
+def largest_picture(configuration: bytes, data: bytes | memoryview) -> tuple[int, int, int]:
+    """Width and height that no picture exceeds, 0 x 0 where no parameter set says it; and how many pictures there are.
 
     `configuration`: the payload of `hvcC`; `data`: the item's bytes.
     """
@@ -33,7 +33,7 @@ def largest_picture(configuration: bytes, data: bytes | memoryview) -> tuple[int
         pictures += kind < _FIRST_PARAMETER_SET and bool(unit[2] & 0x80)  # its first slice
     if pictures > MOST_PICTURES:
         raise ImageCorrupt(f"one image has {pictures} HEVC pictures; at most {MOST_PICTURES} are decoded")
-    return width, height
+    return width, height, pictures
 
 
 def _configured(configuration: bytes) -> Iterator[bytes]:

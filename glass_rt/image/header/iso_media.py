@@ -57,12 +57,15 @@ def _sequence(data: bytes, moov: Box) -> Header | None:
     pictures = [track for track in tracks if not track.auxiliary]
     if not pictures:
         return None
-    width, height = pictures[0].width, pictures[0].height
+    width, height, working = pictures[0].width, pictures[0].height, 0
     for track in tracks:
         if (track.width, track.height) != (width, height):
             raise ImageCorrupt(f"the AVIF's tracks say {width} x {height} and {track.width} x {track.height} pixels")
-        _check_coded(b"av01", av1.largest_frame(track.first), (width, height))
-    return Header("avif", width, height, transparent=len(pictures) < len(tracks), animated=True)
+        *coded, frames = av1.largest_frame(track.first)
+        _check_coded(b"av01", (coded[0], coded[1]), (width, height))
+        working += _WORKING_BYTES * width * height * max(0, frames - 1)
+    transparent = len(pictures) < len(tracks)
+    return Header("avif", width, height, transparent=transparent, animated=True, working_bytes=working)
 
 
 def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
@@ -128,21 +131,19 @@ class _Work:
     def _coded(self, item: Item) -> int:
         stated = _stated_size(self.data, item)
         content = item.content(self.data)
-        coded = (0, 0)
         if item.kind == b"av01":
-            coded = av1.largest_frame(content)
+            *coded, frames = av1.largest_frame(content)
         elif item.kind in (b"hvc1", b"hev1"):
             box = item.property(b"hvcC")
             if box is None:
                 raise ImageCorrupt("an HEVC item has no configuration")
-            coded = hevc.largest_picture(self.data[box.start : box.end], content)
+            *coded, frames = hevc.largest_picture(self.data[box.start : box.end], content)
         else:
             name = ascii(item.kind.decode("latin-1"))
             raise ImageCorrupt(f"the image is coded as {name}, which is not read; convert it to JPEG or PNG")
-        if stated is None:
-            return coded[0] * coded[1]
-        _check_coded(item.kind, coded, stated)
-        return max(stated[0] * stated[1], coded[0] * coded[1])
+        if stated is not None:
+            _check_coded(item.kind, (coded[0], coded[1]), stated)
+        return coded[0] * coded[1] * max(1, frames)
 
     def _check_canvas(self, item: Item, parts: int) -> None:
         content = item.content(self.data)

@@ -6,7 +6,7 @@ import struct
 
 from glass_rt.errors import ImageCorrupt, ImageFormatError
 from glass_rt.image import exif
-from glass_rt.image.exif import Directory, DirectoryUnreadable, Entry
+from glass_rt.image.exif import Directory, DirectoryUnreadable
 from glass_rt.image.header.header import Header, Piece
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -59,7 +59,10 @@ def _read(data: bytes, directory: Directory) -> Header:
     if rewritten:
         working += _REWRITTEN_COPIES * width * height * samples * bits // 8
     orientation = directory.first(exif.ORIENTATION, 1)
-    alpha, pieces = _alpha(directory)
+    # What is divided by alpha is read with it, in its own depth, and then cut to 8 bits.
+    alpha, changes = _alpha(directory)
+    if alpha == _ASSOCIATED:
+        working += width * height * samples * bits // 8
     return Header(
         "tiff",
         width,
@@ -72,7 +75,7 @@ def _read(data: bytes, directory: Directory) -> Header:
         turned=True,
         working_bytes=working,
         rewritten=rewritten,
-        pieces=() if rewritten else pieces,
+        pieces=() if rewritten else _written_over(changes | _last_page(directory)),
         notices=_colour_notices(directory.first(PHOTOMETRIC, 0), samples),
     )
 
@@ -138,17 +141,34 @@ def _check_places(directory: Directory, tiled: bool) -> None:
         raise ImageCorrupt("the TIFF has a strip or tile beyond the end of the file")
 
 
-def _alpha(directory: Directory) -> tuple[int, tuple[Piece, ...]]:
-    """The kind of its alpha, and the file with its alpha declared associated, which keeps libtiff from multiplying."""
+def _alpha(directory: Directory) -> tuple[int, dict[int, bytes]]:
+    """The kind of its alpha, and what to write into the file, which keeps libtiff from multiplying colours by it.
+
+    Alpha that is not associated is declared associated: colours then stay as they are.
+    """
     entry = directory.find(EXTRA_SAMPLES)
     values = directory.values(entry, 1) if entry else ()
     if entry is None or not values or values[0] not in (_ASSOCIATED, _SEPARATE):
-        return 0, ()
+        return 0, {}
     if values[0] == _ASSOCIATED:
-        return _ASSOCIATED, ()
-    return _SEPARATE, _with_value(directory, entry, _ASSOCIATED)
+        return _ASSOCIATED, {}
+    code = {1: "B", 3: "H", 4: "I", 16: "Q"}[entry.kind]
+    return _SEPARATE, {entry.place: struct.pack(directory.order + code, _ASSOCIATED)}
 
 
-def _with_value(directory: Directory, entry: Entry, value: int) -> tuple[Piece, ...]:
-    packed = struct.pack(directory.order + {1: "B", 3: "H", 4: "I", 16: "Q"}[entry.kind], value)
-    return slice(0, entry.place), packed, slice(entry.place + len(packed), None)
+def _last_page(directory: Directory) -> dict[int, bytes]:
+    """What makes the first directory the last: OpenCV counts them all, and libtiff notes each."""
+    place = directory.next_at
+    if not any(directory.tiff[place]):
+        return {}
+    return {place.start: bytes(place.stop - place.start)}
+
+
+def _written_over(changes: dict[int, bytes]) -> tuple[Piece, ...]:
+    """The file with other bytes at these places; () where there are none."""
+    pieces: list[Piece] = []
+    done = 0
+    for place, new in sorted(changes.items()):
+        pieces += (slice(done, place), new)
+        done = place + len(new)
+    return (*pieces, slice(done, None)) if pieces else ()

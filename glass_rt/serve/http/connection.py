@@ -76,8 +76,10 @@ class BoundedConnection(HttpToolsProtocol):
             return
         self._unproductive += len(data)
         super().data_received(data)
-        if self._refused:
-            return
+        if not self._refused:
+            self._look_at_headers()
+
+    def _look_at_headers(self) -> None:
         if self._unproductive > MAX_UNPRODUCTIVE:
             self._close_with(b"431 Request Header Fields Too Large")
         elif self._header_timer is None and not self._message_open and not self._response_due:

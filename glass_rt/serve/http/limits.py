@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import anyio
+import anyio.lowlevel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glass_rt.errors import GlassError
 from glass_rt.serve.api_keys import api_key_of, check_api_key
+from glass_rt.serve.http.inflate import Inflater, coding_of
 from glass_rt.serve.http.responses import error_response
 from glass_rt.serve.let_go import drop_frames
-from glass_rt.serve.refusals import AmbiguousRequest, BodyTooLarge, BodyTooSlow, MalformedRequest, UnsupportedEncoding
+from glass_rt.serve.refusals import AmbiguousRequest, BodyTooLarge, BodyTooSlow, MalformedRequest
 from glass_rt.serve.service import RequestHold, Service
 from glass_rt.serve.settings import ServerSettings
 
@@ -49,21 +51,27 @@ class RequestLimits:
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
-        _check_body(scope["headers"], settings)
+        _check_length(scope["headers"], settings)
+        coding = coding_of(scope["headers"])
         with self._service.request() as hold:
-            await self._app(scope, BodyReader(receive, hold, settings), send)
+            reader: Receive = BodyReader(receive, hold if coding is None else None, settings)
+            if coding is not None:
+                reader = InflatedBody(reader, coding, hold, settings)
+            await self._app(scope, reader, send)
 
 
 class BodyReader:
     """A `receive` that counts and times a request's body. Raises BodyTooLarge, BodyTooSlow, Overloaded.
 
-    After the body it waits for the client to disconnect, without a limit.
+    After the body it waits for the client to disconnect, without a limit. `hold` is None where the body's bytes are not
+    kept as they come.
     """
 
-    def __init__(self, receive: Receive, hold: RequestHold, settings: ServerSettings) -> None:
+    def __init__(self, receive: Receive, hold: RequestHold | None, settings: ServerSettings) -> None:
         self._receive = receive
         self._hold = hold
         self._settings = settings
+        self._came = 0
         self._more = True
         self._until = anyio.current_time() + settings.body_timeout_s
 
@@ -76,13 +84,49 @@ class BodyReader:
                 message = await self._receive()
         except TimeoutError:
             seconds = self._settings.body_timeout_s
-            raise BodyTooSlow(f"the body did not arrive within {seconds:g} s ({self._hold.bytes} bytes came)") from None
+            raise BodyTooSlow(f"the body did not arrive within {seconds:g} s ({self._came} bytes came)") from None
         self._more = message.get("more_body", False)
         size = len(message.get("body", b""))
-        if self._hold.bytes + size > self._settings.max_body:
+        self._came += size
+        if self._came > self._settings.max_body:
             raise BodyTooLarge(_too_large(self._settings))
-        self._hold.hold(size)
+        if self._hold is not None:
+            self._hold.hold(size)
         return message
+
+
+class InflatedBody:
+    """A `receive` that inflates a compressed body. Raises what `reader` raises, and UnsupportedEncoding.
+
+    The limits hold for the compressed body, which `reader` counts, and for the inflated one.
+    """
+
+    def __init__(self, reader: Receive, coding: str, hold: RequestHold, settings: ServerSettings) -> None:
+        self._reader = reader
+        self._inflater = Inflater(coding)
+        self._hold = hold
+        self._settings = settings
+        self._arrived = self._done = False
+
+    async def __call__(self) -> Message:
+        """The next message of the request, whose body is as the client had it before it compressed it."""
+        if self._done:
+            return await self._reader()
+        while self._inflater.hungry and not self._arrived:
+            message = await self._reader()
+            if message["type"] != "http.request":
+                return message
+            self._arrived = not message.get("more_body", False)
+            self._inflater.feed(message.get("body", b""))
+        inflated = self._inflater.take()
+        if self._hold.bytes + len(inflated) > self._settings.max_body:
+            raise BodyTooLarge(_too_large(self._settings))
+        self._hold.hold(len(inflated))
+        await anyio.lowlevel.checkpoint()  # inflating is work, and other requests go on between its pieces
+        if self._arrived and self._inflater.hungry:
+            self._inflater.finish()
+            self._done = True
+        return {"type": "http.request", "body": inflated, "more_body": not self._done}
 
 
 def _check_framing(scope: Scope) -> None:
@@ -102,15 +146,13 @@ def _check_framing(scope: Scope) -> None:
         )
 
 
-def _check_body(headers: list[tuple[bytes, bytes]], settings: ServerSettings) -> None:
+def _check_length(headers: list[tuple[bytes, bytes]], settings: ServerSettings) -> None:
     for name, value in headers:
         if name == b"content-length":
             if not value.isdigit():
                 raise MalformedRequest("Content-Length is not a number")
             if int(value) > settings.max_body:
                 raise BodyTooLarge(_too_large(settings))
-        if name == b"content-encoding" and value.lower() not in (b"", b"identity"):
-            raise UnsupportedEncoding("Content-Encoding is not supported: send the image's bytes as they are")
 
 
 def _too_large(settings: ServerSettings) -> str:

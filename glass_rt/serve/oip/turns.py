@@ -23,8 +23,8 @@ class Turns:
     hold all of them, only the eldest `count - count / SHARE_OF_PROMPT` may take as long as they like. One of the others
     loses its turn where its message is not there within PROMPT_S and another call waits for one.
 
-    Of those who wait, the connection with the fewest turns is served first, and then the one that waits longest, so that
-    many calls of one connection do not hold up another's.
+    Of those who wait, the connection with the fewest turns is served first, and then the one that waits longest: many
+    calls of one connection do not hold up another's.
     """
 
     def __init__(self, count: int) -> None:

@@ -16,6 +16,7 @@ from glass_rt import GlassError
 from glass_rt.bulk.sources import RowGroup, find_sources, read_images
 from glass_rt.bulk.stores import Location, Stores, locate, split_options
 from glass_rt.errors import ImageNotReadable, UsageError
+from glass_rt.inference.passed_over import PassedOver
 
 
 def found(*arguments: object, column: str | None = None) -> list[str | RowGroup]:
@@ -45,6 +46,28 @@ def test_names_are_absolute_and_links_are_not_followed(
     (tmp_path / "link.jpg").symlink_to(album / "a.jpg")
     monkeypatch.chdir(tmp_path)
     assert found("link.jpg", "album/deep/../a.jpg") == [f"{tmp_path}/link.jpg", f"{album}/a.jpg"]
+
+
+def test_links_to_folders_are_followed_as_by_infer_for_lists_and_parquet_too(album: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(album / "a.jpg", elsewhere)
+    pq.write_table(pa.table({"where": ["/x.jpg"]}), elsewhere / "t.parquet")
+    (elsewhere / "list.txt").write_text("/y.jpg\n")
+    (album / "link").symlink_to(elsewhere)
+    (album / "round").symlink_to(album)
+    (elsewhere / "back").symlink_to(album)
+    names = ["_skipped/d.jpg", "a.jpg", "deep/b.jpg", "deep/er/c.jpg", "link/a.jpg"]
+    assert sorted(map(str, found(album))) == [f"{album}/{name}" for name in names]
+    assert found(album, column="where") == ["/x.jpg"]
+    assert found(album / "**/*.txt") == ["/y.jpg"]
+
+
+def test_files_that_look_like_images_and_are_not_read_are_counted(album: Path) -> None:
+    (album / "deep" / "x.jxl").touch()
+    passed_over = PassedOver()
+    list(find_sources([str(album)], Stores(), passed_over=passed_over))
+    assert "1 file was passed over, images of kinds that are not read: 1 .jxl" in passed_over.remark()
 
 
 def test_a_name_that_is_no_utf8_is_found_with_escapes(album: Path) -> None:

@@ -229,6 +229,33 @@ def test_lists_without_bytes_are_bounded() -> None:
     assert process_time() - start < 2
 
 
+def test_of_a_million_pages_the_decoder_is_given_the_first() -> None:
+    """OpenCV would count them all, and libtiff would note 100 bytes of each."""
+    data = tiff_with()
+    next_at = 8 + 2 + 12 * len(RGB)
+    pages = b"".join(struct.pack("<HI", 0, len(data) + 6 * (index + 1)) for index in range(1000))
+    header = read_header(data[:next_at] + struct.pack("<I", len(data)) + data[next_at + 4 :] + pages)
+    assert header.pieces == (slice(0, next_at), bytes(4), slice(next_at + 4, None))
+    assert read_header(data).pieces == ()
+
+
+@pytest.mark.parametrize("frames", [2, 5])
+def test_frames_that_are_never_shown_are_counted(frames: int) -> None:
+    """Each takes the memory of a whole picture; more than a few are refused."""
+    data = sample("avif plain")
+    unit = b"\x1a\2\0\0"  # a frame header of nothing
+    place = data.index(b"mdat") + 4
+    meta = data.index(b"iloc") + 22
+    length = int.from_bytes(data[meta : meta + 4], "big") + len(unit) * frames
+    longer = data[:meta] + struct.pack(">I", length) + data[meta + 4 : place - 8]
+    longer += struct.pack(">I4s", 8 + length, b"mdat") + data[place:] + unit * frames
+    if frames > 4:
+        with pytest.raises(ImageCorrupt, match="6 AV1 frames; at most 4"):
+            read_header(longer)
+    else:
+        assert read_header(longer).working_bytes == 20 * 96 * 64 * frames
+
+
 @pytest.mark.parametrize(
     "block",
     [

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from glass_rt.inference.find_images import find_images
+from glass_rt.inference.passed_over import PassedOver
 from glass_rt.results.verdict import Failure
 
 
-def found(*arguments: object) -> list[str]:
+def found(*arguments: object, passed_over: PassedOver | None = None) -> list[str]:
     """Paths, or path and reason of failures."""
-    items = find_images([str(argument) for argument in arguments])
+    items = find_images([str(argument) for argument in arguments], passed_over)
     return [f"{item.path}: {item.error}" if isinstance(item, Failure) else item for item in items]
 
 
@@ -55,3 +56,33 @@ def test_an_argument_that_the_system_refuses_costs_its_own_row(tmp_path: Path) -
 def test_a_file_named_like_a_pattern_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "photo[1].png").touch()
     assert found(tmp_path / "photo[1].png") == [str(tmp_path / "photo[1].png")]
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
+    album, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
+    for folder in (album, elsewhere):
+        folder.mkdir()
+        (folder / "a.png").touch()
+    (album / "link").symlink_to(elsewhere)
+    (album / "round").symlink_to(album)
+    (elsewhere / "back").symlink_to(album)
+    names = [str(album / name) for name in ("a.png", "link/a.png")]
+    assert found(album) == names
+    assert found(tmp_path / "album/**/*.png") == names
+    (tmp_path / "top").symlink_to(album)
+    assert found(tmp_path / "top") == [name.replace("/album/", "/top/") for name in names]
+
+
+def test_files_that_look_like_images_and_are_not_read_are_counted(tmp_path: Path) -> None:
+    for name in ("a.jxl", "b.PSD", "c.jxl", "d.svg", ".hidden.jxl", "notes.txt", "e.jp2"):
+        (tmp_path / name).write_bytes(b"anything")
+    (tmp_path / "raw.dng").write_bytes(b"II*\0" + bytes(60))  # like a TIFF, whose first picture is a thumbnail
+    (tmp_path / "named wrongly.psd").write_bytes(b"\xff\xd8\xff" + bytes(60))
+    passed_over = PassedOver()
+    assert found(tmp_path, passed_over=passed_over) == [str(tmp_path / "named wrongly.psd")]
+    assert passed_over.remark() == (
+        "6 files were passed over, images of kinds that are not read: 2 .jxl, 1 .psd, 1 .svg, 1 .jp2, 1 .dng "
+        f"(first {tmp_path / 'a.jxl'}); convert them to TIFF or PNG"
+    )
+    assert found(tmp_path / "a.jxl") == [str(tmp_path / "a.jxl")]  # named, it gets its row
+    assert not PassedOver()

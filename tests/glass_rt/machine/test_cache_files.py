@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.machine.cache_files import CACHE_VARIABLE, read_cached, user_cache, write_cached
+from glass_rt.machine.cache_files import CACHE_VARIABLE, read_cached, user_cache, user_places, write_cached
 
 
 def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
@@ -56,3 +56,12 @@ def test_a_user_without_a_home_can_name_the_cache(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(RuntimeError):
         Path.home()
     assert user_cache() == tmp_path
+    assert user_places("a", "b") == (tmp_path / "a" / "b",)
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert user_places("a", "b") == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert read_cached([tmp_path / "pipe", tmp_path]) is None

@@ -11,7 +11,10 @@ import pytest
 from glass_rt.backends.base import Submits
 from glass_rt.backends.trt.backend import TrtBackend
 from glass_rt.backends.trt.plan import TrtPlan
-from glass_rt.errors import BackendError
+from glass_rt.bundle.checked_files import CheckedFiles, EngineFile
+from glass_rt.bundle.folder import sha256_of
+from glass_rt.bundle.manifest import FileEntry
+from glass_rt.errors import BackendError, BundleInvalid
 from glass_rt.machine.cache_files import CACHE_VARIABLE, read_cached
 from tests.fake_gpu import FakeGpu
 
@@ -161,6 +164,34 @@ def test_rtx_captures_by_itself_and_keeps_what_it_compiled(bench: Any) -> None:
     file.chmod(0o666)  # another user could have put code there
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert "cache read" not in bench.faults
+
+
+def test_under_a_pin_what_lies_in_the_bundles_cache_is_not_read(
+    bench: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path_factory.mktemp("mine")
+    monkeypatch.setenv(CACHE_VARIABLE, str(mine))
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    (beside,) = (bench.folder / "cache").iterdir()
+    path = bench.folder / "local.plan"
+    entries = {path.name: FileEntry(path.stat().st_size, sha256_of(path))}
+
+    def open_pinned() -> None:
+        engine = EngineFile(path, CheckedFiles(bench.folder, entries, pinned=True), path.name)
+        gpu = FakeGpu()
+        TrtBackend(engine, bench.library("tensorrt_rtx 1.7.1", gpu), gpu).close()
+
+    open_pinned()
+    assert "cache read" not in bench.faults
+    (own,) = (mine / "kernels").iterdir()
+    beside.unlink()
+    open_pinned()
+    assert bench.faults.pop("cache read") == b"compiled for this GPU"
+    assert own.stat().st_mode & 0o077 == 0
+    assert list((bench.folder / "cache").iterdir()) == []
+    path.write_bytes(path.read_bytes().replace(b"16", b"17"))
+    with pytest.raises(BundleInvalid, match=r"local\.plan was altered"):
+        open_pinned()
 
 
 def test_what_was_compiled_and_damaged_is_compiled_again(bench: Any) -> None:
