@@ -54,6 +54,7 @@ class Reader:
         for name in _SMALL:
             write_picture(folder / name, (80, 100, 160))
         write_labelled_pictures(folder / "labelled")
+        (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
 
     def run(self, block: Block) -> None:
         """Runs one block, or compares it with what the last command printed. Fails with the block's place."""

@@ -92,8 +92,7 @@ def test_options_that_pages_name_exist() -> None:
         assert named - known <= NOT_YET, page
 
 
-# Named by the page on security, where they are the remedy, and by a decision, which was against its option.
-NOT_YET = {"--allow-host", "--allow-origin", "--decode"}
+NOT_YET = {"--decode"}  # named by a decision, which was against it
 
 
 def commands_of(command: click.Command) -> Iterator[click.Command]:
