@@ -40,6 +40,5 @@ def verdict(path: str) -> Verdict:
 
 
 if __name__ == "__main__":
-    command.Detector = NoDetector  # type: ignore[attr-defined]
-    command.chosen_bundle = lambda engine: engine  # type: ignore[attr-defined]
+    vars(command).update(Detector=NoDetector, chosen_bundle=lambda engine: engine)
     main()
