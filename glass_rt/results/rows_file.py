@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -157,16 +157,18 @@ class RowsFile:
                 return moved
         return None
 
+    def _refuges(self) -> Iterator[Path]:
+        yield self.path.parent
+        with suppress(OSError):  # the current folder may be gone too
+            yield Path.cwd()
+        with suppress(OSError):
+            yield Path(tempfile.gettempdir())
+
     def _rescue(self) -> Path | None:
         """Copies the rows into a new file, beside the one that is gone where that is possible."""
-        places: tuple[Callable[[], Path], ...] = (
-            lambda: self.path.parent,
-            Path.cwd,
-            lambda: Path(tempfile.gettempdir()),
-        )
-        for folder in places:
-            with suppress(OSError):  # the current folder may be gone too
-                rescued = free_name(folder() / self.path.name)
+        for folder in self._refuges():
+            with suppress(OSError):
+                rescued = free_name(folder / self.path.name)
                 with self._reader() as rows, rescued.open("xb") as file:
                     try:
                         while chunk := rows.read(_CHUNK):

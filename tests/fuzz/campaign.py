@@ -14,7 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Any
 
-MOST_SECONDS = 15.0  # a file
+MOST_SECONDS = 15.0  # of processor time a file: what else the machine does is no file's fault
+HANG_SECONDS = 120.0  # until a process that says nothing is ended
 START_SECONDS = 120.0  # of a child, on a busy machine
 SPARE_BYTES = 64 << 20
 BUDGET_FACTOR = 1.2
@@ -134,4 +135,4 @@ def _messages(stream: IO[bytes]) -> Iterator[dict[str, Any] | None]:
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
             yield json.loads(line)
-        wait = MOST_SECONDS
+        wait = HANG_SECONDS

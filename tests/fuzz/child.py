@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def main() -> None:
 def judge(sample: Sample) -> dict[str, Any]:
     """What came of one file: `outcome` (ok, refused, or how it failed), `decoded` (whether it got to the decoder)."""
     found: dict[str, Any] = {"form": sample.form, "name": sample.name, "outcome": "ok", "decoded": False, "budget": 0}
-    before, start = reset_peak(), perf_counter()
+    before, start = reset_peak(), process_time()
     try:
         image = read_image(sample.data)
         found |= {"decoded": True, "budget": image.peak_bytes}
@@ -59,7 +59,7 @@ def judge(sample: Sample) -> dict[str, Any]:
             found["outcome"] = "words"
     except BaseException:
         found |= {"outcome": "exception", "says": traceback.format_exc()[-1500:]}
-    return {**found, "seconds": round(perf_counter() - start, 3), "grown": status_bytes("VmHWM") - before}
+    return {**found, "seconds": round(process_time() - start, 3), "grown": status_bytes("VmHWM") - before}
 
 
 def reset_peak() -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 
 from glass_rt.errors import ImageCorrupt
-from glass_rt.image.header.gif_codes import check_resets
+from glass_rt.image.header.gif_codes import check_resets, may_reset_often
 from glass_rt.image.header.header import Frame, Header
 
 MOST_BLOCKS = 1_000_000  # sub-blocks have at most 255 bytes: 255 MB
+MOST_CODE_BYTES = 2  # a pixel: a code of 12 bits is the worst, and one in a hundred starts afresh
+SPARE_CODE_BYTES = 1 << 16
 _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 _CONTROL = 0xF9
 _GREYS = bytes(value for grey in range(256) for value in (grey, grey, grey))
@@ -35,7 +37,10 @@ def read_gif(data: bytes) -> Header:
     left, top, width, height, flags = struct.unpack_from("<HHHHB", data, position + 1)
     start, own_colours = _colours(data, position + 9, position + 10)
     end = steps.past_blocks(start + 1)  # the byte before the sub-blocks is the LZW code size
-    check_resets(_joined(data, start + 1), data[start])
+    if end - start > MOST_CODE_BYTES * width * height + SPARE_CODE_BYTES:
+        raise ImageCorrupt(f"the GIF has {end - start} bytes of codes for {width} x {height} pixels")
+    if may_reset_often(end - start, data[start]):
+        check_resets(_joined(data, start + 1), data[start])
     palette = own_colours or colours or _GREYS
     around = 3 * (transparent_index or 0)
     rest = palette[around : around + 3] if around + 3 <= len(palette) else bytes(3)

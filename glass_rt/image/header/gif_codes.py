@@ -17,11 +17,14 @@ _LONGEST = 12  # bits of a code
 _AT_ONCE = (64, 512, 4096)  # codes looked at behind a reset: few, then more
 
 
+def may_reset_often(size: int, smallest: int) -> bool:
+    """Whether that many bytes of codes, of `smallest` bits and more, have room for too many resets."""
+    return 2 <= smallest < _LONGEST and 8 * size // (smallest + 1) > MOST_RESETS
+
+
 def check_resets(codes: bytes, smallest: int) -> None:
     """Raises ImageCorrupt where the codes, of `smallest` bits and more, start afresh too often."""
-    if not 2 <= smallest < _LONGEST or 8 * len(codes) // (smallest + 1) <= MOST_RESETS:
-        return
-    padded = np.frombuffer(codes + bytes(4), np.uint8).astype(np.uint32)
+    padded = np.frombuffer(codes + bytes(4), np.uint8)
     position, resets, end = 0, 0, 8 * len(codes)
     while (position := _past_reset(padded, position, smallest)) < end:
         resets += 1
@@ -29,7 +32,7 @@ def check_resets(codes: bytes, smallest: int) -> None:
             raise ImageCorrupt(f"the GIF's codes start afresh more than {MOST_RESETS} times")
 
 
-def _past_reset(codes: NDArray[np.uint32], start: int, smallest: int) -> int:
+def _past_reset(codes: NDArray[np.uint8], start: int, smallest: int) -> int:
     """One past the bits of the first clear or end code behind `start`, where a run begins; the end if there is none."""
     end = 8 * (len(codes) - 4)
     first = 0
@@ -41,7 +44,8 @@ def _past_reset(codes: NDArray[np.uint32], start: int, smallest: int) -> int:
             if not len(bits):
                 return end
             at = bits >> 3
-            window = codes[at] | codes[at + 1] << 8 | codes[at + 2] << 16
+            first_byte, second, third = (codes[at + byte].astype(np.uint32) for byte in range(3))
+            window = first_byte | second << 8 | third << 16
             values = window >> (bits & 7).astype(np.uint32) & ((1 << widths[: len(bits)]) - 1).astype(np.uint32)
             found = np.flatnonzero((values == 1 << smallest) | (values == (1 << smallest) + 1))
             if len(found):

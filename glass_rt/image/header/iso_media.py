@@ -19,6 +19,7 @@ LARGEST_BLOCK = {b"hvc1": 64, b"hev1": 64, b"av01": 8}
 MOST_WORK = 4  # times the pixels of the image ...
 LEAST_WORK = 1 << 22  # ... or this many pixels
 MOST_DEPTH = 8  # of images made of images
+_LARGEST_EXIF = 1 << 24  # bytes that are looked at
 _DERIVED = (b"grid", b"iovl", b"iden")
 _ALPHA = (b"auxiliary:alpha", b"auxid:1")
 _ORIENTATIONS = {0: 1, 1: 8, 2: 3, 3: 6}  # EXIF's, by quarter turns anticlockwise
@@ -224,9 +225,9 @@ def _unreadable_exif(data: bytes, items: Items) -> tuple[tuple[str, ...], list[i
     places = []
     for item in items.by_id.values():
         if item.kind == b"Exif":
-            content = bytes(item.content(data))
-            offset = int.from_bytes(content[:4], "big")
-            _, unread = exif.orientation(content[4 + offset :])
+            content = item.content(data)
+            start = 4 + int.from_bytes(content[:4], "big")
+            _, unread = exif.orientation(bytes(content[start : start + _LARGEST_EXIF]))
             if unread:
                 notices = unread
                 places.append(item.kind_at)

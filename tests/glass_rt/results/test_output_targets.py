@@ -175,6 +175,14 @@ def replaced(path: Path) -> None:
     other.replace(path)
 
 
+def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def act(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return act
+
+
 def overwritten(path: Path) -> None:
     path.write_text(1000 * "mine\n")
 
@@ -184,21 +192,11 @@ def appended_to(path: Path) -> None:
         file.write("mine\n")
 
 
-def replaced_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def replaced_by_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 LOSSES: dict[str, tuple[Callable[[Path], object], str]] = {
     "deleted": (Path.unlink, r"was deleted while .* its rows are in (\S+), and"),
     "replaced": (replaced, r"was replaced by another file while .* its rows are in (\S+), and"),
-    "replaced by a folder": (replaced_by_folder, r"was replaced .* its rows are in (\S+), and"),
-    "replaced by a pipe": (replaced_by_pipe, r"was replaced .* its rows are in (\S+), "),
+    "replaced by a folder": (replaced_by(Path.mkdir), r"was replaced .* its rows are in (\S+), and"),
+    "replaced by a pipe": (replaced_by(os.mkfifo), r"was replaced .* its rows are in (\S+), and"),
     "moved": (lambda path: path.rename(path.with_name("moved.jsonl")), r"was moved to (\S+) while"),
     "cut": (lambda path: os.truncate(path, 3), r"was cut from \d+ to 3 bytes"),
     "emptied": (lambda path: os.truncate(path, 0), r"was cut from \d+ to 0 bytes"),
