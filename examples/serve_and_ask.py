@@ -4,24 +4,39 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 
 @contextmanager
 def server(bundle: str) -> Iterator[str]:
-    """Runs `glass-rt serve` on a free port and gives its URL, which the log says as soon as the server listens."""
+    """Runs `glass-rt serve` on a free port and gives its URL, which a line of its log says."""
     command = [sys.executable, "-m", "glass_rt", "serve", "--engine", bundle, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            yield next(found["url"] for found in map(json.loads, process.stderr) if "url" in found)
+            url = next(found["url"] for found in map(json.loads, process.stderr) if "url" in found)
+            wait_until_ready(url)
+            yield url
         finally:
             process.send_signal(signal.SIGTERM)
             process.stderr.read()  # until the server has finished its requests
+
+
+def wait_until_ready(url: str) -> None:
+    """Returns once the server takes requests; raises URLError where it does not within 10 seconds."""
+    for attempt in range(100):
+        try:
+            with urlopen(f"{url}/readyz"):
+                return
+        except URLError:  # no connection yet, or 503
+            if attempt == 99:
+                raise
+            time.sleep(0.1)
 
 
 def ask(url: str, image: bytes) -> dict[str, object]:
