@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "guides" / "clients.md"
 
 @pytest.fixture
 def folder(tmp_path: Path, pictures: tuple[Path, ...]) -> Path:
-    shutil.copy(pictures[4], tmp_path / "image.jpg")
+    shutil.copy(pictures[4], tmp_path / "photo.jpg")
     return tmp_path
 
 
@@ -38,7 +38,7 @@ def test_the_client_in_python_prints_the_verdict(
     code = example("python", "tritonclient.grpc").replace("localhost:8001", getattr(whole_server, protocol))
     code = code.replace("import tritonclient.grpc", f"import tritonclient.{protocol}")
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
-    verdict = judge.detect(folder / "image.jpg", DetectOptions(seed=606))
+    verdict = judge.detect(folder / "photo.jpg", DetectOptions(seed=606))
     assert done.stdout.startswith(f"{np.array([[verdict.probability_fake]], np.float32)} [["), done.stderr
     assert f"b'{verdict.label}'" in done.stdout
 
@@ -49,7 +49,7 @@ def test_the_client_in_a_shell_prints_the_label(folder: Path, whole_server: Proc
     command = example("sh", "jq -Rs").replace("localhost:8000", whole_server.http)
     done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
     (output,) = json.loads(done.stdout)["outputs"]
-    assert output["data"] == [judge.detect(folder / "image.jpg").label]
+    assert output["data"] == [judge.detect(folder / "photo.jpg").label]
 
 
 def test_without_its_libraries_grpc_says_what_installs_them(judge: Detector) -> None:
