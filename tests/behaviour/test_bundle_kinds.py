@@ -28,6 +28,8 @@ from glass_rt.serve.service import Service
 from glass_rt.serve.settings import ServerSettings
 from tests.bench_zoo import write_bundle, write_picture
 
+pytestmark = pytest.mark.slow
+
 # Backend, its precisions, the suffix of its engines. The next backend is a row.
 BACKENDS = (
     ("onnxruntime", ("fp32", "int8"), ".onnx"),

@@ -12,6 +12,8 @@ from glass_rt.inference.judgement import jackknife_error
 from glass_rt.machine.byte_budget import ByteBudget
 from tests.support import Bundles
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def detector(bundles: Bundles) -> Detector:

@@ -20,6 +20,8 @@ from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.cli import main
 from tests.bench_zoo import write_bundle, write_picture
 
+pytestmark = pytest.mark.slow
+
 Outcome = tuple[int, str, str]
 Run = Callable[..., Outcome]
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"

@@ -26,6 +26,8 @@ from glass_rt.options import DetectOptions, RunOptions
 from tests.bench_zoo import write_bundle, write_picture
 from tests.support import Cli
 
+pytestmark = pytest.mark.slow
+
 Floats = NDArray[np.float32]
 
 

@@ -19,6 +19,8 @@ from glass_rt.results.output import open_output
 from glass_rt.results.verdict import Failure
 from tests.support import Bundles, Cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def album(pictures: tuple[Path, ...], tmp_path: Path) -> Path:

@@ -13,6 +13,8 @@ from tests.docs.blocks import PAGES, README, ROOT, Block, blocks_of
 from tests.docs.reader import BACKBONE, Reader, check_extras, check_keys, check_options, commands, simple_words
 from tests.support import TorchModels
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 MARKS = {  # of pages whose commands export several graphs, quantise, measure or start Ray
     "docs/guides/benchmark.md": pytest.mark.slow,

@@ -13,6 +13,8 @@ import pytest
 
 from glass_rt.backends.cuda.gpu import GpuError
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

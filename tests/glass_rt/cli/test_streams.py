@@ -13,6 +13,8 @@ import pytest
 
 from tests.bench_zoo import write_bundle
 
+pytestmark = pytest.mark.slow
+
 COMMANDS: dict[str, tuple[str, int, bool]] = {  # arguments; exit code and whether it prints results, with open streams
     "help": ("--help", 0, True),
     "version": ("--version", 0, True),

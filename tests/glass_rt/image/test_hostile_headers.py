@@ -29,6 +29,8 @@ from tests.fuzz.corpus import (
     with_alpha,
 )
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = {f"{sample.form} {sample.name}": sample for sample in corpus()}
 BIG = b"II+\0\x08\0\0\0" + struct.pack("<Q", 1 << 63)  # a BigTIFF whose directory is beyond everything
 RGB: dict[int, tuple[int, list[int]]] = {

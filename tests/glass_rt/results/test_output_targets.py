@@ -19,6 +19,8 @@ from glass_rt.errors import GlassError, ImageCorrupt, OutputLost, UsageError
 from glass_rt.results.output import open_output
 from glass_rt.results.verdict import Failure
 
+pytestmark = pytest.mark.slow
+
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 

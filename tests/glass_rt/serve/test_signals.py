@@ -19,6 +19,8 @@ from glass_rt.serve.signals import OneAtATime
 from tests.serving import Plant, serve_process, wait_until
 from tests.support import Bundles
 
+pytestmark = pytest.mark.slow
+
 KEYS = ("correct-horse-battery", "staple-of-the-second-kind")
 HANGUPS = 725
 

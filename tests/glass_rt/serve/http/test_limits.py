@@ -14,6 +14,8 @@ from glass_rt.serve.settings import ServerSettings
 from tests.glass_rt.serve.conftest import MAX_BODY
 from tests.serving import UNHURRIED_S, VERDICT, Plant, Process, ask, form, same_verdict, serving, wait_until
 
+pytestmark = pytest.mark.slow
+
 GIGABYTE = 1 << 30
 
 
