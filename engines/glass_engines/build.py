@@ -82,11 +82,12 @@ def build_bundle(
 ) -> Bundle:
     """Compiles a portable model (or what `source` exports) into the folder `target`, whole or not at all.
 
-    Past the parity gate, else nothing is written. Raises BuildError, ParityError, UsageError, and BundleExists where
-    `target` exists and `force` is not given.
+    Past the parity gate, else nothing is written. Raises BuildError, ParityError, UsageError, MissingDependency, and
+    BundleExists where `target` exists and `force` is not given.
     """
     backend = choose_backend(options.backend)
     compiler = find_compiler(backend, options.precision, options.trt)
+    builders = compiler.tools()  # a library that is missing is better known before the export than after
     with staged(target, force=force) as folder:
         for bundle in _predecessors(source, target):
             carry_timings(bundle, folder)
@@ -109,7 +110,7 @@ def build_bundle(
             if images is not None:
                 with stage("comparing with float32 on images kept out"):
                     report = _int8_report(portable, folder, engine, images, options.tolerance)
-            tools = {**portable.manifest.tools, **compiler.tools(), "glass-rt": __version__}
+            tools = {**portable.manifest.tools, **builders, "glass-rt": __version__}
         with stage("writing the bundle"):
             manifest = BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools, precision_report=report)
             write_manifest(folder, manifest)

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx import numpy_helper
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
 from glass_rt.bundle.folder import write_manifest
-from glass_rt.errors import BundleExists, BundleInvalid, ParityError, UsageError
+from glass_rt.errors import BundleExists, BundleInvalid, MissingDependency, ParityError, UsageError
 from tests.support import Bundles, Portables
 
 pytestmark = pytest.mark.slow
@@ -197,3 +198,19 @@ def test_the_manifest_tells_the_whole_story(bundles: Bundles) -> None:
     }  # fmt: skip
     assert {"torch", "torchvision", "onnx", "onnxruntime", "glass-rt"} <= set(manifest["tools"])
     assert set(manifest["files"]) >= {"global.onnx", "local.onnx", "model/manifest.json", "reference.safetensors"}
+
+
+def test_a_library_that_is_missing_is_known_before_anything_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Untouched:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"the export has begun: {name}")
+
+    def missing() -> Any:
+        raise MissingDependency("onnxruntime", "cpu", "this engine")
+
+    monkeypatch.setattr("glass_engines.compilers.ort.load_onnxruntime", missing)
+    with pytest.raises(MissingDependency):
+        build_bundle(Untouched(), tmp_path / "bundle", BuildOptions(backend="onnxruntime"))
+    assert list(tmp_path.iterdir()) == []
