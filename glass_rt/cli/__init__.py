@@ -64,7 +64,7 @@ class Commands(click.Group):
 
 
 class _ReaderGone(Exception):
-    """Nobody reads our output any more, as when `head` has ended. Of BrokenPipeError Click makes an exit code of 1."""
+    """The reader of our output has gone, as when `head` has ended. Of BrokenPipeError Click makes an exit code of 1."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A folder that is no bundle, whatever it holds, is refused in one line that names the file: no traceback, no waiting."""
+"""A folder that is no bundle is refused in one line that names the file: no traceback, no waiting."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def open_folder() -> Iterator[Path]:
 
 
 def unreadable(folder: Path, readers: int) -> dict[str, str]:
-    """Files that lack a reader, and folders that nobody but their owner enters, with their modes."""
+    """Files that lack a reader, and folders that their owner alone enters, with their modes."""
     wanted = {path: readers | (readers >> 2 if path.is_dir() else 0) for path in (folder, *folder.rglob("*"))}
     return {
         str(path.relative_to(folder)): oct(path.stat().st_mode)

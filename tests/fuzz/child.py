@@ -28,7 +28,7 @@ REFERENCES = Path("/proc/self/clear_refs")
 
 def main() -> None:
     seed, first, last = (int(argument) for argument in sys.argv[1:4])
-    lines = os.fdopen(os.dup(1), "w", buffering=1)  # whatever a library prints goes elsewhere
+    lines = os.fdopen(os.dup(1), "w", buffering=1)  # what a library prints goes elsewhere
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     samples = corpus()

@@ -82,7 +82,7 @@ def judge_twins(models: Path, output: Path, stage: Stage = silent) -> Outcome:
 
 
 def in_words(outcome: Outcome, output: Path) -> str:
-    """What a stranger reads: what was judged, what both models say, and why."""
+    """What is printed: what was judged, what both models say, and why."""
     glass, resize = outcome.glass, outcome.resize
     return "\n".join(
         (

@@ -19,7 +19,7 @@ from glass_rt.results.overlay import PANEL
 
 
 def in_words(verdict: Mapping[str, Any]) -> str:
-    """The lines for one verdict, the JSON object of `glass-rt infer --json`; no label, whatever the probability."""
+    """The lines for one verdict, the JSON object of `glass-rt infer --json`; no label at any probability."""
     engine, spent = verdict["engine"], verdict["timings_ms"]
     lines = [
         f"  P(AI-generated) = {verdict['probability_fake']:.4f}",

@@ -218,7 +218,7 @@ class BoundedConnection(HttpToolsProtocol):
             if self.pipeline or self.cycle.response_started:
                 self.transport.close()
                 return
-            self.cycle.disconnected = True  # the request is this one, and nobody is to respond to it but here
+            self.cycle.disconnected = True  # the request is this one, and the response is written here alone
             self.cycle.message_event.set()
         length = b"content-length: %d\r\ncontent-type: text/plain; charset=utf-8\r\n" % len(text)
         self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + length + NOSNIFF + b"connection: close\r\n\r\n" + text)

@@ -1,4 +1,4 @@
-"""Turns to receive a message, of which nobody knows the size before it is there."""
+"""Turns to receive a message, whose size is not known before it is there."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def tiff_with(**tags: Any) -> bytes:
 
 
 def tiff_with_entry_twice(tag: int, value: int) -> bytes:
-    """A second entry of the tag behind all others, in the place of one that nobody needs."""
+    """A second entry of the tag behind all others, in the place of one that is not needed."""
     data = tiff_of({**RGB, 60000: (4, [value])}, PIXELS)
     return changed(data, struct.pack("<H", 60000), 0, struct.pack("<H", tag))
 
