@@ -1,4 +1,4 @@
-"""The files that a graph takes weights from are found, as the onnx package finds them, in whatever parses as a graph."""
+"""The files that a graph takes weights from are found as the onnx package finds them, in every file that parses as a graph."""
 
 from __future__ import annotations
 
