@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,10 @@ SMALL = 500_000  # bytes of a photograph
 
 @pytest.fixture(scope="session", autouse=True)
 def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with exported_once(tmp_path_factory.mktemp("graphs")):
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"  # workers share one
+    folder.mkdir(exist_ok=True)
+    with exported_once(folder):
         yield
 
 

@@ -7,6 +7,7 @@ library and by the command line. What comes of them is the same graph and the sa
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,7 +63,9 @@ class _Once:
         kept = self._folder / f"{_content(module, examples, outputs, dynamic, opset)}.onnx"
         if not kept.exists():
             onnx_from_torch(module, path, inputs, outputs, dynamic, metadata, opset)
-            shutil.copyfile(path, kept)
+            copy = kept.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(path, copy)
+            copy.replace(kept)  # another worker may be reading or writing it
             return
         model = onnx.load(kept)
         del model.metadata_props[:]

@@ -27,7 +27,9 @@ def embedding_of(views: NDArray[Any]) -> NDArray[np.float32]:
     if flat.shape[1] > SIZE * SIZE * 3:  # views of real size: the means of pieces will do
         flat = flat.reshape(len(views), SIZE * SIZE * 3, -1).mean(axis=2)
     weights = np.sin(np.arange(flat.shape[1] * DIM, dtype=np.float32)).reshape(-1, DIM)
-    result: NDArray[np.float32] = flat @ weights
+    result = np.empty((len(flat), DIM), np.float32)
+    for row, values in enumerate(flat):  # one product of all rows may round a row by how many there are
+        result[row] = values @ weights
     return result
 
 
