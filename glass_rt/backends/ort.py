@@ -16,6 +16,7 @@ from glass_rt.errors import BackendError, GlassError, import_failure, vendor_fai
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.regular_file import RegularFile
+from glass_rt.machine.telemetry import keep_silent
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
@@ -23,6 +24,7 @@ _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import onnxruntime
     except ImportError as error:

@@ -17,6 +17,7 @@ from glass_rt.errors import GlassError, UsageError, import_failure, vendor_failu
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS
+from glass_rt.machine.telemetry import keep_silent
 
 # The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -25,6 +26,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 @cache
 def load_openvino() -> Any:
     """The openvino module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import openvino
     except ImportError as error:

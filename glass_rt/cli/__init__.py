@@ -18,6 +18,7 @@ from glass_rt.cli.streams import Results, open_streams, reason
 from glass_rt.errors import GlassError, OutputLost, UsageError
 from glass_rt.machine.leave import INTERRUPTED, leave, leave_on_interrupt
 from glass_rt.machine.malloc import give_back_large_arrays
+from glass_rt.machine.telemetry import keep_silent
 from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
@@ -113,6 +114,7 @@ def main() -> None:
     """
     results = open_streams()
     give_back_large_arrays()
+    keep_silent()
     interrupted = _note_interrupts()
     try:
         code = int(cli.main(prog_name="glass-rt", standalone_mode=False) or 0)
