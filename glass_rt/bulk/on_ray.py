@@ -17,7 +17,7 @@ from typing import Any
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.messages import error_of
-from glass_rt.bulk.own_ray import closed_in, no_usage_process
+from glass_rt.bulk.own_ray import check_open_files, closed_in, no_usage_process
 from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.machine.environment import usable_cores
@@ -103,6 +103,7 @@ def _started(pool: Pool) -> Iterator[Any]:
     start: dict[str, Any]
     try:
         if pool.address is None:
+            check_open_files()
             cpus = max(usable_cores(), pool.workers or 1)
             start = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         else:
