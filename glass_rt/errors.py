@@ -36,7 +36,8 @@ from typing import ClassVar
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, or the error's type where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    said = [line for line in lines if not line.startswith("Exception from ")]  # OpenVINO: where it was raised
+    return (said or lines)[0][:300] if lines else type(error).__name__
 
 
 class GlassError(Exception):
@@ -175,13 +176,16 @@ class OutOfMemory(GlassError, MemoryError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"not enough memory to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
-            "backbone, or allow this process more memory"
+            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
+            "backbone, or allow this process more memory, and more threads (ulimit -u)"
         )
 
 
 _NO_MEMORY = re.compile(
-    r"bad.?alloc|(fail\w*|cannot|could not|unable) (to )?allocat|(out of|not enough|insufficient) memory", re.IGNORECASE
+    r"bad.?alloc|(fail\w*|cannot|could not|unable) (to )?allocat|(out of|not enough|insufficient) memory"
+    # What systems say where there is no thread to be had.
+    r"|resource temporarily unavailable|can't start new thread",
+    re.IGNORECASE,
 )
 
 

@@ -16,6 +16,8 @@ from glass_rt.errors import BackendError, GlassError, import_failure, vendor_fai
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.regular_file import RegularFile
+from glass_rt.machine.telemetry import keep_silent
+from glass_rt.machine.utf8_path import utf8_path
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
@@ -23,6 +25,7 @@ _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import onnxruntime
     except ImportError as error:
@@ -102,14 +105,15 @@ class OnnxRuntimeBackend:
 
 def _session(ort: Any, engine: EngineFile, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> Any:
     if engine.files is None:
-        return ort.InferenceSession(str(engine.path), options, providers=providers)
+        with utf8_path(engine.path) as path:
+            return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     with closing(engine.open()) as file:
         weights = _weights_beside(engine, file)
         if weights:
             _give(ort, options, weights)
         # Bytes would do as well, but the library keeps those for as long as the session lives.
         content = file.library_path or file.read(file.size)
-        return ort.InferenceSession(content, options, providers=providers)
+        return ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
 
 
 def _weights_beside(engine: EngineFile, graph: RegularFile) -> dict[str, MappedWeights]:
