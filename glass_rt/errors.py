@@ -15,6 +15,7 @@
     │   └── BundleExists      the output folder is there already
     ├── OutputLost            the file of results was deleted, replaced or changed while it was written
     ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
+    ├── CalibrationInvalid    the decision of a bundle, or a file that holds one, cannot be used
     ├── CheckpointError       a checkpoint does not fit the model
     ├── ExportError           the export stage failed
     ├── BuildError            the engine stage failed
@@ -135,6 +136,12 @@ class LabelsInvalid(GlassError, ValueError):
     kind = "labels"
 
 
+class CalibrationInvalid(GlassError, ValueError):
+    """A calibration contradicts itself, lacks a part, or belongs to another bundle."""
+
+    kind = "calibration"
+
+
 class CheckpointError(GlassError, ValueError):
     """A checkpoint does not fit the model."""
 
@@ -172,8 +179,8 @@ class OutOfMemory(GlassError, MemoryError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"not enough memory to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
-            "backbone, or allow this process more memory"
+            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a "
+            "smaller backbone, or allow this process more memory, and more threads (ulimit -u)"
         )
 
 
@@ -182,7 +189,7 @@ class OutOfMemory(GlassError, MemoryError):
 _NO_MEMORY = re.compile(
     r"bad.?alloc|(fail\w*|cannot|could not|unable) (to )?allocat(?!e memory in static TLS)"
     r"|(out of|not enough|insufficient) memory|failed to map segment(?!.*not permitted)"
-    r"|resource temporarily unavailable",  # of a thread that could not be started
+    r"|resource temporarily unavailable|can't start new thread",  # of a thread that could not be started
     re.IGNORECASE,
 )
 

@@ -17,6 +17,8 @@ from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import limited_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.regular_file import RegularFile
+from glass_rt.machine.telemetry import keep_silent
+from glass_rt.machine.utf8_path import utf8_path
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _NO_FALLBACK = {"enable_fallback": 0}  # which prints on standard output, and runs where nobody asked for it
@@ -25,6 +27,7 @@ _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import onnxruntime
     except ImportError as error:
@@ -104,7 +107,8 @@ class OnnxRuntimeBackend:
 
 def _session(ort: Any, engine: EngineFile, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> Any:
     if engine.files is None:
-        return ort.InferenceSession(str(engine.path), options, providers=providers, **_NO_FALLBACK)
+        with utf8_path(engine.path) as path:
+            return ort.InferenceSession(path, options, providers=providers, **_NO_FALLBACK)
     with closing(engine.open()) as file:
         weights = _weights_beside(engine, file)
         if weights:

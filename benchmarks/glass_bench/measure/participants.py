@@ -124,7 +124,8 @@ def _checkpoint_for(model: Model, checkpoints: Sequence[Path]) -> str | None:
     """The checkpoint of that name, else the only one that was given; weights are compared when it is opened."""
     if not model.weights.trained:
         return None
-    named = [path for path in checkpoints if path.name == model.weights.source]
+    source = model.weights.source  # the name, and in brackets which of several models in the file was taken
+    named = [path for path in checkpoints if source == path.name or source.startswith(f"{path.name} (")]
     if not named and len(checkpoints) == 1:
         named = list(checkpoints)
     return str(named[0]) if named else None

@@ -16,7 +16,7 @@ from glass_rt.backends.ov import load_openvino
 from glass_rt.backends.ov_cache import MOST_FILES, CompiledModels
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.folder import write_manifest
-from glass_rt.machine.cache_files import CACHE_VARIABLE, keep_newest
+from glass_rt.machine.cache_files import CACHE_VARIABLE, keep_newest, write_cached
 from tests.bench_zoo import write_bundle, write_picture
 from tests.command_line import Cli
 
@@ -110,7 +110,7 @@ def shared(path: Path) -> None:
 
 def nonsense(path: Path) -> None:
     """Whole by its hash, and nothing that OpenVINO takes."""
-    ov_cache.write_cached(b"nonsense" * 100, [path])
+    write_cached(b"nonsense" * 100, [path])
 
 
 def gone(path: Path) -> None:
