@@ -96,6 +96,8 @@ def tensors_sha256(module: nn.Module) -> str:
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path} (a file, or `imagenet`)")
+    if path.stat().st_size == 0:  # so are files of /proc, which may give nothing for ever, or no end
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: it is empty")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
