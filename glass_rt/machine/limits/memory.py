@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from glass_rt.errors import OutOfMemory, UsageError
-from glass_rt.machine.cgroup import group_memory
+from glass_rt.machine.limits.cgroup import group_memory
 
 resource: ModuleType | None
 try:
