@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from glass_rt.bundle.manifest import FAKE, REAL
 from glass_rt.errors import LabelsInvalid
 from glass_rt.inference.find_images import find_images
 from glass_rt.inference.passed_over import PassedOver
+from glass_rt.machine.named_file import read_named_text
 from glass_rt.results.verdict import Failure
 
 CSV_COLUMNS = ("path", "label")
@@ -54,8 +56,7 @@ def _by_folder(folder: Path, passed_over: PassedOver | None) -> Iterator[Labelle
 
 def _by_csv(folder: Path, table: Path) -> Iterator[LabelledImage | None]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(StringIO(read_named_text(table, "utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelsInvalid(f"{table} cannot be read as a CSV of labels: {error}") from None
     for number, row in enumerate(rows, start=2):
