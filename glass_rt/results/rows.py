@@ -61,7 +61,8 @@ def row_schema(*, of_job: bool) -> pa.Schema:
 def row_from_json(result: Mapping[str, Any]) -> Row:
     """The row of one image, from the JSON form of its verdict or failure; what has no column is to be passed over."""
     if "error" in result:
-        return {"path": result["path"], "error_kind": result["error"]["kind"], "error": result["error"]["message"]}
+        named = {"path": result["path"], "sha256": result.get("sha256")}
+        return {**named, "error_kind": result["error"]["kind"], "error": result["error"]["message"]}
     draws = result["draws"] and result["draws"]["probabilities_fake"]
     return {**result, **engine_columns(result["engine"]), "probabilities_of_draws": draws}
 
