@@ -28,7 +28,15 @@ def list_participants(options: BenchOptions) -> list[Participant]:
     sides = [(path, "engine") for path in options.engines] + [(path, "baseline") for path in options.baselines]
     bundles = [
         Participant(
-            Contender(name, "engine", str(path), crops=options.crops, batch=options.batch, threads=options.threads),
+            Contender(
+                name,
+                "engine",
+                str(path),
+                crops=options.crops,
+                batch=options.batch,
+                threads=options.threads,
+                memory=options.memory,
+            ),
             role,
         )
         for (path, role), name in zip(sides, names, strict=True)

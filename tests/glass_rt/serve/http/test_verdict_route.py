@@ -110,7 +110,7 @@ def test_what_cannot_be_judged_is_refused_in_our_words(
         judge.detect(body)
     assert response.status == status
     assert response.json == {
-        "schema": 1,
+        "schema": 2,
         "path": None,
         "sha256": hashlib.sha256(body).hexdigest(),
         "error": {"kind": kind, "message": str(refused.value)},
