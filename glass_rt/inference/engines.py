@@ -11,7 +11,7 @@ from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
 from glass_rt.machine.environment import usable_cores
-from glass_rt.machine.memory import held_bytes
+from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
 
 

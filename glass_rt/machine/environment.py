@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from glass_rt.machine.cgroup import cpu_quota
+from glass_rt.machine.limits.cgroup import cpu_quota
 
 # Distribution names by backend, in the order in which they are looked for.
 BACKEND_PACKAGES = {
