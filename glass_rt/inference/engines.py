@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from glass_rt.backends import Backend, open_backend
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.bundle.compatibility import check_machine
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.pending_parity import resolve_parity
+from glass_rt.machine.device import is_cpu
 from glass_rt.machine.environment import usable_cores
 from glass_rt.options import RunOptions
 
@@ -22,23 +24,46 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
     """
     run = run or RunOptions()
     check_machine(bundle, run.device)
-    engine = bundle.manifest.engine
+    engine, device = bundle.manifest.engine, device_of(bundle.manifest, run.device)
     engines: dict[str, Backend] = {}
     try:
         for role in bundle.manifest.model.roles:
             engines[role] = open_backend(
                 engine.backend,
-                bundle.engine(role),
+                engine_for(bundle, role, device),
                 precision=engine.precision,
-                device=run.device,
+                device=device,
                 threads=run.threads,
             )
-        resolve_parity(bundle, engines, run.device)
+        resolve_parity(bundle, engines, device)
     except BaseException:
         for opened in engines.values():
             opened.close()
         raise
     return engines
+
+
+def device_of(manifest: BundleManifest, asked: str | None) -> str:
+    """Where the engines run: the device asked for, else the one that they were built for."""
+    return asked or manifest.engine.device
+
+
+def engine_for(bundle: Bundle, role: str, device: str) -> EngineFile:
+    """The engine that is opened for `role`: the compiled one, or for ONNX Runtime on a GPU the graph before that.
+
+    What ONNX Runtime compiles for CPUs holds operators fused for them, some of which its CUDA provider does not have;
+    the portable graph is optimised for the provider when it is opened. Raises UsageError where the bundle has none:
+    INT8 graphs are for CPUs alone.
+    """
+    engine = bundle.manifest.engine
+    if engine.backend != "onnxruntime" or is_cpu(device) or not is_cpu(engine.device):
+        return bundle.engine(role)
+    if engine.precision == "int8":
+        raise UsageError(
+            "device: ONNX Runtime's INT8 engines run on CPUs; its CUDA provider lacks their operators, and would copy "
+            "each of them to the CPU and back. Build one for the GPU: --precision fp16"
+        )
+    return bundle.portable_engine(engine.precision, role)
 
 
 def check_views(manifest: BundleManifest, views: str) -> None:
@@ -67,11 +92,10 @@ def open_views(views: str, device: str | None) -> ViewWriter:
         raise
 
 
-def batch_for(manifest: BundleManifest, asked: int | None) -> int:
-    """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
+def batch_for(manifest: BundleManifest, asked: int | None, device: str | None = None) -> int:
+    """Most views in one run: as asked, else all that the bundle takes on a GPU, and as many as suit a CPU's cores.
 
-    Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in a batch
-    of 4 as in one of 8 or 16, and every view in a batch costs memory. A GPU gets all that its bundle allows.
+    Raises UsageError for more than the bundle takes.
     """
     most = manifest.engine.max_batch
     if asked is not None:
@@ -80,4 +104,5 @@ def batch_for(manifest: BundleManifest, asked: int | None) -> int:
                 f"batch: got {asked}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
             )
         return asked
-    return most if manifest.engine.requirements else min(most, max(4, min(usable_cores(), 16)))
+    on_cpu = is_cpu(device_of(manifest, device))
+    return min(most, max(4, min(usable_cores(), 16))) if on_cpu else most

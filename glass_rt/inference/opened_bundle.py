@@ -39,7 +39,7 @@ class OpenedBundle:
 
         Raises BundleUnfit, BundleInvalid, ParityError, BackendError, MissingDependency, UsageError.
         """
-        batch = batch_for(bundle.manifest, run.batch)
+        batch = batch_for(bundle.manifest, run.batch, run.device)
         head = Head.for_model(bundle.manifest.model, bundle.head())
         check_views(bundle.manifest, run.views)
         engines = open_engines(bundle, run)

@@ -170,7 +170,7 @@ def test_unknown_targets_are_refused_with_the_choices() -> None:
 @pytest.mark.parametrize(
     ("target", "capabilities", "later"),
     [
-        ("default", ("8.0", "8.6", "8.9", "12.0"), True),
+        ("default", ("8.0", "8.6", "8.9", "12.0", "12.1"), True),
         ("8.9", ("8.9",), False),
         ("sm86,SM_120", ("8.6", "12.0"), False),
     ],

@@ -373,3 +373,39 @@ def test_soak_nothing_piles_up(bench: Any, request: pytest.FixtureRequest) -> No
     assert gpu.peak_bytes == peak
     backend.close()
     assert gpu.live == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (1, "VERSION_MISMATCH): build it again"), (2, "UNSUPPORTED_CC): build it with"), (4, "OLD_CUDA_DRIVER): update"),
+        (8, "OLD_CUDA_RUNTIME): update"), (16, "INSUFFICIENT_GPU_MEMORY): build it with a smaller --max-batch"),
+        (32, "MALFORMED_ENGINE): build"), (64, "CUDA_ERROR): see"), (6, "UNSUPPORTED_CC): build it with --backend tensorrt; the NVIDIA driver"),
+    ],
+)  # fmt: skip
+def test_rtx_is_asked_whether_it_can_run_a_plan_before_it_reads_it(bench: Any, found: int, words: str) -> None:
+    bench.faults["diagnosis"] = found
+    with pytest.raises(BackendError, match=r"cannot run .*local\.plan here: ") as caught:
+        bench.open(FakeGpu(), "tensorrt_rtx 1.7.1")
+    assert words in str(caught.value)
+
+
+def test_an_engine_that_might_be_faster_runs_and_a_line_says_so(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bench.faults["validity"] = "SUBOPTIMAL"
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert "not as fast as it might" in caplog.text
+
+
+def test_rtx_compiles_a_shapes_kernels_before_its_first_run(bench: Any) -> None:
+    """Else the parity gate would judge the general kernels, and later runs would use others."""
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert bench.faults["specialisation"] == "EAGER"
+
+
+def test_what_the_library_warns_of_is_logged_although_all_goes_well(
+    bench: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = bench.library("tensorrt 11.4.0", FakeGpu())
+    with library.explained(BackendError, "nothing goes wrong"):
+        library.logger.log(2, "Using an engine plan file across different models of devices is not supported")
+    assert "tensorrt: Using an engine plan file across different models" in caplog.text
