@@ -184,7 +184,7 @@ height, width, seconds, counts, variant = json.loads(sys.argv[1])
 if variant == "as glass-rt's own processes":
     give_back_large_arrays()
 if variant == "all rows at once":
-    resize.ROWS_AT_ONCE = 224
+    resize.FEWEST_ROWS = 224
 if variant == "short turns":
     sys.setswitchinterval(1e-4)
 pixels, views = picture(height, width), HostViews()
