@@ -38,8 +38,8 @@ class RunOptions:
     `device`: `cpu`, `cuda` or `cuda:N` (None: the backend's own default). `batch`: most views in one run of an engine,
     up to the bundle's `max_batch` (None: on a GPU all of it, on a CPU 4 to 16 by its cores). `threads`: CPU threads of
     an engine (None: one per physical core). `expect_bundle`: the bundle's SHA-256, which pins it. `workers`: threads
-    that decode (None: one per core, at most 8). `views`: `device` has the GPU cut the crops and resize the
-    image, for TensorRT engines.
+    that decode (None: one per core, at most 8; for engines on a GPU one per core but one). `views`: `device` has the
+    GPU cut the crops and resize the image, for TensorRT engines.
     """
 
     device: str | None = None

@@ -50,7 +50,7 @@ def files_of(size_name: str, scale: float, kind: Kind = Kind()) -> list[bytes]: 
 def budget(nbytes: int) -> Iterator[None]:
     """The pipeline's bound on what its decoders hold."""
     before = glass_rt.inference.pipeline.decoding_budget
-    glass_rt.inference.pipeline.decoding_budget = lambda max_pixels: nbytes
+    glass_rt.inference.pipeline.decoding_budget = lambda max_pixels, gpu_workers=0: nbytes
     try:
         yield
     finally:

@@ -6,8 +6,9 @@ between the centres of two neighbouring output pixels and adds to these two alon
 `size + 1` segments, and a segment is one product with a matrix of two rows: the pixels are converted to float32
 once, in blocks that stay in the cache, and every one of them costs two multiplications.
 
-Every call of NumPy gives the interpreter's lock back and takes it again, for which many threads queue: on 16 cores 1,800
-calls an image kept them at 50 images a second (benchmarks/results/gpu_hour). So neighbouring segments are one call.
+Every call of NumPy gives the interpreter's lock back and takes it again, for which many threads queue: on 16 cores
+1,800 calls an image kept them at 50 images a second (benchmarks/results/gpu_hour). So
+neighbouring segments are one call.
 """
 
 from __future__ import annotations
@@ -190,7 +191,8 @@ class _Run:
         """The windows (segments, window, n) of contiguous source rows, of which `block` holds this run's."""
         row, item = block.strides
         shape = (len(self.weights), self.window, block.shape[1])
-        return np.ndarray(shape, np.float32, block, 0, (self.step * row, row, item))
+        found: NDArray[np.float32] = np.ndarray(shape, np.float32, block, 0, (self.step * row, row, item))
+        return found
 
     def over_columns(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """The windows (segments, R, window) of rows, which may lie apart in the memory of a contiguous array."""
@@ -198,7 +200,8 @@ class _Run:
         row, item = rows.strides
         begin = rows.__array_interface__["data"][0] - memory.__array_interface__["data"][0] + self.start * item
         shape = (len(self.weights), len(rows), self.window)
-        return np.ndarray(shape, np.float32, memory, begin, (self.step * item, row, item))
+        found: NDArray[np.float32] = np.ndarray(shape, np.float32, memory, begin, (self.step * item, row, item))
+        return found
 
 
 @lru_cache(maxsize=64)

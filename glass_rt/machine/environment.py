@@ -79,6 +79,14 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def installed_memory() -> int:
+    """Bytes of this machine's main memory; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
 def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs by CUDA's numbers, as the driver names them; as nvidia-smi lists them where it does not start.
 

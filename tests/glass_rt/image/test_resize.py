@@ -65,7 +65,12 @@ def test_an_image_takes_few_calls_of_numpy(monkeypatch: pytest.MonkeyPatch, heig
 
     def counted(name: str) -> None:
         real = getattr(np, name)
-        monkeypatch.setattr(np, name, lambda *given, **named: (calls.append(name), real(*given, **named))[1])
+
+        def call(*given: object, **named: object) -> object:
+            calls.append(name)
+            return real(*given, **named)
+
+        monkeypatch.setattr(np, name, call)
 
     pixels = np.zeros((height, width, 3), np.uint8)
     for name in ("matmul", "copyto", "add"):
