@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from time import perf_counter
+
 from glass_rt.backends import Backend, open_backend
+from glass_rt.backends.base import Warms
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.bundle.compatibility import check_machine
@@ -13,6 +18,8 @@ from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.machine.device import is_cpu
 from glass_rt.machine.environment import usable_cores
 from glass_rt.options import RunOptions
+
+log = logging.getLogger("glass_rt")
 
 
 def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Backend]:
@@ -64,6 +71,22 @@ def engine_for(bundle: Bundle, role: str, device: str) -> EngineFile:
             "each of them to the CPU and back. Build one for the GPU: --precision fp16"
         )
     return bundle.portable_engine(engine.precision, role)
+
+
+def warm_up(engines: Mapping[str, Backend]) -> None:
+    """Has engines that compile for a batch size at its first run do so now, and logs how long it took.
+
+    Raises BackendError.
+    """
+    for role, engine in engines.items():
+        if not isinstance(engine, Warms):
+            continue
+        start = perf_counter()
+        left = engine.warm()
+        log.info(
+            "the %s engine is warm after %.1f s; %d batch sizes are left to their first use",
+            role, perf_counter() - start, left,
+        )  # fmt: skip
 
 
 def check_views(manifest: BundleManifest, views: str) -> None:

@@ -11,7 +11,7 @@ from glass_rt.bundle.folder import MANIFEST
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
-from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views
+from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
 from glass_rt.machine.device import is_cpu
@@ -48,6 +48,7 @@ class OpenedBundle:
         engines = open_engines(bundle, run)
         try:
             _check_crop_size(bundle, engines)
+            warm_up(engines)
             on_gpu = not is_cpu(device_of(bundle.manifest, run.device))
             return cls(bundle, engines, head, batch, open_views(run.views, run.device), on_gpu)
         except BaseException:

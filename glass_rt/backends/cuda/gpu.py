@@ -118,8 +118,8 @@ class GpuDriver(Protocol):
     def synchronize(self, stream: int) -> None:
         """Waits until the stream's work is done; raises the errors of that work."""
 
-    def create_event(self) -> int:
-        """An event that may be timed."""
+    def create_event(self, *, timed: bool = False) -> int:
+        """An event; a thread that waits for it sleeps. Only one that is `timed` can be asked when it happened."""
 
     def destroy_event(self, event: int) -> None:
         """Destroys an event."""

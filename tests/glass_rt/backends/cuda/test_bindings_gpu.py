@@ -25,7 +25,8 @@ with gpu.current():
     assert gpu.memory() == (1000, 2000)
     first, second, stream = gpu.allocate(64), gpu.allocate(64), gpu.create_stream()
     into, out = gpu.allocate_pinned(64), gpu.allocate_pinned(64)
-    begin, end = gpu.create_event(), gpu.create_event()
+    begin, end = gpu.create_event(timed=True), gpu.create_event(timed=True)
+    asleep = gpu.create_event()
 
     def there_and_back():
         gpu.copy_in(first.address, into.array, stream)
@@ -42,6 +43,11 @@ with gpu.current():
     gpu.synchronize(stream)
     assert (out.array[:32] == np.arange(32)).all() and (out.array[32:] == 0).all()
     assert gpu.elapsed_ms(begin, end) == 2.5
+    try:
+        gpu.elapsed_ms(begin, asleep)
+        raise SystemExit("waiting for an event takes a core")
+    except GpuError as error:
+        assert not error.lost
     if gpu.captures_graphs:
         graph = gpu.capture(stream, there_and_back)
         into.array[:] = 7
@@ -68,7 +74,7 @@ with gpu.current():
     del kernel  # pycuda's keeps its module
     for buffer in (first, second, into, out):
         gpu.free(buffer)
-    for event in (begin, end):
+    for event in (begin, end, asleep):
         gpu.destroy_event(event)
     gpu.destroy_stream(stream)
 gpu.close()

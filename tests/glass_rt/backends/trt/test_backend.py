@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -138,6 +140,66 @@ def test_a_capture_that_loses_the_context_fails_the_engine(bench: Any) -> None:
         for _ in range(4):
             run(backend, bench.views(MOST))
     backend.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_warming_up_leaves_nothing_to_do_at_the_first_runs(bench: Any, version: str) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu, version)
+    assert backend.warm() == 0
+    prepared = dict(backend._prepared)
+    assert len(prepared) == 2 * len(backend.buckets), "every batch size, on both lanes"
+    if version.startswith("tensorrt_rtx"):
+        assert len(list((bench.folder / "cache").iterdir())) == 1, "what it compiled is kept at once"
+    else:
+        assert all(one.graph is not None for one in prepared.values())
+    gpu.calls.clear()
+    for count in (1, 2, 3, 10, MOST, 5 * MOST):
+        views = bench.views(count)
+        np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    assert not {"capture", "allocate", "allocate_pinned"} & set(gpu.calls)
+    assert backend._prepared == prepared
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_warming_up_ends_in_time_and_says_what_is_left(bench: Any) -> None:
+    backend = bench.open(FakeGpu())
+    assert backend.warm(seconds=0) == len(backend.buckets)
+    assert backend._prepared == {}
+    views = bench.views(20)
+    np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_graphs_go_before_their_contexts_and_these_before_the_engine(bench: Any, failed: bool) -> None:
+    """A graph holds kernels of its context's modules, and an error that was raised may hold contexts."""
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    for _ in range(4):
+        run(backend, bench.views(MOST))
+    contexts = [weakref.ref(prepared.context) for prepared in backend._prepared.values()]
+    alive: dict[str, list[bool]] = {"graphs": [], "plan": []}
+    destroy, close = gpu.destroy_graph, backend._plan.close
+
+    def destroyed(graph: int) -> None:
+        alive["graphs"] += [context() is not None for context in contexts]
+        destroy(graph)
+
+    def closed() -> None:
+        gc.collect()
+        alive["plan"] += [context() is not None for context in contexts]
+        close()
+
+    gpu.destroy_graph = destroyed  # type: ignore[method-assign]
+    backend._undo.push(lambda *_: closed())
+    if failed:
+        gpu.fail("run", "LAUNCH_FAILED_ONCE")
+        with pytest.raises(BackendError):
+            run(backend, bench.views(MOST))
+    backend.close()
+    assert alive == {"graphs": [True] * 4, "plan": [False] * 2}
 
 
 def test_without_graph_capture_it_runs_all_the_same(bench: Any) -> None:
