@@ -174,12 +174,11 @@ class TrtBackend:
             for lane in self._lanes:
                 lane.abandon(gone)
             self._keep_cache()
-            last.callback(
-                self._prepared.clear
-            )  # contexts go before their engine, and after the graphs of their kernels
-            for prepared in self._prepared.values():
-                if prepared.graph is not None:
-                    last.callback(self._gpu.destroy_graph, prepared.graph)
+            # Contexts go before their engine, and after the graphs, which hold kernels of theirs.
+            last.callback(self._prepared.clear)
+            for graph in [prepared.graph for prepared in self._prepared.values()]:
+                if graph is not None:
+                    last.callback(self._gpu.destroy_graph, graph)
         self._gpu.close()
 
     def _allocate(self, undo: ExitStack) -> None:
