@@ -20,14 +20,17 @@ Bytes = NDArray[np.uint8]
 
 
 class GpuError(BackendError):
-    """The driver refused a call. `lost`: the context is broken, and every further call will fail too."""
+    """The driver refused a call. `status`: the CUresult's name, or what the library says in its place.
+
+    `lost`: the context is broken, and every further call will fail too.
+    """
 
     kind = "gpu"
 
     def __init__(self, call: str, status: str, *, lost: bool = False) -> None:
         remedy = "; the GPU's context is lost: restart this process" if lost else ""
         super().__init__(f"{call} failed: {status}{remedy}")
-        self.lost = lost
+        self.status, self.lost = status, lost
 
 
 class GpuOutOfMemory(GpuError):
