@@ -13,6 +13,7 @@ from glass_rt.bulk.one_job import only_job_in
 from glass_rt.bulk.parts import PartSettings, check_rows, count_errors
 from glass_rt.bulk.plan import (
     FOLDER,
+    FORMER_VERSION,
     SUCCESS,
     BulkPlan,
     BulkSettings,
@@ -77,9 +78,8 @@ def run_job(
     that cannot be opened, for a store that fails. Finished parts stay, for `resume`.
     """
     bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
-    batch_for(
-        bundle.manifest, job.run.batch, job.run.device
-    )  # every worker would refuse it, after the plan was written
+    # Every worker would refuse it, after the plan was written.
+    batch_for(bundle.manifest, job.run.batch, device=job.run.device)
     plain: list[str] = []
     roots: dict[str, str] = {}
     for argument in (job.target, *job.sources):
@@ -109,6 +109,7 @@ def _run(
             target=target,
             column=job.column,
             roots=stores.roots,
+            former_rows=plan.version == FORMER_VERSION,
         )
         gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
         pool = Pool(job.workers, job.address, gpus)

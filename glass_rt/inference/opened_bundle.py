@@ -24,9 +24,9 @@ RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 a
 class OpenedBundle:
     """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
 
-    `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `on_gpu`:
-    whether the engines leave the processor to the decoders. The engines and the views belong to this
-    object, and `close` closes both.
+    `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
+    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders. The engines
+    and the views belong to this object, and `close` closes both.
     """
 
     bundle: Bundle
@@ -34,15 +34,16 @@ class OpenedBundle:
     head: Head
     batch: int
     views: ViewWriter = field(default_factory=HostViews)
+    memory: int | None = None
     on_gpu: bool = False
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
         """Opens the engines of a bundle, past their requirements and a parity that is pending.
 
-        Raises BundleUnfit, BundleInvalid, ParityError, BackendError, MissingDependency, UsageError.
+        Raises BundleUnfit, BundleInvalid, ParityError, BackendError, MissingDependency, OutOfMemory, UsageError.
         """
-        batch = batch_for(bundle.manifest, run.batch, run.device)
+        batch = batch_for(bundle.manifest, run.batch, run.memory, run.device)
         head = Head.for_model(bundle.manifest.model, bundle.head())
         check_views(bundle.manifest, run.views)
         engines = open_engines(bundle, run)
@@ -50,7 +51,7 @@ class OpenedBundle:
             _check_crop_size(bundle, engines)
             warm_up(engines)
             on_gpu = not is_cpu(device_of(bundle.manifest, run.device))
-            return cls(bundle, engines, head, batch, open_views(run.views, run.device), on_gpu)
+            return cls(bundle, engines, head, batch, open_views(run.views, run.device), run.memory, on_gpu)
         except BaseException:
             for engine in engines.values():
                 engine.close()

@@ -81,7 +81,7 @@ def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
     gpu = None if is_cpu(device or engine.device) else named_gpu(device)
     packages = [engine.requirements.library] if engine.requirements else BACKEND_PACKAGES[engine.backend]
     present = [f"{name} {number}" for name in packages if (number := installed(name))]
-    return {"bundle_sha256": bundle.sha256, "gpu": gpu and asdict(gpu), "library": ", ".join(present)}
+    return {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": ", ".join(present)}
 
 
 def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:

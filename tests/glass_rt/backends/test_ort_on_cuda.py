@@ -180,8 +180,8 @@ def test_what_a_gpu_cannot_open_is_refused_in_words(tmp_path: Path, precision: s
 def test_a_gpu_gets_all_that_the_bundle_takes_in_a_run(tmp_path: Path) -> None:
     manifest = Bundle.open(write_bundle(tmp_path / "bundle")).manifest
     manifest = replace(manifest, engine=replace(manifest.engine, max_batch=64))
-    assert batch_for(manifest, None, "cuda") == 64
-    assert 4 <= batch_for(manifest, None) == batch_for(manifest, None, "cpu") <= 16
+    assert batch_for(manifest, None, device="cuda") == 64
+    assert 4 <= batch_for(manifest, None) == batch_for(manifest, None, device="cpu") <= 16
 
 
 def test_parity_passed_on_a_cpu_says_nothing_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,10 @@ def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, 
         (100, "does not start (cuInit: NO_DEVICE): this process sees no GPU; see CUDA_VISIBLE_DEVICES"),
         (802, "does not start (cuInit: SYSTEM_NOT_READY): GPUs joined by NVSwitch need NVIDIA's fabric manager"),
         (803, "does not start (cuInit: SYSTEM_DRIVER_MISMATCH): the kernel's module and libcuda.so.1 are of different"),
-        (999, "does not start (cuInit: UNKNOWN): the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0"),
+        (
+            999,
+            "does not start (cuInit: UNKNOWN): the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0",
+        ),
         (2, "does not start (cuInit: OUT_OF_MEMORY): nvidia-smi must list the GPU"),
     ],
 )

@@ -95,7 +95,8 @@ def test_a_chosen_image_gets_its_verdict_evidence_and_timings(page: Any, picture
     choose(page, picture)
     wait_for_verdict(page)
     verdict = judge.detect(picture)
-    assert text(page, "verdict") == f"{verdict.label.upper()} — P(AI-generated) = {verdict.probability_fake:.4f}"
+    assert text(page, "verdict") == f"P(AI-generated) = {verdict.probability_fake:.4f}"  # untrained: no label
+    assert text(page, "decision") == "No label: the weights are untrained: the score says nothing."
     assert picture.name in text(page, "summary")
     assert f"seed {verdict.seed}" in text(page, "summary")
     notices = [notice.text for notice in page.find_elements("css selector", "#notices li")]
