@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from glass_engines.compilers.base import Compiler
 from glass_engines.trt.cache import build_key, restore_engine, store_engine, timings
+from glass_engines.trt.float32_sums import sum_in_float32
 from glass_engines.trt.onnx_weights import GraphAndWeights, weights_apart
 from glass_engines.trt.profiles_file import ProfileFile, find_profile, with_max_batch
 from glass_engines.trt.progress import Cancellation, progress_monitor
@@ -108,6 +109,7 @@ def _build_plan(
     parser = trt.OnnxParser(network, library.logger)
     if not _parsed(parser, graph, apart):
         raise BuildError(library.reason(f"{library.name} cannot read {graph.name}"))
+    sum_in_float32(trt, network)
     config = _configured(build, builder, network, shapes)
     config.progress_monitor = progress_monitor(trt, cancellation)
     places = _load_timings(build, config, engine)
