@@ -16,6 +16,7 @@
     ├── OutputLost            the file of results was deleted, replaced or changed while it was written
     ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
     ├── CheckpointError       a checkpoint does not fit the model
+    ├── TrainingError         training cannot go on
     ├── ExportError           the export stage failed
     ├── BuildError            the engine stage failed
     │   └── ParityError       the engine does not compute what the model computes
@@ -135,6 +136,12 @@ class CheckpointError(GlassError, ValueError):
     """A checkpoint does not fit the model."""
 
     kind = "checkpoint"
+
+
+class TrainingError(GlassError, RuntimeError):
+    """Training cannot go on, or a run cannot be resumed."""
+
+    kind = "training"
 
 
 class ExportError(GlassError, RuntimeError):

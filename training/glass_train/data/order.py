@@ -1,0 +1,92 @@
+"""The order of an epoch: which images a batch holds, and the seed of each, from the run's seed and the epoch alone.
+
+Nothing is kept between epochs, so a run that was stopped goes on with the same batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FAKE, REAL = 0, 1  # as in a checkpoint's logits
+Couple = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One image of a batch: its index, and the seed of its windows and of what is done to it."""
+
+    index: int
+    seed: int
+
+
+def epoch_order(
+    labels: NDArray[np.int64], pairs: Sequence[str | None], batch: int, seed: int, epoch: int, repeats: int = 1
+) -> list[tuple[Draw, ...]]:
+    """The batches of one epoch; each holds `batch` images, half of them fake.
+
+    Twins (a fake and a real image with the same entry in `pairs`) stand in one batch with one seed: images of one size
+    get the same windows. The other images of the smaller class come more than once. `repeats`: how often an epoch goes
+    through the images. The last batch is filled up with the epoch's first images.
+    """
+    assert batch >= 2, "checked by the recipe"
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    twins, others = _twins(labels, pairs)
+    draws: list[tuple[Draw, Draw]] = []
+    for visit in range(repeats):
+        draws += [_drawn(couple, True, seed, epoch, visit) for couple in twins]
+        draws += [_drawn(couple, False, seed, epoch, visit) for couple in _balanced(others, labels, generator)]
+    order = [draws[i] for i in generator.permutation(len(draws))]
+    a_batch = batch // 2
+    order += [order[i % len(order)] for i in range(-len(order) % a_batch)]
+    return [
+        tuple(draw for couple in order[start : start + a_batch] for draw in couple)
+        for start in range(0, len(order), a_batch)
+    ]
+
+
+def _twins(labels: NDArray[np.int64], pairs: Sequence[str | None]) -> tuple[list[Couple], dict[int, list[int]]]:
+    """Couples (fake, real) of one pair, each image in at least one; and the images without a twin, by class."""
+    members: dict[str, dict[int, list[int]]] = defaultdict(lambda: {FAKE: [], REAL: []})
+    others: dict[int, list[int]] = {FAKE: [], REAL: []}
+    for index, (label, pair) in enumerate(zip(labels.tolist(), pairs, strict=True)):
+        (others if pair is None else members[pair])[label].append(index)
+    couples: list[Couple] = []
+    for classes in members.values():
+        fakes, reals = classes[FAKE], classes[REAL]
+        if fakes and reals:
+            couples += [(fakes[i % len(fakes)], reals[i % len(reals)]) for i in range(max(len(fakes), len(reals)))]
+        else:
+            others[FAKE] += fakes
+            others[REAL] += reals
+    return couples, others
+
+
+def _balanced(others: dict[int, list[int]], labels: NDArray[np.int64], generator: np.random.Generator) -> list[Couple]:
+    """Couples of unrelated images, each image without a twin at least once."""
+    count = max(map(len, others.values()))
+    fakes, reals = (
+        [shuffled[i % len(shuffled)] for i in range(count)]
+        for shuffled in (
+            # A class of which every image has a twin lends some of them.
+            generator.permutation(others[label] or np.flatnonzero(labels == label)).tolist()
+            for label in (FAKE, REAL)
+        )
+    )
+    return list(zip(fakes, reals, strict=True))
+
+
+def _drawn(couple: Couple, twins: bool, seed: int, epoch: int, visit: int) -> tuple[Draw, Draw]:
+    fake, real = couple
+    shared = draw_seed(seed, epoch, visit, fake)
+    return Draw(fake, shared), Draw(real, shared if twins else draw_seed(seed, epoch, visit, real))
+
+
+def draw_seed(*facts: int) -> int:
+    """64 bits that follow from the facts alone."""
+    return int.from_bytes(hashlib.blake2b(" ".join(map(str, facts)).encode(), digest_size=8).digest(), "big")
