@@ -63,8 +63,8 @@ def test_a_seed_draws_these_steps_in_every_version() -> None:
     assert draw_delivery(Policy(), "0/name/2") == (
         Thumbnail(side=318, kernel="bicubic"),
         Noise(sigma=1.4766061274725746, seed=16503085043874100469),
-        Jpeg(quality=53, subsampling="4:2:0"),
-        Jpeg(quality=58, subsampling="4:2:0"),
+        Jpeg("4:2:0", 53),
+        Jpeg("4:2:0", 58),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from glass_train.delivery.blur import Blur
 from glass_train.delivery.delivered import DeliveredImage
 from glass_train.delivery.geometry import Crop, Flip
-from glass_train.delivery.jpeg import Jpeg, Subsampling
+from glass_train.delivery.jpeg import Jpeg, JpegWithTables, Subsampling, Tables
 from glass_train.delivery.noise import Noise
 from glass_train.delivery.pillow_axis import Filter
 from glass_train.delivery.rescale import Rescale, Thumbnail
@@ -27,32 +27,35 @@ from glass_rt.image.sampling import Box
 SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:4:4", "4:2:2", "4:2:0")
 FILTERS: tuple[Filter, ...] = ("box", "bilinear", "bicubic", "lanczos")
 
+TABLES: Tables = tuple(3 + 5 * i % 40 for i in range(64)), tuple(9 + 7 * i % 60 for i in range(64))
+
 # Height and width: whole units, a pixel more and less, and so narrow a rest that the decoder filters it in another way.
 SIZES: tuple[Size, ...] = ((96, 128), (97, 127), (111, 145), (83, 67), (66, 35), (40, 1), (3, 50), (1, 1))
 
 DELIVERIES: dict[str, tuple[Step, ...]] = {
     "no step": (),
-    **{f"JPEG {s}": (Jpeg(60, s),) for s in SUBSAMPLINGS},
-    **{f"JPEG {a}, then {b}": (Jpeg(30, a), Jpeg(90, b)) for a, b in product(SUBSAMPLINGS, SUBSAMPLINGS)},
-    "three rounds": (Jpeg(30, "4:2:0"), Jpeg(95, "4:2:2"), Jpeg(70, "4:2:0")),
+    **{f"JPEG {s}": (Jpeg(s, 60),) for s in SUBSAMPLINGS},
+    **{f"JPEG {a}, then {b}": (Jpeg(a, 30), Jpeg(b, 90)) for a, b in product(SUBSAMPLINGS, SUBSAMPLINGS)},
+    "tables of another file": (JpegWithTables("4:2:0", TABLES), Jpeg("4:2:2", 80)),
+    "three rounds": (Jpeg("4:2:0", 30), Jpeg("4:2:2", 95), Jpeg("4:2:0", 70)),
     **{f"{k} x {f}": (Rescale(f, k),) for k, f in product(FILTERS, (0.4, 0.77, 1.3))},
-    "coded, rescaled, coded": (Jpeg(50, "4:2:0"), Rescale(0.6, "lanczos"), Jpeg(50, "4:2:0")),
-    "a thumbnail": (Thumbnail(37, "bicubic"), Jpeg(75, "4:2:0")),
-    "a thumbnail of a smaller picture": (Thumbnail(200, "bicubic"), Jpeg(75, "4:2:0")),
-    "blurred": (Blur(0.8), Jpeg(85, "4:2:2")),
+    "coded, rescaled, coded": (Jpeg("4:2:0", 50), Rescale(0.6, "lanczos"), Jpeg("4:2:0", 50)),
+    "a thumbnail": (Thumbnail(37, "bicubic"), Jpeg("4:2:0", 75)),
+    "a thumbnail of a smaller picture": (Thumbnail(200, "bicubic"), Jpeg("4:2:0", 75)),
+    "blurred": (Blur(0.8), Jpeg("4:2:2", 85)),
     "blurred more than it is wide": (Blur(3.0),),
-    "noisy": (Noise(2.0, 7), Jpeg(85, "4:2:0")),
-    "turned": (Flip(horizontal=True), Jpeg(60, "4:2:0")),
-    "turned twice": (Flip(vertical=True), Jpeg(60, "4:2:2"), Flip(True, True), Jpeg(40, "4:2:0")),
-    "cut": (Crop(Box(0, 0, 1, 1)), Jpeg(60, "4:2:0")),
-    "WebP": (Jpeg(90, "4:2:0"), WebP(50)),
+    "noisy": (Noise(2.0, 7), Jpeg("4:2:0", 85)),
+    "turned": (Flip(horizontal=True), Jpeg("4:2:0", 60)),
+    "turned twice": (Flip(vertical=True), Jpeg("4:2:2", 60), Flip(True, True), Jpeg("4:2:0", 40)),
+    "cut": (Crop(Box(0, 0, 1, 1)), Jpeg("4:2:0", 60)),
+    "WebP": (Jpeg("4:2:0", 90), WebP(50)),
     "all": (
         Flip(True, False),
         Blur(0.5),
         Rescale(0.6, "lanczos"),
         Noise(1.0, 5),
-        Jpeg(40, "4:2:0"),
-        Jpeg(70, "4:2:2"),
+        Jpeg("4:2:0", 40),
+        Jpeg("4:2:2", 70),
     ),
 }
 
@@ -110,7 +113,7 @@ def test_whole_pictures_are_coded_as_pillow_codes_them(subsampling: Subsampling,
     file = BytesIO()
     Image.fromarray(picture(size)).save(file, "JPEG", quality=60, subsampling=subsampling)
     expected = np.asarray(Image.open(file).convert("RGB"))
-    np.testing.assert_array_equal(DeliveredImage(picture(size), (Jpeg(60, subsampling),)).pixels(), expected)
+    np.testing.assert_array_equal(DeliveredImage(picture(size), (Jpeg(subsampling, 60),)).pixels(), expected)
 
 
 @pytest.mark.parametrize("kernel", FILTERS)
@@ -130,26 +133,26 @@ def test_pictures_are_rescaled_as_pillow_does_in_windows_too(kernel: Filter, fac
 def test_a_crop_coded_alone_is_another_picture() -> None:
     """What the windows are for: the grid of its blocks lies elsewhere."""
     size, box = (96, 128), Box(19, 21, 48, 48)
-    delivered = DeliveredImage(picture(size), (Jpeg(60, "4:2:0"),))
-    alone = DeliveredImage(cut(picture(size), whole(size), box), (Jpeg(60, "4:2:0"),)).pixels()
+    delivered = DeliveredImage(picture(size), (Jpeg("4:2:0", 60),))
+    alone = DeliveredImage(cut(picture(size), whole(size), box), (Jpeg("4:2:0", 60),)).pixels()
     assert np.abs(alone.astype(int) - delivered.window(box)).max() > 10
 
 
 def test_a_window_needs_a_small_part_of_a_large_picture() -> None:
-    steps = (Flip(True, False), Rescale(0.8, "bicubic"), Jpeg(40, "4:2:0"), Jpeg(70, "4:2:0"))
+    steps = (Flip(True, False), Rescale(0.8, "bicubic"), Jpeg("4:2:0", 40), Jpeg("4:2:0", 70))
     parts = DeliveredImage(np.zeros((2000, 3000, 3), np.uint8), steps)._parts(Box(700, 900, 224, 224))
     assert parts[0].height <= 350
     assert parts[0].width <= 350
 
 
 def test_the_whole_is_computed_once_and_serves_the_windows() -> None:
-    delivered = DeliveredImage(picture((96, 128)), (Jpeg(60, "4:2:0"),))
+    delivered = DeliveredImage(picture((96, 128)), (Jpeg("4:2:0", 60),))
     assert delivered.pixels() is delivered.pixels()
     assert np.shares_memory(delivered.window(Box(3, 4, 5, 6)), delivered.pixels())
 
 
 def test_crops_are_padded_with_zeros_as_at_inference() -> None:
-    delivered = DeliveredImage(picture((40, 30)), (Jpeg(60, "4:2:0"),))
+    delivered = DeliveredImage(picture((40, 30)), (Jpeg("4:2:0", 60),))
     (crop,) = delivered.crops([Box(0, 0, 40, 30)], 64)
     np.testing.assert_array_equal(crop[:40, :30], delivered.pixels())
     assert not crop[40:].any()
