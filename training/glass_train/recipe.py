@@ -5,7 +5,7 @@ Source: arXiv 2601.00141, section 4, and the authors' search over rates and deca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from glass_export.backbones import Backbone
 
@@ -49,7 +49,6 @@ class Recipe:
     batch_norm_momentum: float | None = None
     precision: str = "fp32"
     patience: int | None = None
-    tiers: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.batch < 2 or self.batch % 2:

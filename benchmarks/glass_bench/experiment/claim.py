@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from glass_bench.experiment.scenes import SceneSpec, render, scene_specs
 from glass_bench.experiment.training import Recipe, Trained, train
 from glass_bench.experiment.views import ViewSet, view_set
-from glass_bench.measure.record import shown_command
 from glass_bench.quality.evaluation import EvalOptions, EvalRecord, evaluate_engines
 from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
 from glass_rt.labelled.labels import FOLDER, labelled_images
+from glass_rt.machine.command_line import shown_command
 from glass_rt.machine.environment import usable_cores
 from glass_rt.progress import Stage, silent
 

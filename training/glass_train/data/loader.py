@@ -22,13 +22,13 @@ AHEAD = 3  # batches in the making
 class Batch:
     """Views of the images of a batch that could be read; `failed` names the others, with the reason.
 
-    `global_views` float32 (B, S, S, 3), `crops` uint8 (B, K, S, S, 3), `labels` int64 (B,); embeddings in the places of
-    views where the examples hold them.
+    `global_views` float32 or uint8 (B, S, S, 3), `crops` uint8 (B, K, S, S, 3), `labels` int64 (B,); embeddings in the
+    places of views where the examples hold them.
     """
 
     names: tuple[str, ...]
     labels: NDArray[np.int64]
-    global_views: NDArray[np.float32]
+    global_views: NDArray[Any]
     crops: NDArray[Any]
     failed: tuple[tuple[str, str], ...]
 
@@ -57,9 +57,9 @@ def batches(
 
 
 def _make(examples: Examples, draw: Draw | int) -> Made:
-    index, seed = (draw, None) if isinstance(draw, int) else (draw.index, draw.seed)
+    index, turn = (draw, None) if isinstance(draw, int) else (draw.index, draw.turn)
     try:
-        return examples.example(index, seed), ""
+        return examples.example(index, turn), ""
     except ImageError as error:
         return None, str(error)
 

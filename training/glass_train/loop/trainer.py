@@ -57,14 +57,13 @@ class Trainer:
         module: Trained,
         recipe: Recipe,
         training: Examples,
-        pairs: Sequence[str | None],
         tiers: Mapping[str, Examples],
         folder: Path,
         settings: LoopSettings,
         report: Report = lambda _line: None,
     ) -> None:
         self._fabric, self._recipe, self._folder, self._settings = fabric, recipe, folder, settings
-        self._training, self._pairs, self._tiers, self._report = training, pairs, tiers, report
+        self._training, self._tiers, self._report = training, tiers, report
         self._raw = module.to(memory_format=torch.channels_last)
         self._raw.freeze(recipe.freeze)
         self._module, self._optimiser = fabric.setup(self._raw, make_optimiser(self._raw, recipe))
@@ -81,6 +80,11 @@ class Trainer:
         module = self._average.module
         assert isinstance(module, Trained), "a copy of ours"
         return module
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether there is a checkpoint; a run that was killed before its first one begins anew, to the same end."""
+        return (self._folder / LAST).exists()
 
     def resume(self) -> None:
         """Takes up the state of the last checkpoint. Raises TrainingError where there is none that fits."""
@@ -122,8 +126,8 @@ class Trainer:
         return self.state.epoch < self._recipe.local_first
 
     def _order(self, epoch: int) -> list[Any]:
-        recipe = self._recipe
-        return epoch_order(self._training.labels, self._pairs, recipe.batch, self._settings.seed, epoch, recipe.repeats)
+        recipe, training = self._recipe, self._training
+        return epoch_order(training.labels, training.pairs, recipe.batch, self._settings.seed, epoch, recipe.repeats)
 
     def _epoch(self, request: Request, logs: Logs | None) -> None:
         state, recipe = self.state, self._recipe
