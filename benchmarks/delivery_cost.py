@@ -79,7 +79,7 @@ def plain_step(image: Image.Image, step: Step) -> Image.Image:
             pixels = torch.from_numpy(np.array(image)).float()
             noisy = (pixels + torch.randn_like(pixels) * sigma).round_().clamp_(0, 255)
             return Image.fromarray(noisy.to(torch.uint8).numpy())
-        case Jpeg(quality, subsampling):
+        case Jpeg(subsampling, quality):
             return coded(image, "JPEG", quality=quality, subsampling=subsampling)
         case WebP(quality):
             return coded(image, "WEBP", quality=quality)

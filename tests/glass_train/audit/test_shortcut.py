@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_train.audit.align import Alignment, align, audit_aligned
+from glass_train.audit.align import Alignment, align, audit_aligned, need_of
 from glass_train.audit.container import Container, read_container
 from glass_train.audit.report import as_json, refusal
 from glass_train.audit.shortcut import Audit, audit
@@ -118,7 +118,7 @@ def test_a_shortcut_is_refused_and_the_fact_is_named(shortcut: tuple[Planted, Au
 
 def test_aligned_it_passes(shortcut: tuple[Planted, Audit, tuple[str, str, str]]) -> None:
     made, found, _ = shortcut
-    alignments = align(made.containers, made.fake, made.names, found, SEED)
+    alignments = align(made.containers, made.fake, made.names, need_of(found), SEED)
     after = audit_aligned(made.containers, alignments, made.decoded, made.fake, made.groups, SEED)
     assert after.passes, after
     assert found.low - after.low > 0.1
@@ -130,7 +130,7 @@ def test_a_set_without_one_passes_and_is_left_as_it_is(name: str) -> None:
     found = audited(made)
     assert found.passes, found
     assert not found.telling
-    assert align(made.containers, made.fake, made.names, found, SEED) == [Alignment()] * len(made.files)
+    assert align(made.containers, made.fake, made.names, need_of(found), SEED) == [Alignment()] * len(made.files)
 
 
 def test_the_refusal_names_the_fact_the_figures_and_both_ways_out(
@@ -172,21 +172,23 @@ def test_a_class_of_one_group_is_audited_by_image() -> None:
 def test_an_image_is_aligned_alike_whatever_its_place_in_the_list() -> None:
     made = planted(Recipe("PNG"), Recipe())
     found = audited(made)
-    there = align(made.containers, made.fake, made.names, found, SEED)
-    again = align(made.containers, made.fake, made.names, found, SEED)
+    there = align(made.containers, made.fake, made.names, need_of(found), SEED)
+    again = align(made.containers, made.fake, made.names, need_of(found), SEED)
     assert there == again
     assert len({str(alignment) for alignment in there}) > 2
-    assert align(made.containers, made.fake, made.names, found, SEED + 1) != there
+    assert align(made.containers, made.fake, made.names, need_of(found), SEED + 1) != there
 
 
 def test_metadata_alone_changes_no_pixel() -> None:
     made = planted(Recipe(), Recipe(options={"exif": EXIF}))
-    assert align(made.containers, made.fake, made.names, audited(made), SEED) == [Alignment()] * len(made.files)
+    assert align(made.containers, made.fake, made.names, need_of(audited(made)), SEED) == [Alignment()] * len(
+        made.files
+    )
 
 
 def test_a_cut_keeps_the_phase_of_the_blocks() -> None:
     made = planted(Recipe(sizes=((96, 96),)), Recipe(sizes=((160, 144),)))
-    alignments = align(made.containers, made.fake, made.names, audited(made), SEED)
+    alignments = align(made.containers, made.fake, made.names, need_of(audited(made)), SEED)
     boxes = [alignment.crop.box for alignment in alignments if alignment.crop]
     assert len(boxes) == IMAGES
     assert {(box.height, box.width) for box in boxes} == {(96, 96)}

@@ -30,6 +30,20 @@ MOST = 400  # images of a class whose aligned form is coded to be audited again
 
 
 @dataclass(frozen=True)
+class Need:
+    """What an audit found to be different: sizes, coding, or both."""
+
+    sizes: bool
+    coding: bool
+
+
+def need_of(found: Audit) -> Need:
+    """What has to be aligned, by the facts that give the label away."""
+    telling = {finding.fact for finding in found.telling}
+    return Need("width and height" in telling, not telling.isdisjoint(_CODED))
+
+
+@dataclass(frozen=True)
 class Alignment:
     """What is done to one picture before any delivery; nothing where both are None."""
 
@@ -43,17 +57,15 @@ class Alignment:
 
 
 def align(
-    containers: Sequence[Container], fake: Sequence[bool], keys: Sequence[str], found: Audit, seed: int
+    containers: Sequence[Container], fake: Sequence[bool], keys: Sequence[str], need: Need, seed: int
 ) -> list[Alignment]:
-    """The alignment of each image: of sizes, of coding, or of both, as far as the audit `found` it needed.
+    """The alignment of each image.
 
     `keys` name the images: the same seed and key draw the same match from the same images.
     """
-    telling = {finding.fact for finding in found.telling}
-    cuts, codes = "width and height" in telling, not telling.isdisjoint(_CODED)
     others = {label: [c for c, is_fake in zip(containers, fake, strict=True) if is_fake != label] for label in (0, 1)}
     return [
-        _aligned(container, others[is_fake], Random(f"{seed}/{key}/align"), cuts, codes)
+        _aligned(container, others[is_fake], Random(f"{seed}/{key}/align"), need)
         for container, is_fake, key in zip(containers, fake, keys, strict=True)
     ]
 
@@ -75,10 +87,10 @@ def audit_aligned(
     return audit(aligned, [fake[i] for i in chosen], [groups[i] for i in chosen], seed)
 
 
-def _aligned(container: Container, others: Sequence[Container], draw: Random, cuts: bool, codes: bool) -> Alignment:
+def _aligned(container: Container, others: Sequence[Container], draw: Random, need: Need) -> Alignment:
     match, corner = others[draw.randrange(len(others))], (draw.random(), draw.random())
-    crop = _crop(container, match, corner) if cuts else None
-    coding = _coding(container, match, draw.randint(*_QUALITIES)) if codes else None
+    crop = _crop(container, match, corner) if need.sizes else None
+    coding = _coding(container, match, draw.randint(*_QUALITIES)) if need.coding else None
     return Alignment(crop, coding)
 
 
