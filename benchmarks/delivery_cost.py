@@ -26,6 +26,7 @@ import numpy as np
 import PIL
 import torch
 import torchvision
+from glass_train.data.examples import plain_views
 from glass_train.delivery.bank import Bank, BankImage, BankSettings
 from glass_train.delivery.blur import Blur
 from glass_train.delivery.draw import draw_delivery
@@ -49,7 +50,7 @@ SIZE, CROPS = 224, 10
 EPOCHS = (20, 50)  # of the runs whose sums are given
 
 
-def plain_views(path: Path, policy: Policy, seed: str) -> tuple[torch.Tensor, torch.Tensor]:
+def authors_views(path: Path, policy: Policy, seed: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The global view and the crops of one delivery, as float tensors."""
     with Image.open(path) as file:
         image = file.convert("RGB")
@@ -120,7 +121,7 @@ class Contest:
 
         def work(index: int) -> object:
             seed = f"0/{self.paths[index].name}/{self.bank.delivery(index, epoch)}"
-            return plain_views(self.paths[index], self.policy, seed)
+            return authors_views(self.paths[index], self.policy, seed)
 
         return seconds_per_image(work, len(self.paths))
 
@@ -132,9 +133,13 @@ class Contest:
         """Seconds an image of the decode alone."""
         return seconds_per_image(lambda index: decoded(self.paths[index]), len(self.paths))
 
+    def bare(self, _: int) -> float:
+        """Seconds an image of `glass_train`'s loader without any delivery."""
+        return seconds_per_image(lambda index: plain_views(decoded(self.paths[index]), CROPS, 0), len(self.paths))
+
     def unaugmented(self, _: int) -> float:
         """Seconds an image of the plain way without any step."""
-        return seconds_per_image(lambda index: plain_views(self.paths[index], UNCHANGED, ""), len(self.paths))
+        return seconds_per_image(lambda index: authors_views(self.paths[index], UNCHANGED, ""), len(self.paths))
 
 
 def run_rounds(contest: Contest) -> list[dict[str, float]]:
@@ -147,7 +152,7 @@ def run_rounds(contest: Contest) -> list[dict[str, float]]:
     for epoch, times in enumerate(rounds):
         kept, plain = contest.ours(contest.deliveries + epoch), contest.plain(epoch)
         more = {"kept_s": kept, "plain_again_s": plain, "decode_s": contest.decode(epoch)}
-        times.update(more, unaugmented_s=contest.unaugmented(epoch), ratio=plain / kept)
+        times.update(more, unaugmented_s=contest.unaugmented(epoch), bare_s=contest.bare(epoch), ratio=plain / kept)
         print(f"epoch {contest.deliveries + epoch + 1}: plain {plain:.3f} s, ours with kept ones {kept:.3f} s an image")
     return rounds
 
@@ -160,6 +165,7 @@ def summary(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
     figures = {
         "plain_images_per_s": 1 / plain,
         "plain_unaugmented_images_per_s": 1 / mean["unaugmented_s"],
+        "bare_images_per_s": 1 / mean["bare_s"],
         "decode_images_per_s": 1 / mean["decode_s"],
         "new_images_per_s": 1 / mean["new_s"],
         "kept_images_per_s": 1 / mean["kept_s"],
