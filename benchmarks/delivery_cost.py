@@ -90,7 +90,7 @@ def plain_step(image: Image.Image, step: Step) -> Image.Image:
 def coded(image: Image.Image, form: str, **options: object) -> Image.Image:
     """An image written and read again."""
     file = BytesIO()
-    image.save(file, form, **options)  # type: ignore[arg-type]
+    image.save(file, form, **options)
     return Image.open(file).convert("RGB")
 
 

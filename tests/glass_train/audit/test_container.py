@@ -11,7 +11,7 @@ import pytest
 from glass_train.audit.container import Container, container_of, read_container
 from PIL import Image, JpegImagePlugin
 
-from glass_rt.errors import ImageCorrupt, ImageFormatError, ImageNotReadable
+from glass_rt.errors import ImageCorrupt, ImageError, ImageFormatError, ImageNotReadable
 from tests.glass_train.audit.planted import EXIF, ICC, Recipe
 
 FILES: dict[str, tuple[Recipe, dict[str, Any]]] = {
@@ -67,6 +67,21 @@ def test_a_grey_jpeg_has_no_tables_of_colour() -> None:
     file = BytesIO()
     Image.new("L", (20, 30), 90).save(file, "JPEG")
     assert container_of(file.getvalue()) == Container("jpeg", 20, 30, len(file.getvalue()), len(file.getvalue()) - 18)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_spoiled_header_is_an_error_of_the_image_or_none(format: str) -> None:
+    data = Recipe(format, options={"exif": EXIF, "icc_profile": ICC}).file(2, Random("spoiled"))
+    draw, refused = Random(format), 0
+    for _ in range(300):
+        spoiled = bytearray(data)
+        for _ in range(draw.randint(1, 6)):
+            spoiled[draw.randrange(min(len(data), 900))] = draw.randrange(256)
+        try:
+            container_of(bytes(spoiled[: draw.randrange(20, len(data) + 1)]))
+        except ImageError:
+            refused += 1
+    assert refused
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:

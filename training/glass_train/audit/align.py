@@ -9,6 +9,7 @@ Metadata is no part of pixels and falls away by itself. What an earlier coding l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -77,13 +78,16 @@ def audit_aligned(
     fake: Sequence[bool],
     groups: Sequence[str],
     seed: int,
+    workers: int = 1,
 ) -> Audit:
     """The audit of the files that aligned pictures would make, without metadata.
 
-    `decoded`: the pixels of an image by its number; asked for at most `MOST` images of each class.
+    `decoded`: the pixels of an image by its number; asked for at most `MOST` images of each class, by `workers` threads
+    at once.
     """
     chosen = sorted(i for label in (False, True) for i in _drawn(fake, label, seed))
-    aligned = [_container(containers[i], alignments[i], decoded(i)) for i in chosen]
+    with ThreadPoolExecutor(workers) as pool:
+        aligned = list(pool.map(lambda i: _container(containers[i], alignments[i], decoded(i)), chosen))
     return audit(aligned, [fake[i] for i in chosen], [groups[i] for i in chosen], seed)
 
 

@@ -73,7 +73,7 @@ def _of_jpeg(data: bytes, header: Header) -> Container:
             icc |= marker == 0xE2 and payload.startswith(b"ICC_PROFILE\0")
         elif marker == _DQT:
             tables |= _tables(payload)
-        elif marker in _FRAMES and len(payload) >= 6 + 3 * payload[5]:
+        elif marker in _FRAMES and len(payload) > 5 and len(payload) >= 6 + 3 * payload[5]:
             components = [(payload[i + 1], payload[i + 2]) for i in range(6, 6 + 3 * payload[5], 3)]
     colour = len(components) == 3 and all(number in tables for _, number in components)
     return Container(

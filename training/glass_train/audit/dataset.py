@@ -36,7 +36,9 @@ def audited(dataset: Dataset, seed: int, workers: int, *, alignment: bool, allow
         return replace(dataset, audit=record)
     need = need_of(found)
     alignments = align(containers, fake, [scanned.image.name for scanned in images], need, seed)
-    after = audit_aligned(containers, alignments, lambda i: load(images[i].image.path).pixels, fake, groups, seed)
+    after = audit_aligned(
+        containers, alignments, lambda i: load(images[i].image.path).pixels, fake, groups, seed, workers
+    )
     if not after.passes and not allow:
         raise TrainingError(refusal(after, aligned=True))
     record |= {"alignment": asdict(need), "aligned": as_json(after)}
