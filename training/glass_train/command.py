@@ -72,6 +72,9 @@ _RATE = click.FloatRange(0)
 @click.option("--deliveries", type=_N, metavar="M", help="Of each image.  [default: 8]")
 @click.option("--keep-aside", multiple=True, metavar="SOURCE", help="Use this source for the test alone; repeatable.")
 @click.option("--shuffle-labels", is_flag=True, help="A control: train on labels that mean nothing.")
+@click.option("--align", is_flag=True, help="Cut and code both classes alike while training, where the files give the "
+              "label away.")  # fmt: skip
+@click.option("--allow-shortcuts", is_flag=True, help="Train even so; it stands in the checkpoint and in every card.")
 @click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="MIN", help="Stop after so many minutes.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Of everything.  [default: 606]")
 @click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda where PyTorch finds one]")

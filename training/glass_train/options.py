@@ -63,6 +63,8 @@ class TrainOptions:
     quick: bool = False
     keep_aside: tuple[str, ...] = ()
     shuffle_labels: bool = False
+    align: bool = False
+    allow_shortcuts: bool = False
     seed: int = 606
     device: str | None = None
     devices: int = 1

@@ -24,6 +24,7 @@ from glass_rt.machine.environment import cpu_name, gpus, installed, usable_cores
 from glass_rt.machine.write_whole import write_whole
 from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
+from glass_train.audit.dataset import audited, audited_before
 from glass_train.data.examples import DeliveredExamples, Examples, PlainExamples
 from glass_train.data.parts import Dataset, make_parts
 from glass_train.data.scan import Scanned, Unreadable, scan
@@ -73,6 +74,10 @@ def start_run(
     if passed_over:
         notes.append(passed_over.remark())
     dataset = replace(dataset, notes=tuple(notes))
+    with stage("looking for shortcuts in the files"):
+        dataset = audited(
+            dataset, options.seed, options.loader_threads, alignment=options.align, allow=options.allow_shortcuts
+        )
     for note in dataset.notes:
         report(note)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,9 +116,11 @@ def _read_run(folder: Path) -> tuple[TrainOptions, Dataset]:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
         options, notes = TrainOptions.from_json(record["options"]), tuple(record["data"]["notes"])
         unreadable = tuple(Unreadable(**one) for one in record["data"]["unreadable"])
+        audit = record["data"]["audit"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)}") from None
-    return options, replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
+    dataset = replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
+    return options, audited_before(dataset, audit, options.seed, options.loader_threads)
 
 
 def _run(
@@ -210,6 +217,7 @@ def _facts(options: TrainOptions, dataset: Dataset) -> dict[str, Any]:
         "weights": Path(options.weights).name,
         "data_sha256": dataset.sha256,
         "labels_shuffled": options.shuffle_labels,
+        "audit": dataset.audit,
         "glass-rt": __version__,
     }
 
@@ -242,6 +250,7 @@ def _write_run(folder: Path, options: TrainOptions, recipe: Recipe, dataset: Dat
             "images": {part: len(found) for part, found in dataset.parts.items()},
             "unreadable": [asdict(one) for one in dataset.unreadable],
             "notes": list(dataset.notes),
+            "audit": dataset.audit,
         },
         "versions": {"glass-rt": __version__, **{name: installed(name) for name in _PACKAGES}},
         "machine": {"cpu": cpu_name(), "cores": usable_cores(), "gpus": [gpu.name for gpu in gpus()]},

@@ -20,6 +20,7 @@ from glass_rt.inference.prepared_image import as_image_error
 from glass_train.data.order import FAKE, REAL, draw_seed
 from glass_train.data.scan import Scanned
 from glass_train.delivery.bank import Bank, BankImage, BankSettings
+from glass_train.delivery.delivered import DeliveredImage
 
 CROP_SIZE = 224
 Alter: TypeAlias = Callable[[Pixels], Pixels]
@@ -81,7 +82,12 @@ class _Files:
         return image.name if image.pair is None else f"pair {image.pair}"
 
     def decoded(self, index: int) -> Image:
-        """The image. Raises ImageError."""
+        """The image, aligned where it is to be. Raises ImageError."""
+        image, before = self.stored(index), self.images[index].before
+        return Image(image.info, DeliveredImage(image.pixels, before).pixels()) if before else image
+
+    def stored(self, index: int) -> Image:
+        """The image as its file has it. Raises ImageError."""
         with as_image_error():
             return load(self.images[index].image.path)
 
@@ -136,10 +142,13 @@ class DeliveredExamples(_Files):
         """The bank of this thread: an object of it belongs to one."""
         bank = getattr(self._threads, "bank", None)
         if bank is None:
-            images = [BankImage(self.key(index), self._loader(index)) for index in range(len(self.images))]
+            images = [
+                BankImage(self.key(index), self._loader(index), scanned.before)
+                for index, scanned in enumerate(self.images)
+            ]
             bank = self._threads.bank = Bank(self.folder, images, self.settings)
         assert isinstance(bank, Bank), "set above"
         return bank
 
     def _loader(self, index: int) -> Callable[[], Pixels]:
-        return lambda: self.decoded(index).pixels
+        return lambda: self.stored(index).pixels

@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from glass_rt.errors import LabelsInvalid
 from glass_train.data.scan import Scanned, Unreadable
@@ -24,11 +25,15 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images by part, in the order of their names; `notes` say what was decided and what was left out."""
+    """The images by part, in the order of their names; `notes` say what was decided and what was left out.
+
+    `audit`: what the shortcut audit found, as JSON values; None before it.
+    """
 
     parts: Mapping[str, tuple[Scanned, ...]]
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]
+    audit: dict[str, Any] | None = None
 
     @property
     def sha256(self) -> str:

@@ -10,17 +10,22 @@ from glass_rt.errors import GlassError
 from glass_rt.image.encoded import from_array, load
 from glass_rt.inference.prepared_image import as_image_error
 from glass_rt.labelled.labels import LabelledImage
+from glass_train.delivery.step import Step
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """A labelled image that can be decoded: SHA-256 of its file and of its pixels, and its size in pixels."""
+    """A labelled image that can be decoded: SHA-256 of its file and of its pixels, and its size in pixels.
+
+    `before`: what is done to its pixels wherever they are used, by an alignment.
+    """
 
     image: LabelledImage
     sha256: str
     pixels_sha256: str
     width: int
     height: int
+    before: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _rounds(policy: Policy, draw: Random) -> tuple[Step, ...]:
 def _round(policy: Policy, draw: Random) -> Step:
     webp, quality = _chance(draw, policy.webp), _integer(draw, policy.quality)
     subsampling = policy.subsamplings[_integer(draw, (0, len(policy.subsamplings) - 1))]
-    return WebP(quality) if webp else Jpeg(quality, subsampling)
+    return WebP(quality) if webp else Jpeg(subsampling, quality)
 
 
 def _chance(draw: Random, probability: float) -> bool:

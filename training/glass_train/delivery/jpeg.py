@@ -11,17 +11,21 @@ Not true of encoders that look further than one unit: trellis quantisation (mozj
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from glass_rt.image.decode import Pixels
 from glass_rt.image.sampling import Box
 from glass_train.delivery.step import Size, cut, grown
 
 Subsampling: TypeAlias = Literal["4:4:4", "4:2:2", "4:2:0"]
+Tables: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 # Width and height of a unit in pixels, and OpenCV's number for the sampling factors.
 _UNITS: dict[Subsampling, tuple[int, int, int]] = {
@@ -34,10 +38,9 @@ _NARROWEST = 5
 
 
 @dataclass(frozen=True)
-class Jpeg:
-    """The picture coded as a JPEG of `quality` (1..100, libjpeg's scale) and decoded again."""
+class _Round(ABC):
+    """One round of coding; `subsampling` decides about its units."""
 
-    quality: int
     subsampling: Subsampling
 
     def size_after(self, size: Size) -> Size:
@@ -58,23 +61,48 @@ class Jpeg:
     def apply(self, pixels: Pixels, part: Box, size: Size, box: Box) -> Pixels:
         """A view of what the decoder gave."""
         needed = self.needed(box, size)
-        return cut(_coded(cut(pixels, part, needed), self.quality, self.subsampling), needed, box)
+        data = np.frombuffer(self.encode(cut(pixels, part, needed)), np.uint8)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        assert decoded is not None, "it has just been coded"
+        assert decoded.dtype == np.uint8
+        return cut(decoded, needed, box)  # type: ignore[arg-type]
+
+    @abstractmethod
+    def encode(self, pixels: Pixels) -> bytes:
+        """A baseline JPEG of `pixels`, uint8 (H, W, 3), RGB."""
 
 
-def encode_jpeg(pixels: Pixels, quality: int, subsampling: Subsampling) -> bytes:
-    """A baseline JPEG of `pixels`, uint8 (H, W, 3), RGB."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _UNITS[subsampling][2]]
-    coded, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    assert coded
-    return data.tobytes()
+@dataclass(frozen=True)
+class Jpeg(_Round):
+    """The picture coded as a JPEG of `quality` (1..100, the standard's tables on libjpeg's scale) and decoded again."""
+
+    quality: int
+
+    def encode(self, pixels: Pixels) -> bytes:
+        """By OpenCV."""
+        factors = _UNITS[self.subsampling][2]
+        options = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors]
+        coded, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+        assert coded, "OpenCV writes JPEG"
+        return data.tobytes()
 
 
-def _coded(pixels: Pixels, quality: int, subsampling: Subsampling) -> Pixels:
-    data = np.frombuffer(encode_jpeg(pixels, quality, subsampling), np.uint8)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    assert decoded is not None
-    assert decoded.dtype == np.uint8
-    return decoded  # type: ignore[return-value]
+@dataclass(frozen=True)
+class JpegWithTables(_Round):
+    """The picture coded with given quantisation tables, as another file has them, and decoded again.
+
+    `tables`: 64 steps of luma and 64 of chroma, 1..255, row by row.
+    """
+
+    tables: Tables
+
+    def encode(self, pixels: Pixels) -> bytes:
+        """By Pillow: OpenCV takes no tables."""
+        file = BytesIO()
+        qtables = [list(table) for table in self.tables]
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        image.save(file, "JPEG", qtables=qtables, subsampling=self.subsampling)
+        return file.getvalue()
 
 
 def _down(position: int, unit: int) -> int:

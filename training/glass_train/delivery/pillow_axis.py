@@ -15,38 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 Filter: TypeAlias = Literal["box", "bilinear", "bicubic", "lanczos"]
+Reals: TypeAlias = NDArray[np.float64]
 
 PRECISION_BITS = 32 - 8 - 2  # coefficients of an 8-bit image are integers of 22 bits
 _OUTPUTS_AT_ONCE = 32  # of one product of matrices: the fewer, the fewer zeros in it, and the more calls
 
 
-def _box(x: float) -> float:
-    return 1.0 if -0.5 < x <= 0.5 else 0.0
+def _box(x: Reals) -> Reals:
+    return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
 
 
-def _bilinear(x: float) -> float:
-    return max(1.0 - abs(x), 0.0)
+def _bilinear(x: Reals) -> Reals:
+    return np.maximum(1.0 - np.abs(x), 0.0)
 
 
-def _bicubic(x: float) -> float:
-    x = abs(x)
-    a = -0.5
-    if x < 1.0:
-        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1
-    if x < 2.0:
-        return (((x - 5) * x + 8) * x - 4) * a
-    return 0.0
+def _bicubic(x: Reals) -> Reals:
+    x, a = np.abs(x), -0.5
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
-def _sinc(x: float) -> float:
-    return 1.0 if x == 0.0 else sin(x * pi) / (x * pi)
+def _lanczos(x: Reals) -> Reals:
+    return np.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(x / 3), 0.0)
 
 
-def _lanczos(x: float) -> float:
-    return _sinc(x) * _sinc(x / 3) if -3.0 <= x < 3.0 else 0.0
+def _sinc(x: Reals) -> Reals:
+    angle = np.where(x == 0.0, 1.0, x * pi)  # any angle but 0, whose value is 1
+    sines = np.array([sin(value) for value in angle.ravel().tolist()])  # the C library's, as in Pillow; not NumPy's own
+    return np.where(x == 0.0, 1.0, sines.reshape(x.shape) / angle)
 
 
-_FILTERS: dict[Filter, tuple[Callable[[float], float], float]] = {  # and their support in output pixels
+_FILTERS: dict[Filter, tuple[Callable[[Reals], Reals], float]] = {  # and their support in output pixels
     "box": (_box, 0.5),
     "bilinear": (_bilinear, 1.0),
     "bicubic": (_bicubic, 2.0),
@@ -66,9 +66,10 @@ class Axis:
         """The first source pixel that outputs start..stop-1 depend on, and one past the last."""
         if self.length == self.size:
             return start, stop
-        return self._bounds(start)[0], self._bounds(stop - 1)[1]
+        first, past = self._bounds(np.array([start, stop - 1]))
+        return int(first[0]), int(past[1])
 
-    def resize(self, planes: NDArray[np.float64], first: int, start: int, stop: int) -> NDArray[np.float64]:
+    def resize(self, planes: Reals, first: int, start: int, stop: int) -> Reals:
         """Outputs start..stop-1 along the last axis: whole numbers 0..255 as float64 (..., stop - start).
 
         `planes`: whole numbers 0..255 as float64 (..., n), source pixels from `first` on. Sums of integers below 2^53
@@ -77,38 +78,42 @@ class Axis:
         if self.length == self.size:
             return planes[..., start - first : stop - first]
         result = np.empty((*planes.shape[:-1], stop - start))
-        for begin in range(start, stop, _OUTPUTS_AT_ONCE):
-            end = min(begin + _OUTPUTS_AT_ONCE, stop)
-            low, weights = self._weights(begin, end)
-            band = planes[..., low - first : low - first + len(weights)]
-            np.matmul(band, weights, out=result[..., begin - start : end - start])
+        taps, weights = self._taps(start, stop)
+        for begin in range(0, stop - start, _OUTPUTS_AT_ONCE):
+            block = slice(begin, begin + _OUTPUTS_AT_ONCE)
+            low, matrix = _banded(taps[block], weights[block])
+            band = planes[..., low - first : low - first + len(matrix)]
+            np.matmul(band, matrix[: band.shape[-1]], out=result[..., block])  # the rest of it is padding
         result += 1 << (PRECISION_BITS - 1)
         result *= 2.0**-PRECISION_BITS
         return np.clip(np.floor(result, out=result), 0, 255, out=result)
 
-    def _weights(self, start: int, stop: int) -> tuple[int, NDArray[np.float64]]:
-        """The first source pixel, and integer weights from there on: float64 (sources, stop - start)."""
-        low, high = self.source(start, stop)
-        matrix = np.zeros((high - low, stop - start))
-        for output in range(start, stop):
-            first, weights = self._taps(output)
-            matrix[first - low : first - low + len(weights), output - start] = weights
-        return low, matrix
-
-    def _taps(self, output: int) -> tuple[int, NDArray[np.float64]]:
-        """The first source pixel of an output, and its integer weights."""
-        function, _ = _FILTERS[self.kernel]
+    def _taps(self, start: int, stop: int) -> tuple[NDArray[np.int64], Reals]:
+        """Of outputs start..stop-1: the first source pixel (n,), and integer weights from there on (n, most taps)."""
         scale = self.length / self.size
-        first, stop = self._bounds(output)
-        centre = (output + 0.5) * scale
-        inverse = 1.0 / max(scale, 1.0)
-        weights = np.array([function((x - centre + 0.5) * inverse) for x in range(first, stop)])
-        total = weights.cumsum()[-1]  # in Pillow's order: its roundings are matched
-        scaled = (weights / total if total != 0.0 else weights) * (1 << PRECISION_BITS)
+        function, _ = _FILTERS[self.kernel]
+        first, past = self._bounds(np.arange(start, stop))
+        counts, centre = past - first, (np.arange(start, stop) + 0.5) * scale
+        place = np.arange(counts.max())
+        distance = (place + first[:, None] - centre[:, None] + 0.5) * (1.0 / max(scale, 1.0))
+        weights = np.where(place < counts[:, None], function(distance), 0.0)
+        total = weights.cumsum(axis=1)[:, -1:]  # in Pillow's order: its roundings are matched
+        scaled = weights / np.where(total == 0.0, 1.0, total) * (1 << PRECISION_BITS)
         return first, np.trunc(scaled + np.copysign(0.5, scaled))
 
-    def _bounds(self, output: int) -> tuple[int, int]:
+    def _bounds(self, outputs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The first source pixel of each output, and one past its last."""
         scale = self.length / self.size
         support = _FILTERS[self.kernel][1] * max(scale, 1.0)
-        centre = (output + 0.5) * scale
-        return max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), self.length)
+        centre = (outputs + 0.5) * scale
+        first, past = (centre - support + 0.5).astype(np.int64), (centre + support + 0.5).astype(np.int64)
+        return np.maximum(first, 0), np.minimum(past, self.length)
+
+
+def _banded(first: NDArray[np.int64], weights: Reals) -> tuple[int, Reals]:
+    """The first source pixel of some outputs, and their weights from there on: float64 (sources, outputs)."""
+    low, outputs = int(first[0]), len(first)
+    matrix = np.zeros((int(first[-1]) - low + weights.shape[1], outputs))
+    rows = (first - low)[:, None] + np.arange(weights.shape[1])
+    matrix[rows, np.arange(outputs)[:, None]] = weights
+    return low, matrix

@@ -51,8 +51,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name in _PROBABILITIES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name}: got {getattr(self, name)}; expected a probability, 0 to 1")
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise UsageError(f"{name}: got {value!r}; expected a probability, 0 to 1")
         self._check_range("blur_sigma", 0.1, 5.0)
         self._check_range("thumbnail_side", 16, 4096)
         self._check_range("rescale_factor", 0.05, 4.0)
@@ -62,14 +63,18 @@ class Policy:
         self._check_choices("subsamplings", get_args(Subsampling))
 
     def _check_range(self, name: str, lowest: float, highest: float) -> None:
-        low, high = getattr(self, name)
+        ends = getattr(self, name)
+        if not isinstance(ends, tuple) or [type(end) in (int, float) for end in ends] != [True, True]:
+            raise UsageError(f"{name}: got {ends!r}; expected two numbers, the lowest and the highest")
+        low, high = ends
         if not lowest <= low <= high <= highest:
             raise UsageError(f"{name}: got {low} to {high}; expected a range within {lowest:g} to {highest:g}")
 
     def _check_choices(self, name: str, choices: tuple[str, ...]) -> None:
         chosen = getattr(self, name)
-        if not chosen or any(choice not in choices for choice in chosen):
-            raise UsageError(f"{name}: got {', '.join(chosen) or 'nothing'}; choose among {', '.join(choices)}")
+        if not isinstance(chosen, tuple) or not chosen or any(choice not in choices for choice in chosen):
+            got = ", ".join(map(str, chosen)) if isinstance(chosen, tuple) else repr(chosen)
+            raise UsageError(f"{name}: got {got or 'nothing'}; choose among {', '.join(choices)}")
 
 
 UNCHANGED = Policy(**dict.fromkeys(_PROBABILITIES, 0.0))  # type: ignore[arg-type]

@@ -52,7 +52,12 @@ def model_facts(bundle: Bundle) -> dict[str, Any]:
 
 def card_markdown(card: dict[str, Any]) -> str:
     """The card as a page."""
-    return "\n".join([*_model_lines(card), *_training_lines(card), *_data_lines(card), *_test_lines(card)]) + "\n"
+    return (
+        "\n".join(
+            [*_model_lines(card), *_training_lines(card), *_data_lines(card), *_audit_lines(card), *_test_lines(card)]
+        )
+        + "\n"
+    )
 
 
 def _model_lines(card: dict[str, Any]) -> Iterator[str]:
@@ -108,6 +113,32 @@ def _data_lines(card: dict[str, Any]) -> Iterator[str]:
     for note in data["notes"]:
         yield f"- {note}"
     yield ""
+
+
+def _audit_lines(card: dict[str, Any]) -> Iterator[str]:
+    """Whether the label hid in the files, and what was done about it; the test has the question again."""
+    audit = card.get("audit")
+    if audit is None:
+        return
+    yield "## Shortcuts"
+    yield ""
+    yield _audited("the files", audit["containers"])
+    if audit["aligned"] is not None:
+        what = " and ".join(word for word, done in audit["alignment"].items() if done)
+        yield _audited(f"the same pictures aligned while training ({what})", audit["aligned"])
+    if audit["allowed"] and not (audit["aligned"] or audit["containers"])["passes"]:
+        yield "- **Trained all the same (--allow-shortcuts): what it learned may be no more than the files' make.**"
+    yield ""
+
+
+def _audited(what: str, found: dict[str, Any]) -> str:
+    telling = [one for one in found["facts"] if one["low"] > found["limit"]]
+    named = "; ".join(f"{one['fact']} (fake {one['fake']}, real {one['real']})" for one in telling)
+    also = f"; it is given away by {named}" if named else ""
+    return (
+        f"- the label told from what {what} say of themselves ({found['images']} were looked at): "
+        f"AUC {found['auc']:.2f} (at least {found['low']:.2f}; the limit is {found['limit']:.2f}){also}"
+    )
 
 
 def _test_lines(card: dict[str, Any]) -> Iterator[str]:

@@ -44,6 +44,7 @@ def card_of(
             "unreadable_while_training": state.failed,
         },
         "data": _data(options, dataset),
+        "audit": dataset.audit,
         "calibration": _calibration(dataset),
         "test": None
         if tested is None

@@ -15,8 +15,12 @@ from glass_export.portable import ExportOptions, prepare_export
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.machine.write_whole import write_whole
 from glass_rt.progress import Stage
+from glass_train.audit.dataset import swapped_containers
+from glass_train.audit.swap import QUALITY_96
 from glass_train.data.parts import Dataset
+from glass_train.data.scan import Scanned
 from glass_train.data.tiers import DEFAULT_TIERS
+from glass_train.delivery.step import Step
 from glass_train.finish.card import CARD, card_markdown
 from glass_train.finish.facts import card_of
 from glass_train.finish.judged import Judged, judge_tiers, rows
@@ -40,13 +44,20 @@ def finish(options: TrainOptions, recipe: Recipe, dataset: Dataset, folder: Path
     images = dataset.parts["test"]
     if images:
         tiers = tuple(dict.fromkeys(("clean", *DEFAULT_TIERS, *options.tiers)))
-        with stage(f"judging {len(images)} test images in {len(tiers)} tiers"):
-            judged = judge_tiers(folder / BUNDLE, images, tiers)
+        with stage(f"judging {len(images)} test images in {len(tiers)} tiers, and with other containers"):
+            judged = judge_tiers(folder / BUNDLE, images, tiers, _other_containers(images, options))
         _write_test(folder, [scanned.image.name for scanned in images], judged)
         tested = rows(images, judged, bundle.manifest.threshold, options.seed)
     card = card_of(options, recipe, dataset, state, bundle, tested)
     write_whole(folder / "card.md", card_markdown(card).encode())
     write_whole(folder / CARD, (json.dumps(card, indent=1) + "\n").encode())
+
+
+def _other_containers(images: Sequence[Scanned], options: TrainOptions) -> dict[str, Sequence[tuple[Step, ...]]]:
+    """The question of the shortcut audit again: every file re-encoded, and each as one of the other class is coded."""
+    again: dict[str, Sequence[tuple[Step, ...]]] = {"re-encoded at quality 96": [QUALITY_96] * len(images)}
+    swapped = swapped_containers(images, options.seed, options.loader_threads)
+    return again if swapped is None else again | {"containers swapped": swapped}
 
 
 def _build(options: TrainOptions, recipe: Recipe, folder: Path, stage: Stage) -> Bundle:

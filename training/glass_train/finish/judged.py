@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from glass_rt.image.encoded import ImageSource, load
 from glass_rt.results.verdict import Verdict
 from glass_train.data.scan import Scanned
 from glass_train.data.tiers import TIERS
+from glass_train.delivery.delivered import DeliveredImage
+from glass_train.delivery.step import Step
 from glass_train.figures import Interval, auc, by_group
 
 FEWEST = 5  # images of each class, below which a row has no AUC
@@ -42,22 +44,35 @@ class Judged:
     probability: NDArray[np.float64]
 
 
-def judge_tiers(bundle: Path, images: Sequence[Scanned], tiers: Sequence[str]) -> list[Judged]:
-    """Judges every image in every tier."""
+def judge_tiers(
+    bundle: Path, images: Sequence[Scanned], tiers: Sequence[str], recoded: Mapping[str, Sequence[tuple[Step, ...]]]
+) -> list[Judged]:
+    """Judges every image in every tier, and after the steps that each row of `recoded` has for it."""
     with Detector.open(bundle) as detector:
-        return [Judged(tier, _judge(detector, images, TIERS[tier])) for tier in tiers]
+        judged = [Judged(tier, _judge(detector, _sources(images, TIERS[tier]))) for tier in tiers]
+        return judged + [Judged(row, _judge(detector, _after(images, steps))) for row, steps in recoded.items()]
 
 
-def _judge(
-    detector: Detector, images: Sequence[Scanned], alter: Callable[[Pixels], Pixels] | None
-) -> NDArray[np.float64]:
-    results = detector.detect_many(_sources(images, alter))
+def _judge(detector: Detector, sources: Iterator[ImageSource]) -> NDArray[np.float64]:
+    results = detector.detect_many(sources)
     return np.array([one.probability_fake if isinstance(one, Verdict) else np.nan for one in results], np.float64)
 
 
 def _sources(images: Sequence[Scanned], alter: Callable[[Pixels], Pixels] | None) -> Iterator[ImageSource]:
     for scanned in images:
-        yield scanned.image.path if alter is None else alter(load(scanned.image.path).pixels)
+        if alter is None and not scanned.before:
+            yield scanned.image.path
+        else:
+            pixels = DeliveredImage(load(scanned.image.path).pixels, scanned.before).pixels()
+            yield pixels if alter is None else alter(pixels)
+
+
+def _after(images: Sequence[Scanned], steps: Sequence[tuple[Step, ...]]) -> Iterator[ImageSource]:
+    for scanned, more in zip(images, steps, strict=True):
+        if scanned.before or more:
+            yield DeliveredImage(load(scanned.image.path).pixels, (*scanned.before, *more)).pixels()
+        else:
+            yield scanned.image.path
 
 
 def rows(images: Sequence[Scanned], judged: Sequence[Judged], threshold: float, seed: int) -> list[dict[str, Any]]:
