@@ -14,6 +14,7 @@ STAGES = {
     "glass_rt": ROOT / "glass_rt",
     "glass_export": ROOT / "export" / "glass_export",
     "glass_engines": ROOT / "engines" / "glass_engines",
+    "glass_train": ROOT / "training" / "glass_train",
     "glass_bench": ROOT / "benchmarks" / "glass_bench",
 }
 
@@ -43,10 +44,21 @@ def imports(path: Path) -> set[str]:
     [
         (
             "glass_rt",
-            {"glass_export", "glass_engines", "glass_bench", "torch", "torchvision", "onnx", "sklearn", "scipy"},
+            {
+                "glass_export",
+                "glass_engines",
+                "glass_train",
+                "glass_bench",
+                "torch",
+                "torchvision",
+                "onnx",
+                "sklearn",
+                "scipy",
+            },
         ),
-        ("glass_engines", {"glass_export", "glass_bench", "torch", "torchvision"}),
-        ("glass_export", {"glass_engines", "glass_bench"}),
+        ("glass_engines", {"glass_export", "glass_train", "glass_bench", "torch", "torchvision"}),
+        ("glass_export", {"glass_engines", "glass_train", "glass_bench"}),
+        ("glass_train", {"glass_bench"}),
     ],
 )
 def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str]) -> None:
