@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ _RATE = click.FloatRange(0)
 @click.option("--checkpoint-steps", type=_N, metavar="N", help="Steps between checkpoints.  [default: 10 minutes]")
 @click.option("--tensorboard", is_flag=True, help="Log for TensorBoard too.")
 @click.option("--backend", metavar="NAME", help="Of the bundle, as for build.  [default: auto]")
+@click.option("--bundle/--no-bundle", default=True,
+              help="End with the bundle, the test and the card; else --resume --bundle does so later.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, by the options it began with.")
 @click.option("--force", is_flag=True, help="Begin anew where RUN holds a run.")
 @quiet_option
@@ -95,8 +98,10 @@ def train(
     RUN holds the run: checkpoints, logs, best.safetensors, bundle/, card.md. A run that was stopped or killed goes on
     with --resume, on a CPU to the same bits. Ctrl-C stops after the step at work.
     """
+    from glass_train.finish.finish import BUNDLE
+    from glass_train.loop.files import BEST
     from glass_train.options import TrainOptions
-    from glass_train.run import resume_run, start_run
+    from glass_train.run import join_run, resume_run, start_run
 
     stage = silent if quiet else reporter()
     report = (lambda _line: None) if quiet else (lambda line: click.echo(line, err=True))
@@ -107,15 +112,20 @@ def train(
     }
     if data is not None:
         chosen["data"] = str(data.resolve())
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # Lightning Fabric has started this process for a run with --devices
+        join_run(output, chosen, resume=resume)
+        return 0
     with only_writer_in(output):
         if resume:
-            bundle = resume_run(output, chosen, stage=stage, report=report)
+            resume_run(output, chosen, stage=stage, report=report)
         else:
             if missing := [name for name, word in (("data", "DIR"), ("backbone", "--backbone")) if name not in chosen]:
                 raise UsageError(
                     f"{'DIR' if missing[0] == 'data' else '--backbone'} is missing; only --resume knows it"
                 )
-            bundle = start_run(TrainOptions(**chosen), output, force=force, stage=stage, report=report)
-    click.echo(f"bundle: {bundle}")
-    click.echo(f"card:   {output / 'card.md'}")
+            start_run(TrainOptions(**chosen), output, force=force, stage=stage, report=report)
+    click.echo(f"weights: {output / BEST}")
+    if given["bundle"]:
+        click.echo(f"bundle:  {output / BUNDLE}")
+        click.echo(f"card:    {output / 'card.md'}")
     return 0

@@ -22,7 +22,7 @@ from glass_train.recipe import Recipe, default_recipe
 MILD = replace(UNCHANGED, horizontal_flip=0.5, jpeg=0.3, quality=(92, 98), subsamplings=("4:2:0", "4:4:4"))
 DELIVERIES: dict[str, Policy | None] = {"none": None, "mild": MILD, "web": Policy()}
 # Of a run that goes on, these may be others than they were: they do not change the weights.
-FREE = ("workers", "max_time", "checkpoint_steps", "tensorboard", "backend")
+FREE = ("workers", "max_time", "checkpoint_steps", "tensorboard", "backend", "bundle")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class TrainOptions:
     """One run. What is None takes the recipe's value for the backbone, or the machine's.
 
     `max_time`: minutes. `delivery`: `none`, `mild`, `web`, or a JSON file of a policy. `deliveries`: of one image.
+    `bundle`: whether the run ends with bundle, test and card.
     """
 
     data: str
@@ -73,6 +74,7 @@ class TrainOptions:
     checkpoint_steps: int | None = None
     tensorboard: bool = False
     backend: str = "auto"
+    bundle: bool = True
 
     def __post_init__(self) -> None:
         find_backbone(self.backbone)

@@ -27,13 +27,14 @@ from glass_rt.version import __version__
 from glass_train.audit.dataset import audited, audited_before
 from glass_train.data.examples import DeliveredExamples, Examples, PlainExamples
 from glass_train.data.parts import Dataset, make_parts
-from glass_train.data.scan import Scanned, scan
+from glass_train.data.scan import Scanned, Unreadable, scan
 from glass_train.data.table import read_table_of_run, write_table
 from glass_train.data.tiers import TIERS
 from glass_train.delivery.bank import BankSettings
 from glass_train.finish.finish import finish
 from glass_train.loop.devices import make_fabric
 from glass_train.loop.files import BEST
+from glass_train.loop.state import State
 from glass_train.loop.trainer import LoopSettings, Trainer
 from glass_train.model.module import Trained
 from glass_train.model.start import start_model
@@ -49,10 +50,11 @@ Report = Callable[[str], None]
 
 def start_run(
     options: TrainOptions, folder: Path, *, force: bool = False, stage: Stage = silent, report: Report = lambda _: None
-) -> Path:
-    """Trains in the folder `folder` and returns the bundle's. Raises UsageError where it holds a run already.
+) -> State:
+    """Trains in the folder `folder`, builds the bundle and judges the test split; returns where training ended.
 
-    Raises LabelsInvalid, CheckpointError, TrainingError, and what building and judging raise.
+    Raises UsageError where the folder holds a run already, LabelsInvalid, CheckpointError, TrainingError, and what
+    building and judging raise.
     """
     if (folder / RUN).exists():
         if not force:
@@ -86,16 +88,12 @@ def start_run(
 
 def resume_run(
     folder: Path, changed: Mapping[str, Any], *, stage: Stage = silent, report: Report = lambda _: None
-) -> Path:
+) -> State:
     """Goes on with the run in `folder`, by the options it began with; `changed` may hold some of `FREE`.
 
     Raises UsageError for others, and TrainingError where the run or its data are not as they were.
     """
-    try:
-        record = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        options = TrainOptions.from_json(record["options"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)}") from None
+    options, dataset = _read_run(folder)
     differing = [name for name, value in changed.items() if value != getattr(options, name)]
     if fixed := [name for name in differing if name not in FREE]:
         raise UsageError(
@@ -103,9 +101,26 @@ def resume_run(
             f"({getattr(options, fixed[0])}); leave it out, or begin anew with --force"
         )
     options = replace(options, **{name: changed[name] for name in differing})
-    dataset = replace(read_table_of_run(folder, Path(options.data)), notes=tuple(record["data"]["notes"]))
-    dataset = audited_before(dataset, record["data"]["audit"], options.seed, options.loader_threads)
     return _run(options, options.recipe(), dataset, folder, resume=True, stage=stage, report=report)
+
+
+def join_run(folder: Path, changed: Mapping[str, Any], *, resume: bool) -> State:
+    """What a further process of a run does, which the first one has started after writing the run's folder."""
+    options, dataset = _read_run(folder)
+    options = replace(options, **{name: changed[name] for name in FREE if name in changed})
+    return _run(options, options.recipe(), dataset, folder, resume=resume, stage=silent, report=lambda _: None)
+
+
+def _read_run(folder: Path) -> tuple[TrainOptions, Dataset]:
+    try:
+        record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        options, notes = TrainOptions.from_json(record["options"]), tuple(record["data"]["notes"])
+        unreadable = tuple(Unreadable(**one) for one in record["data"]["unreadable"])
+        found = record["data"]["audit"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)}") from None
+    dataset = replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
+    return options, audited_before(dataset, found, options.seed, options.loader_threads)
 
 
 def _run(
@@ -117,7 +132,7 @@ def _run(
     resume: bool,
     stage: Stage,
     report: Report,
-) -> Path:
+) -> State:
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads or usable_cores())
     try:
@@ -134,10 +149,11 @@ def _run(
             )
         if fabric.global_rank == 0:
             report(f"trained: {state.finished}; best epoch: {state.best_epoch}")
-            finish(options, recipe, dataset, folder, state, stage)
+            if options.bundle:
+                finish(options, recipe, dataset, folder, state, stage)
     finally:
         torch.set_num_threads(threads)
-    return folder / "bundle"
+    return state
 
 
 def _trainer(

@@ -31,11 +31,16 @@ class Logs:
         """Adds a row, whose `step` is a number; the columns are those of the first."""
         if name not in self._tables:
             self._tables[name] = _Table(self._folder / name, list(row))
-        self._tables[name].write(row, flush=name == EPOCHS or row["step"] % _FLUSHED_EVERY == 0)
+        self._tables[name].write(row, flush=row["step"] % _FLUSHED_EVERY == 0)
         if self._board is not None:
             for column, value in row.items():
                 if column != "step" and isinstance(value, (int, float)):
                     self._board.add_scalar(f"{name.removesuffix('.csv')}/{column}", value, row["step"])
+
+    def flush(self) -> None:
+        """Hands all rows to the system: before a checkpoint, whose step they must reach."""
+        for table in self._tables.values():
+            table.flush()
 
     def close(self) -> None:
         """Closes the files."""
@@ -57,7 +62,10 @@ class _Table:
     def write(self, row: Mapping[str, Any], *, flush: bool) -> None:
         self._rows.writerow([row[column] for column in self._columns])
         if flush:
-            self._file.flush()
+            self.flush()
+
+    def flush(self) -> None:
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -67,9 +75,13 @@ def _cut(path: Path, step: int) -> None:
     """Keeps the heading and the rows up to a step."""
     if not path.is_file():
         return
-    heading, *rows = path.read_text(encoding="utf-8").splitlines()
-    place = heading.split(",").index("step")
-    kept = [row for row in rows if row.count(",") == heading.count(",") and int(row.split(",")[place]) <= step]
+    heading, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+    columns = heading.split(",")
+    if "step" not in columns:  # killed before the heading was written out
+        path.unlink()
+        return
+    place = columns.index("step")
+    kept = [row for row in rows if row.count(",") == len(columns) - 1 and int(row.split(",")[place]) <= step]
     write_whole(path, "".join(f"{row}\n" for row in (heading, *kept)).encode())
 
 

@@ -69,6 +69,7 @@ class Trainer:
         self._module, self._optimiser = fabric.setup(self._raw, make_optimiser(self._raw, recipe))
         self._schedule = make_schedule(self._optimiser.optimizer, recipe, recipe.epochs * len(self._order(0)))
         self._average: AveragedModel | None = None if recipe.ema is None else averaged(self._raw, recipe.ema)
+        self._logs: Logs | None = None
         self.state = State()
         self._saved_at = self._shown_at = perf_counter()
 
@@ -107,14 +108,14 @@ class Trainer:
         """
         if self._chief:
             self._folder.mkdir(parents=True, exist_ok=True)
-        logs = Logs(self._folder, self.state.step, tensorboard=self._settings.tensorboard) if self._chief else None
+            self._logs = Logs(self._folder, self.state.step, tensorboard=self._settings.tensorboard)
         try:
             with stop_requests() as request:
                 while not self.state.finished:
-                    self._epoch(request, logs)
+                    self._epoch(request)
         finally:
-            if logs is not None:
-                logs.close()
+            if self._logs is not None:
+                self._logs.close()
         return self.state
 
     @property
@@ -129,13 +130,13 @@ class Trainer:
         recipe, training = self._recipe, self._training
         return epoch_order(training.labels, training.pairs, recipe.batch, self._settings.seed, epoch, recipe.repeats)
 
-    def _epoch(self, request: Request, logs: Logs | None) -> None:
+    def _epoch(self, request: Request) -> None:
         state, recipe = self.state, self._recipe
         order = self._order(state.epoch)
         rest = [self._share(draws) for draws in order[state.step_in_epoch :]]
         start, before = perf_counter(), state.seconds
         for batch in batches(self._training, rest, self._settings.workers):
-            self._step(batch, logs)
+            self._step(batch)
             state.seconds = before + perf_counter() - start
             self._show(len(order))
             if self._stopped(request):
@@ -148,7 +149,7 @@ class Trainer:
         validation = self._validate()
         state.seconds = before + perf_counter() - start
         better = self._note_best(validation)
-        self._log_epoch(logs, mean, validation, better)
+        self._log_epoch(mean, validation, better)
         state.epoch, state.step_in_epoch, state.loss_sum = state.epoch + 1, 0, 0.0
         if self._time_is_up():
             state.finished = f"--max-time, after {state.epoch} of {recipe.epochs} epochs"
@@ -163,7 +164,7 @@ class Trainer:
         world, rank = self._fabric.world_size, self._fabric.global_rank
         return draws[len(draws) * rank // world : len(draws) * (rank + 1) // world]
 
-    def _step(self, batch: Batch, logs: Logs | None) -> None:
+    def _step(self, batch: Batch) -> None:
         state = self.state
         state.failed |= dict(batch.failed)
         if not batch.names:
@@ -183,8 +184,8 @@ class Trainer:
         state.step, state.step_in_epoch = state.step + 1, state.step_in_epoch + 1
         state.loss_sum += result.loss
         state.images += len(batch.names) * self._fabric.world_size
-        if logs is not None:
-            logs.write(STEPS, {"step": state.step, "epoch": state.epoch + 1, "loss": result.loss, **rates})
+        if self._logs is not None:
+            self._logs.write(STEPS, {"step": state.step, "epoch": state.epoch + 1, "loss": result.loss, **rates})
 
     def _remedy(self) -> str:
         last = self._folder / LAST
@@ -231,16 +232,16 @@ class Trainer:
             write_weights(self._folder / BEST, weights, self._settings.facts or {})
         return True
 
-    def _log_epoch(self, logs: Logs | None, mean: float, validation: Validation, better: bool) -> None:
+    def _log_epoch(self, mean: float, validation: Validation, better: bool) -> None:
         state, worst = self.state, validation.worst
-        if logs is not None:
+        if self._logs is not None:
             figures = {
                 f"{tier}_{name}": value
                 for tier, score in validation.tiers.items()
                 for name, value in asdict(score).items()
             }
             row = {"step": state.step, "epoch": state.epoch + 1, "seconds": round(state.seconds, 1), "loss": mean}
-            logs.write(EPOCHS, {**row, **figures, "best": int(better)})
+            self._logs.write(EPOCHS, {**row, **figures, "best": int(better)})
         if self._chief:
             score = validation.tiers[worst]
             self._report(
@@ -281,6 +282,8 @@ class Trainer:
         weights = self._raw.state_dict()
         if broken := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
             raise TrainingError(f"after step {self.state.step} {broken[0]} is not finite; {self._remedy()}")
+        if self._logs is not None:
+            self._logs.flush()
         write_checkpoint(
             self._folder / LAST,
             {
