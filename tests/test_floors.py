@@ -42,7 +42,20 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("stage", "never"),
     [
-        ("glass_rt", {"glass_export", "glass_engines", "glass_train", "glass_bench", "torch", "torchvision", "onnx"}),
+        (
+            "glass_rt",
+            {
+                "glass_export",
+                "glass_engines",
+                "glass_train",
+                "glass_bench",
+                "torch",
+                "torchvision",
+                "onnx",
+                "sklearn",
+                "scipy",
+            },
+        ),
         ("glass_engines", {"glass_export", "glass_train", "glass_bench", "torch", "torchvision"}),
         ("glass_export", {"glass_engines", "glass_train", "glass_bench"}),
         ("glass_train", {"glass_bench"}),
@@ -56,7 +69,7 @@ def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str
 def test_importing_the_runtime_loads_no_heavy_library() -> None:
     code = (
         "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command\n"
-        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow')\n"
+        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'sklearn', 'scipy')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

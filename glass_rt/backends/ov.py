@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import closing
 from functools import cache
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.backends.mapped_weights import MappedWeights
+from glass_rt.backends.mapped_weights import LibraryMapping, MappedWeights
+from glass_rt.backends.ov_cache import CompiledModels
 from glass_rt.bundle.checked_files import EngineFile
-from glass_rt.errors import GlassError, UsageError, import_failure, vendor_failure
+from glass_rt.errors import BackendError, GlassError, UsageError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS
+from glass_rt.machine.telemetry import keep_silent
 
 # The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -25,6 +28,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 @cache
 def load_openvino() -> Any:
     """The openvino module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import openvino
     except ImportError as error:
@@ -41,16 +45,23 @@ def check_precision(precision: str) -> None:
 
 
 class OpenVinoBackend:
-    """A Backend on one compiled model.
+    """A Backend on one compiled model, which is kept in the cache unless `cache` is False.
 
     A model with a fixed batch takes any number of views too: it is run as often as needed, and the last run is padded.
     """
 
     def __init__(
-        self, engine: Path | EngineFile, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
+        self,
+        engine: Path | EngineFile,
+        *,
+        precision: str = "fp32",
+        device: str = "cpu",
+        threads: int | None = None,
+        cache: bool = True,
     ) -> None:
         device_from_text(device, ("cpu",), "OpenVINO")
         check_precision(precision)
+        _check_working_folder()
         core = load_openvino().Core()
         properties = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -58,9 +69,15 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
         source = EngineFile.of(engine)
+        self._weights: MappedWeights | LibraryMapping | None
         try:
-            self._weights = _weights_of(source)
-            compiled = core.compile_model(_model(core, source, self._weights), "CPU", properties)
+            kept = _cache_of(core, source, properties) if cache else None
+            if kept is not None and (found := kept.open()) is not None:
+                compiled, self._weights = found
+            else:
+                self._weights = _weights_of(source)
+                model = _model(core, source, self._weights)
+                compiled = core.compile_model(model, "CPU", properties) if kept is None else kept.compile(model)
         except GlassError:
             raise
         except (RuntimeError, OSError, ValueError) as error:
@@ -104,6 +121,24 @@ class OpenVinoBackend:
     def _give_back_weights(self) -> None:
         if self._weights is not None:
             self._weights.give_back()
+
+
+def _cache_of(core: Any, engine: EngineFile, properties: Mapping[str, Any]) -> CompiledModels | None:
+    if not CompiledModels.supported(core, engine):
+        return None
+    return CompiledModels(core, load_openvino().__version__, engine, properties)
+
+
+def _check_working_folder() -> None:
+    """Raises BackendError where this account may not enter the working folder: OpenVINO would end the process."""
+    try:
+        os.stat(".bin")  # noqa: PTH116  # what OpenVINO asks for
+    except PermissionError:
+        raise BackendError(
+            "OpenVINO needs a working folder that this account may enter; change to another one, such as: cd /"
+        ) from None
+    except OSError:
+        pass
 
 
 def _weights_of(engine: EngineFile) -> MappedWeights | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from glass_rt.machine.cgroup import cpu_quota
 
 # Distribution names by backend, in the order in which they are looked for.
 BACKEND_PACKAGES = {
@@ -18,6 +23,9 @@ BACKEND_PACKAGES = {
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
 }
+# Lines of /proc/cpuinfo, on x86-64 and on arm64.
+_TELLING = {"vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU implementer",
+            "CPU architecture", "CPU variant", "CPU part", "CPU revision"}  # fmt: skip
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
 
 
@@ -65,8 +73,36 @@ def cpu_name() -> str:
     return f"{name} ({platform.machine()}{''.join(', ' + flag for flag in extensions)})"
 
 
+@cache
+def cpu_fingerprint() -> str:
+    """What tells processors apart for which code is compiled: SHA-256 of the model and all that it can do, in hex."""
+    told = [platform.machine(), platform.system()]
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        told.append(platform.processor())
+    else:
+        lines = (line.partition(":") for line in first.splitlines())
+        told += [value.strip() for name, _, value in lines if name.strip() in _TELLING]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Cores that this process may keep busy: those that it may run on, or as many as its control group's quota fills.
+
+    A quota of 1.5 fills two: threads that are stopped for a while cost less than half a CPU left idle.
+    """
+    cores, quota = _allowed_cores(), cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def limited_cores() -> int | None:
+    """`usable_cores` where a quota leaves fewer than this process may run on, which libraries do not see; else None."""
+    cores = usable_cores()
+    return cores if cores < _allowed_cores() else None
+
+
+def _allowed_cores() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

@@ -56,7 +56,7 @@ def test_from_pictures_to_a_bundle_and_its_card(pictures_to_train_on: Path, cli:
     assert "epoch 12/12" in done.stderr
     record, card = (json.loads((run / name).read_text()) for name in ("run.json", "card.json"))
     assert record["data"]["sha256"] == card["data"]["sha256"]
-    assert record["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(record["versions"]["torch"])
     assert card["data"]["parts"]["train"] == {"fake": 6, "real": 6, "groups": 12}
     everything = card["test"]["rows"][0]
     assert (everything["what"], everything["tier"], everything["fake"], everything["real"]) == ("all", "clean", 6, 6)
@@ -94,18 +94,10 @@ def test_killed_anywhere_and_resumed_a_run_ends_with_the_same_bits(pictures_to_t
 
 
 def test_two_processes_have_the_losses_of_one(pictures_to_train_on: Path, tmp_path: Path) -> None:
-    for devices in (1, 2):
-        arguments = (
-            "train",
-            pictures_to_train_on,
-            "--backbone",
-            "tiny_norm",
-            "--output",
-            tmp_path / str(devices),
-            *FAST,
-        )
-        done = in_a_process(*arguments, "--no-bundle", "--devices", devices)
-        assert done.returncode == 0, done.stderr
+    start_run(options(pictures_to_train_on, epochs=2), tmp_path / "1")
+    arguments = ("--backbone", "tiny_norm", "--output", tmp_path / "2", "--no-bundle", "--devices", 2, *FAST[:-4])
+    done = in_a_process("train", pictures_to_train_on, *arguments, "--tiers", "clean")
+    assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert len(one) == len(two) == 6
     np.testing.assert_allclose(two, one, atol=1e-5)

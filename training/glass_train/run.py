@@ -116,11 +116,11 @@ def _read_run(folder: Path) -> tuple[TrainOptions, Dataset]:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
         options, notes = TrainOptions.from_json(record["options"]), tuple(record["data"]["notes"])
         unreadable = tuple(Unreadable(**one) for one in record["data"]["unreadable"])
-        found = record["data"]["audit"]
+        audit = record["data"]["audit"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)}") from None
     dataset = replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
-    return options, audited_before(dataset, found, options.seed, options.loader_threads)
+    return options, audited_before(dataset, audit, options.seed, options.loader_threads)
 
 
 def _run(
