@@ -56,7 +56,7 @@ def test_a_string_is_a_path_whatever_its_column_is_called(name: str, kind: pa.Da
 
 
 # Row by row: both, bytes alone, a path alone, neither, no struct at all.
-STRUCTS = [
+STRUCTS: list[dict[str, Any] | None] = [
     {"bytes": b"one", "path": "a.jpg"},
     {"bytes": b"two", "path": None},
     {"bytes": None, "path": "deep/../b.jpg"},
