@@ -14,6 +14,7 @@ STAGES = {
     "glass_rt": ROOT / "glass_rt",
     "glass_export": ROOT / "export" / "glass_export",
     "glass_engines": ROOT / "engines" / "glass_engines",
+    "glass_calibrate": ROOT / "calibration" / "glass_calibrate",
     "glass_bench": ROOT / "benchmarks" / "glass_bench",
 }
 
@@ -41,9 +42,10 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("stage", "never"),
     [
-        ("glass_rt", {"glass_export", "glass_engines", "glass_bench", "torch", "torchvision", "onnx"}),
-        ("glass_engines", {"glass_export", "glass_bench", "torch", "torchvision"}),
-        ("glass_export", {"glass_engines", "glass_bench"}),
+        ("glass_rt", {"glass_export", "glass_engines", "glass_calibrate", "glass_bench", "torch", "torchvision", "onnx"}),
+        ("glass_engines", {"glass_export", "glass_calibrate", "glass_bench", "torch", "torchvision"}),
+        ("glass_export", {"glass_engines", "glass_calibrate", "glass_bench"}),
+        ("glass_calibrate", {"glass_export", "glass_engines", "glass_bench", "torch", "torchvision", "onnx"}),
     ],
 )
 def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str]) -> None:
