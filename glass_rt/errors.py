@@ -15,6 +15,7 @@
     │   └── BundleExists      the output folder is there already
     ├── OutputLost            the file of results was deleted, replaced or changed while it was written
     ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
+    ├── CalibrationInvalid    the decision of a bundle, or a file that holds one, cannot be used
     ├── CheckpointError       a checkpoint does not fit the model
     ├── ExportError           the export stage failed
     ├── BuildError            the engine stage failed
@@ -129,6 +130,12 @@ class LabelsInvalid(GlassError, ValueError):
     """Labelled images that are not there, or whose labels cannot be read."""
 
     kind = "labels"
+
+
+class CalibrationInvalid(GlassError, ValueError):
+    """A calibration contradicts itself, lacks a part, or belongs to another bundle."""
+
+    kind = "calibration"
 
 
 class CheckpointError(GlassError, ValueError):

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from glass_rt.bundle.checked_files import CheckedFiles, EngineFile, with_suffix
+from glass_rt.bundle.decision import check_decision
 from glass_rt.bundle.folder import (
     MANIFEST,
     check_no_foreign,
@@ -23,11 +25,20 @@ from glass_rt.bundle.folder import (
     read_manifest_bytes,
     text_of,
 )
-from glass_rt.bundle.manifest import BundleManifest, Model, PortableManifest, bundle_from_json, portable_from_json
+from glass_rt.bundle.manifest import (
+    HEAD as HEAD,
+)
+from glass_rt.bundle.manifest import (
+    BundleManifest,
+    Model,
+    PortableManifest,
+    bundle_from_json,
+    content_sha256,
+    portable_from_json,
+)
 from glass_rt.errors import BundleInvalid, BundleNotFound, UsageError, first_line
 from glass_rt.machine.write_whole import write_whole
 
-HEAD = "head.safetensors"
 REFERENCE = "reference.safetensors"
 PORTABLE_FOLDER = "model"  # inside a bundle
 ENGINE_VARIABLE = "GLASS_RT_ENGINE"
@@ -86,6 +97,7 @@ class Bundle:
     manifest: BundleManifest
     sha256: str  # of manifest.json, which lists every other file's: it pins the whole bundle
     files: CheckedFiles = field(repr=False, compare=False)
+    manifest_text: str = field(repr=False, compare=False)
 
     @classmethod
     def open(
@@ -103,16 +115,23 @@ class Bundle:
             digest = hashlib.sha256(content).hexdigest()
             if expect_sha256 is not None and digest != expect_sha256.lower():
                 raise BundleInvalid(f"{folder} is another bundle: its SHA-256 is {digest}, expected {expect_sha256}")
-            manifest = bundle_from_json(text_of(folder, content), str(folder / MANIFEST))
+            text = text_of(folder, content)
+            manifest = bundle_from_json(text, str(folder / MANIFEST))
             if missing := [role for role in manifest.model.roles if role not in manifest.engine.files]:
                 raise BundleInvalid(f"{folder / MANIFEST}: engine.files lacks {', '.join(missing)}")
+            check_decision(manifest, text, folder)
             files = CheckedFiles(folder, manifest.files, pinned=expect_sha256 is not None)
             files.check(_names(manifest, every_file), held=_handed_over(manifest), folder=descriptor)
             check_no_foreign(folder, manifest.files, descriptor)
         if manifest.engine.backend == "onnxruntime":
             for role in manifest.model.roles:
                 files.check_references(manifest.engine.files[role])
-        return cls(folder, manifest, digest, files)
+        return cls(folder, manifest, digest, files, text)
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """SHA-256 of the bundle without its decision: calibrating changes `sha256`, and leaves this one as it is."""
+        return content_sha256(self.manifest_text)
 
     @property
     def pinned(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from glass_rt.bundle.manifest import BundleManifest, FileEntry, PortableManifest, to_json
+from glass_rt.bundle.manifest import BundleManifest, FileEntry, PortableManifest, manifest_text, to_json
 from glass_rt.errors import BuildError, BundleExists, BundleInvalid, BundleNotFound
 from glass_rt.machine.cache_files import BESIDE
 from glass_rt.machine.file_names import one_line
@@ -119,8 +118,7 @@ def write_manifest(folder: Path, manifest: ManifestT) -> ManifestT:
     """Writes `manifest.json` listing every file now in `folder` but caches; returns the manifest with its files."""
     entries = {name: FileEntry((folder / name).stat().st_size, sha256_of(folder / name)) for name in _files(folder)}
     complete = replace(manifest, files=entries)
-    text = json.dumps(to_json(complete), indent=2) + "\n"
-    write_whole(folder / MANIFEST, text.encode())
+    write_whole(folder / MANIFEST, manifest_text(to_json(complete)).encode())
     return complete
 
 

@@ -6,17 +6,24 @@ Manifests come from disk and are not trusted: every field is checked for its typ
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+from glass_rt.bundle.calibration_json import calibration_from_json
 from glass_rt.bundle.from_json import AtLeast, AtMost, OneOf, record_from_json, values_from_text
 from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Profile, Requirements
+from glass_rt.decision.calibration import Calibration
 from glass_rt.errors import BundleInvalid, UsageError
 from glass_rt.machine.environment import BACKEND_PACKAGES
 
 SCHEMA = 1
+SCHEMA_WITH_DECISION = 2  # which runtimes that know of no decisions refuse
+DECISION = "decision"  # the field's name
+HEAD = "head.safetensors"
 ARCHITECTURES = ("glass", "resize")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FAKE, REAL = "fake", "real"
@@ -131,7 +138,7 @@ class PortableManifest:
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """Manifest of a bundle."""
+    """Manifest of a bundle. `decision`: what its scores mean, where it was calibrated."""
 
     model: Model
     engine: Engine
@@ -140,6 +147,7 @@ class BundleManifest:
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     precision_report: PrecisionReport | None = None
+    decision: Calibration | None = None
 
     def __post_init__(self) -> None:
         _check_names(self.files)
@@ -147,9 +155,35 @@ class BundleManifest:
 
 
 def to_json(manifest: PortableManifest | BundleManifest) -> dict[str, Any]:
-    """The manifest as JSON values, with schema and kind in front."""
-    kind = "bundle" if isinstance(manifest, BundleManifest) else "portable"
-    return {"schema": SCHEMA, "kind": kind, **asdict(manifest)}
+    """The manifest as JSON values, schema and kind in front; a decision stands last, and has a schema of its own."""
+    if isinstance(manifest, PortableManifest):
+        return {"schema": SCHEMA, "kind": "portable", **asdict(manifest)}
+    values = {"schema": SCHEMA, "kind": "bundle", **asdict(manifest)}
+    del values[DECISION]
+    return values if manifest.decision is None else with_decision(values, manifest.decision)
+
+
+def with_decision(values: Mapping[str, Any], decision: Calibration) -> dict[str, Any]:
+    """The JSON values of a manifest with this decision in place of the one that it had, if any."""
+    return {**without_decision(values), "schema": SCHEMA_WITH_DECISION, DECISION: decision.to_json()}
+
+
+def without_decision(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON values of a manifest as they were before it had a decision."""
+    return {**{name: value for name, value in values.items() if name != DECISION}, "schema": SCHEMA}
+
+
+def manifest_text(values: Mapping[str, Any]) -> str:
+    """The JSON values of a manifest as they are written."""
+    return json.dumps(values, indent=2) + "\n"
+
+
+def content_sha256(manifest: str) -> str:
+    """SHA-256 of what a bundle is without its decision, from the text of its manifest, which must be JSON.
+
+    For a manifest without a decision it is that of `manifest.json` as glass-rt writes it.
+    """
+    return hashlib.sha256(manifest_text(without_decision(values_from_text(manifest))).encode()).hexdigest()
 
 
 def portable_from_json(text: str, where: str = "manifest.json") -> PortableManifest:
@@ -159,7 +193,12 @@ def portable_from_json(text: str, where: str = "manifest.json") -> PortableManif
 
 def bundle_from_json(text: str, where: str = "manifest.json") -> BundleManifest:
     """Parses a bundle's manifest; raises BundleInvalid by `where` and the name of the field that is wrong."""
-    return record_from_json(BundleManifest, _load(text, "bundle", where), f"{where}: ")
+    values = _load(text, "bundle", where)
+    decision = values.pop(DECISION, None)
+    manifest = record_from_json(BundleManifest, values, f"{where}: ")
+    if decision is None:
+        return manifest
+    return replace(manifest, decision=calibration_from_json(decision, f"{where}: {DECISION}", error=BundleInvalid))
 
 
 def check_threshold(value: float) -> float:
@@ -169,20 +208,33 @@ def check_threshold(value: float) -> float:
     return value
 
 
-def _load(text: str, kind: Kind, where: str) -> dict[str, Any]:
+def manifest_values(text: str, where: str) -> dict[str, Any]:
+    """The JSON values of a manifest of a schema that is read; no other field is looked at. Raises BundleInvalid."""
     try:
         values = values_from_text(text)
     except ValueError as error:
         raise BundleInvalid(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict) or "schema" not in values:
         raise BundleInvalid(f"{where} is not a glass-rt manifest: it has no schema")
-    if values["schema"] != SCHEMA:
+    schema = values["schema"]
+    if isinstance(schema, bool) or schema not in (SCHEMA, SCHEMA_WITH_DECISION):
         raise BundleInvalid(
-            f"{where} has schema {values['schema']!r:.60}; this glass-rt reads schema {SCHEMA}. "
+            f"{where} has schema {schema!r:.60}; this glass-rt reads schemas {SCHEMA} and {SCHEMA_WITH_DECISION}. "
             "Rebuild the bundle with this version: glass-rt build"
         )
+    return values
+
+
+def _load(text: str, kind: Kind, where: str) -> dict[str, Any]:
+    values = manifest_values(text, where)
     if values.get("kind") != kind:
         raise BundleInvalid(f"{where} describes a {values.get('kind')!r:.60}; expected a {kind!r}")
+    expected = SCHEMA_WITH_DECISION if values.get(DECISION) is not None else SCHEMA
+    if values["schema"] != expected or (kind == "portable" and DECISION in values):
+        raise BundleInvalid(
+            f"{where} has schema {values['schema']}: a bundle with a decision has schema {SCHEMA_WITH_DECISION}, "
+            f"everything else {SCHEMA}"
+        )
     if "files" not in values:
         raise BundleInvalid(f"{where}: files is missing")
     return values

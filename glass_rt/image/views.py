@@ -11,6 +11,8 @@ from glass_rt.image.decode import Pixels
 from glass_rt.image.resize import resize_antialiased, resize_pillow
 from glass_rt.image.sampling import Box
 
+PREPROCESSING = 1  # goes up when decoding, resizing or sampling makes other views of the same image
+
 
 class ViewWriter(Protocol):
     """Where views are written, and how: in memory, or on a device for engines that read them there."""

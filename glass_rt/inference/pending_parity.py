@@ -69,7 +69,7 @@ def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
     requirements = bundle.manifest.engine.requirements
     gpu = named_gpu(device)
     library = f"{requirements.library} {installed(requirements.library)}" if requirements else None
-    return {"bundle_sha256": bundle.sha256, "gpu": gpu and asdict(gpu), "library": library}
+    return {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": library}
 
 
 def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:

@@ -88,7 +88,7 @@ def test_a_foreign_file_is_refused_by_every_opener(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema": 99}, "schema 99; this glass-rt reads schema 1"),
+        ({"schema": 99}, "schema 99; this glass-rt reads schemas 1 and 2"),
         ({"kind": "portable"}, "expected a 'bundle'"),
         ({"model__architecture": "vgg"}, "architecture"),
         ({"model__classes": ["cat", "dog"]}, "classes"),
