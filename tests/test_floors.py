@@ -42,7 +42,10 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("stage", "never"),
     [
-        ("glass_rt", {"glass_export", "glass_engines", "glass_calibrate", "glass_bench", "torch", "torchvision", "onnx"}),
+        (
+            "glass_rt",
+            {"glass_export", "glass_engines", "glass_calibrate", "glass_bench", "torch", "torchvision", "onnx"},
+        ),
         ("glass_engines", {"glass_export", "glass_calibrate", "glass_bench", "torch", "torchvision"}),
         ("glass_export", {"glass_engines", "glass_calibrate", "glass_bench"}),
         ("glass_calibrate", {"glass_export", "glass_engines", "glass_bench", "torch", "torchvision", "onnx"}),

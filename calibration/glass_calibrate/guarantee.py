@@ -10,6 +10,7 @@ Mathematical Statistics 12 (1941), one-sided and without assumptions on the dist
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from glass_rt.errors import UsageError
 Scores = NDArray[np.float64]
 
 
+@lru_cache(maxsize=1024)
 def most_beyond(images: int, rate: float, confidence: float) -> int | None:
     """The largest k with P(Bin(images, rate) <= k) <= 1 - confidence; None where not even 0 will do.
 

@@ -19,7 +19,13 @@ from glass_rt.cli import cli
 from tests.docs.blocks import PAGES, README, ROOT
 
 DOCS = ROOT / "docs"
-SOURCES = ("glass_rt", "engines/glass_engines", "export/glass_export", "calibration/glass_calibrate", "benchmarks/glass_bench")
+SOURCES = (
+    "glass_rt",
+    "engines/glass_engines",
+    "export/glass_export",
+    "calibration/glass_calibrate",
+    "benchmarks/glass_bench",
+)
 README_BYTES = 7000
 FEWEST_WORDS = 6  # of a sentence that may not stand twice
 TIMEOUT_S = 300
