@@ -10,17 +10,16 @@ from scipy.stats import beta
 
 @dataclass(frozen=True)
 class Rate:
-    """`count` of `images`, as a share with the bounds of its interval; of no image, 0..1 is all that is known."""
+    """`count` of `images`, and that as a share with the bounds of its interval.
+
+    Of no image there is no share: its `value` is None, and 0..1 is all that is known.
+    """
 
     count: int
     images: int
+    value: float | None
     low: float
     high: float
-
-    @property
-    def value(self) -> float:
-        """The share; NaN of no image."""
-        return self.count / self.images if self.images else float("nan")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def exact_rate(count: int, images: int, confidence: float = 0.95) -> Rate:
     tail = (1 - confidence) / 2
     low = 0.0 if count == 0 else float(beta.ppf(tail, count, images - count + 1))
     high = 1.0 if count == images else float(beta.ppf(1 - tail, count + 1, images - count))
-    return Rate(count, images, low, high)
+    return Rate(count, images, count / images if images else None, low, high)
 
 
 def group_rates(counts: Mapping[str, tuple[int, int]], confidence: float = 0.95) -> tuple[GroupRate, ...]:
@@ -50,4 +49,4 @@ def group_rates(counts: Mapping[str, tuple[int, int]], confidence: float = 0.95)
     """
     each = 1 - (1 - confidence) / max(1, len(counts))
     rates = [GroupRate(name, exact_rate(count, images, each)) for name, (count, images) in counts.items()]
-    return tuple(sorted(rates, key=lambda found: (-found.rate.value, -found.rate.low, found.group)))
+    return tuple(sorted(rates, key=lambda found: (-(found.rate.value or 0), -found.rate.low, found.group)))

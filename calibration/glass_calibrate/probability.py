@@ -1,21 +1,20 @@
 """A calibrated probability: a curve from the engine's probability to one that means what it says at a stated prior.
 
 The engine's probability reflects the shares of its training images and grows too sure. The curve is fitted with the
-classes reweighted to the prior, so the shares of the calibration images do not matter. Its slope is positive: it
-changes no order, and no label, since thresholds are of raw scores.
+classes reweighted to the prior, so the shares of the calibration images do not matter. It never falls, and no label
+depends on it, since thresholds are of raw scores.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 
+from glass_rt.decision.probability import LEAST, ProbabilityCurve
+
 ISOTONIC_FROM = 1000  # images of the smaller class; with fewer, steps would follow single images
-MOST_LOGIT = 16.0  # float32 has no probability nearer to 1 than 6e-8, a logit of 16.6
 FOLDS = 5
 _SLOPES = (1e-6, 1e3)
 
@@ -23,33 +22,14 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Line:
-    """Temperature and bias: logit(calibrated) = slope * logit(raw) + bias, the slope positive."""
-
-    slope: float
-    bias: float
-
-
-@dataclass(frozen=True)
-class Steps:
-    """An isotonic curve: calibrated probabilities at rising raw ones, straight between them, constant outside."""
-
-    raw: tuple[float, ...]
-    calibrated: tuple[float, ...]
-
-
-Curve = Line | Steps
-
-
-def fit_curve(raw: Floats, fake: Flags, prior: float) -> Curve:
+def fit_curve(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
     """The curve for raw probabilities (n,) of images that are `fake` (n,) or real, both classes among them."""
     smaller = min(int(fake.sum()), int((~fake).sum()))
     return fit_steps(raw, fake, prior) if smaller >= ISOTONIC_FROM else fit_line(raw, fake, prior)
 
 
-def fit_line(raw: Floats, fake: Flags, prior: float) -> Line:
-    """Least cross-entropy over slope and bias, with Platt's targets, which keep both finite where classes separate.
+def fit_line(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
+    """Temperature and bias of the least cross-entropy, with the targets of Platt: both stay finite for any scores.
 
     Source: Platt, "Probabilistic outputs for support vector machines" (1999), section 2.2.
     """
@@ -64,10 +44,10 @@ def fit_line(raw: Floats, fake: Flags, prior: float) -> Line:
         return value, np.array([float(residual @ logits), float(residual.sum())])
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[_SLOPES, (None, None)])
-    return Line(float(found.x[0]), float(found.x[1]))
+    return ProbabilityCurve("logistic", prior, temperature=1 / float(found.x[0]), bias=float(found.x[1]))
 
 
-def fit_steps(raw: Floats, fake: Flags, prior: float) -> Steps:
+def fit_steps(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
     """Isotonic regression (pool adjacent violators), with one image of the other class added beyond each end.
 
     Without those two the ends would be the certainties 0 and 1, which no number of images shows; with them the
@@ -81,15 +61,12 @@ def fit_steps(raw: Floats, fake: Flags, prior: float) -> Steps:
     model = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(x, y, w)
     points = zip(model.X_thresholds_.tolist(), model.y_thresholds_.tolist(), strict=True)
     rising = dict(points)  # of two points at one place the higher, the last, counts
-    return Steps(tuple(rising), tuple(rising.values()))
+    return ProbabilityCurve("isotonic", prior, knots=tuple(rising.items()))
 
 
-def calibrated(curve: Curve, raw: Floats) -> Floats:
+def calibrated(curve: ProbabilityCurve, raw: Floats) -> Floats:
     """The calibrated probabilities (n,) of raw ones (n,)."""
-    if isinstance(curve, Line):
-        return _sigmoid(curve.slope * logit(raw) + curve.bias)
-    found: Floats = np.interp(raw, curve.raw, curve.calibrated)
-    return found
+    return np.array([curve.probability(score) for score in raw.tolist()])
 
 
 def out_of_fold(raw: Floats, fake: Flags, sources: NDArray[np.int64], prior: float, seed: int) -> Floats:
@@ -116,9 +93,9 @@ def class_weights(fake: Flags, prior: float) -> Floats:
 
 
 def logit(probability: Floats) -> Floats:
-    """log(p / (1 - p)), within MOST_LOGIT of 0."""
-    with np.errstate(divide="ignore"):
-        logits: Floats = np.clip(np.log(probability) - np.log1p(-probability), -MOST_LOGIT, MOST_LOGIT)
+    """log(p / (1 - p)), of probabilities kept LEAST away from 0 and 1, as the runtime keeps them."""
+    kept = np.clip(probability, LEAST, 1 - LEAST)
+    logits: Floats = np.log(kept) - np.log1p(-kept)
     return logits
 
 

@@ -96,7 +96,7 @@ def _bins(probability: Floats, fake: Flags, prior: float) -> tuple[ReliabilityBi
     for number in np.unique(index).tolist():
         members = index == number
         rate = exact_rate(int(fake[members].sum()), int(members.sum()))
-        low, share, high = (_reweighted(value, factor) for value in (rate.low, rate.value, rate.high))
+        low, share, high = (_reweighted(value, factor) for value in (rate.low, rate.value or 0.0, rate.high))
         found.append(ReliabilityBin(rate.images, rate.count, float(probability[members].mean()), share, low, high))
     return tuple(found)
 

@@ -97,26 +97,34 @@ def _side_of_fake(scores: TierScores, targets: Targets, below: float | None) -> 
 
 def missing_sides(tier: Tier, scores: TierScores, targets: Targets) -> tuple[str, ...]:
     """What a tier cannot say, each with the reason: for a report."""
-    guarantee = tier.guarantee
-    confidence = targets.confidence if guarantee is None else guarantee.confidence
+    if tier.guarantee is None:
+        return (f"always `unsure`: {tier.reason}",)
+    confidence = tier.guarantee.confidence
     found = []
-    if guarantee is None or guarantee.fpr is None:
+    if tier.guarantee.fpr is None:
         found.append("never `fake`: " + _too_few("real", len(scores.real), "fpr", targets.fpr, confidence))
-    if targets.fnr is not None and (guarantee is None or guarantee.fnr is None):
+    if targets.fnr is not None and tier.guarantee.fnr is None:
         found.append("never `real`: " + _too_few("fake", len(scores.fake), "fnr", targets.fnr, confidence))
     return tuple(found)
 
 
 def _reason(scores: TierScores, targets: Targets, confidence: float) -> str:
+    if not len(scores.real) and not len(scores.fake):
+        return "no image of this kind was there to calibrate with"
     sides = [_too_few("real", len(scores.real), "fpr", targets.fpr, confidence)]
     if targets.fnr is not None:
         sides.append(_too_few("fake", len(scores.fake), "fnr", targets.fnr, confidence))
-    return "too few images of this kind to calibrate: " + "; ".join(sides)
+    return "too few images of this kind to calibrate with: " + "; ".join(sides)
 
 
 def _too_few(kind: str, count: int, name: str, rate: float, confidence: float) -> str:
     needed = fewest_images(rate, confidence)
-    return f"{count} {kind} of the {needed} that {name} {rate:g} needs at {confidence:.4g} confidence"
+    return f"{count} {kind}; {needed} are needed for {name} {rate:g} at {percent(confidence)} confidence"
+
+
+def percent(share: float) -> str:
+    """A share in per cent, such as `1 %` or `99.17 %`."""
+    return f"{100 * share:.4g} %"
 
 
 def _sizes(scores: Mapping[str, TierScores], side: str) -> dict[str, int]:
@@ -128,7 +136,7 @@ def _refusal(name: str, rate: float, confidence: float, kind: str, sizes: Mappin
     total = sum(sizes.values())
     needed = fewest_images(rate, confidence)
     by_tier = ", ".join(f"{size} {tier}" for tier, size in sizes.items() if size) if len(sizes) > 1 else ""
-    lines = f"--{name} {rate:g} at {confidence:.4g} confidence needs {needed} {kind} images in a tier; "
+    lines = f"--{name} {rate:g} at {percent(confidence)} confidence needs {needed} {kind} images in a tier; "
     lines += f"there are {total}" + (f" ({by_tier})" if by_tier else "")
     if most:
         lowest = np.ceil(lowest_rate(most, confidence) * 1e4) / 1e4

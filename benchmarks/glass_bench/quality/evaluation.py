@@ -261,8 +261,8 @@ def _warnings(results: Sequence[EngineResult], guesses: Sequence[Guess], unlabel
     for guess in guesses:
         if guess.leaks:
             yield (
-                f"the label hides in the {guess.by}: guessing by it alone is right for {guess.accuracy:.0%} of the "
-                f"images (always the same guess: {guess.base_rate:.0%}), so scores here may say nothing of content"
+                f"the label hides in the {guess.by}: guessing by it alone is right for {guess.accuracy:.0%}, both "
+                f"classes weighing alike (by chance {guess.base_rate:.0%}), so scores here may say nothing of content"
             )
     for result in results:
         if not result.trained:

@@ -114,7 +114,7 @@ def _group_tables(record: EvalRecord) -> list[str]:
             cells = [str(group.images), str(group.fake), f"{group.accuracy:.3f}", _number(group.auc)]
             rows.append([engine.name, f"{group.by} {group.name}", *cells])
     guesses = [
-        f"Guessing by {guess.by} alone is right for {guess.accuracy:.0%}; always the same guess, {guess.base_rate:.0%}."
+        f"Guessing by {guess.by} alone is right for {guess.accuracy:.0%}; by chance {guess.base_rate:.0%}."
         for guess in record.guesses
     ]
     header = ["", "class", "images", "of these fake", "accuracy", "AUC"]
