@@ -62,7 +62,8 @@ class DetectOptions:
     `glass_rt.inference.judge`). `margin`: with `auto`, standard errors between the probability and the threshold at
     which no further crops are looked at. `draws`: independent samplings with seeds S, S + 1, ...; the probability is
     their mean. `sampling`: `stratified`, or `tiles` for every window. `seed`: 0..2^64-1 (None: from the image's own
-    SHA-256). `threshold`: P(fake) from which the label is `fake` (None: the bundle's). `max_pixels`: larger images
+    SHA-256). `threshold`: P(fake) from which the label is `fake`, in place of the bundle's decision and without its
+    guarantee (None: as the bundle was calibrated, else the bundle's threshold). `max_pixels`: larger images
     are refused before decoding.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from glass_engines.compilers.base import Compiler
+from glass_engines.decision import keep_decision
 from glass_engines.int8.calibration import CalibrationSet, calibration_set
 from glass_engines.int8.quantise import accuracy_report, quantised_from_onnx
 from glass_engines.registry import choose_backend, find_compiler
@@ -79,8 +80,12 @@ def build_bundle(
     *,
     force: bool = False,
     stage: Stage = silent,
+    remark: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Compiles a portable model (or what `source` exports) into the folder `target`, whole or not at all.
+
+    A bundle that this one is built from, or in place of, hands its decision on where the content is the same; where it
+    is not, `remark` is told that the decision is left out.
 
     Past the parity gate, else nothing is written. Raises BuildError, ParityError, UsageError, MissingDependency, and
     BundleExists where `target` exists and `force` is not given.
@@ -114,6 +119,7 @@ def build_bundle(
         with stage("writing the bundle"):
             manifest = BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools, precision_report=report)
             write_manifest(folder, manifest)
+            keep_decision(folder, _predecessors(source, target), remark)
     return Bundle.open(target)
 
 

@@ -107,7 +107,10 @@ def build(
         portable = prepare_export(stage, **model.for_export(), precisions=precisions, calibration=calibration)
     target = output or DEFAULT_FOLDER / portable.model.name
     check_target(target, force=force)
-    bundle = build_bundle(portable, target, options, force=force, stage=stage)
+    remarks: list[str] = []
+    bundle = build_bundle(portable, target, options, force=force, stage=stage, remark=remarks.append)
+    for remark in remarks:
+        click.echo(remark, err=True)
     if as_json:
         click.echo(json.dumps({**to_json(bundle.manifest), "bundle_sha256": bundle.sha256}, indent=2))
     else:

@@ -13,6 +13,7 @@ from glass_rt.bulk.one_job import only_job_in
 from glass_rt.bulk.parts import PartSettings, check_rows, count_errors
 from glass_rt.bulk.plan import (
     FOLDER,
+    FORMER_VERSION,
     SUCCESS,
     BulkPlan,
     BulkSettings,
@@ -107,6 +108,7 @@ def _run(
             target=target,
             column=job.column,
             roots=stores.roots,
+            former_rows=plan.version == FORMER_VERSION,
         )
         gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
         pool = Pool(job.workers, job.address, gpus)

@@ -10,7 +10,7 @@ from typing import Any
 
 from glass_rt.bulk.arrow import ds, pa, pc, pq
 from glass_rt.bulk.plan import part_name
-from glass_rt.bulk.rows import table_of
+from glass_rt.bulk.rows import FORMER_SCHEMA, SCHEMA, table_of
 from glass_rt.bulk.sources import RowGroup, read_images
 from glass_rt.bulk.stores import LOCAL, Location, Stores
 from glass_rt.bulk.worker import BulkWorker
@@ -31,7 +31,10 @@ DONE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PartSettings:
-    """How parts are judged, and where their files go. It can be pickled."""
+    """How parts are judged, and where their files go. It can be pickled.
+
+    `former_rows`: the job was begun by a version whose rows have no decision; all of its files have the same columns.
+    """
 
     engine: str
     options: DetectOptions
@@ -39,6 +42,7 @@ class PartSettings:
     target: Location
     column: str | None = None
     roots: Mapping[str, str] = field(default_factory=dict)
+    former_rows: bool = False
     drop_environment: tuple[str, ...] = ()  # variables that a cluster sets and an engine should not see
 
 
@@ -76,7 +80,8 @@ class PartWorker:
                 open_parts.append(part)
         rows = self._worker.rows(self._images(open_parts))
         for part in open_parts:
-            table = table_of(list(islice(rows, part["images"])))
+            schema = FORMER_SCHEMA if self._settings.former_rows else SCHEMA
+            table = table_of(list(islice(rows, part["images"])), schema)
             out = pa.BufferOutputStream()
             pq.write_table(table, out, compression="zstd")
             self._stores.write(self._file(part), out.getvalue())

@@ -20,7 +20,8 @@ from glass_rt.bulk.stores import Location, Stores
 from glass_rt.errors import GlassError, UsageError, first_line
 from glass_rt.options import DetectOptions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FORMER_VERSION = 1  # of jobs whose rows have no decision
 FOLDER = "_glass_rt"  # readers of Parquet folders pass over names that begin so
 SUCCESS = "_SUCCESS"  # written when every part is there, as Hadoop and Spark do
 PART_SCHEMA = pa.schema(
@@ -55,10 +56,11 @@ class BulkSettings:
 
 @dataclass(frozen=True)
 class BulkPlan:
-    """All parts of a job, PART_SCHEMA, in order."""
+    """All parts of a job, PART_SCHEMA, in order. `version`: of the rows that its parts hold."""
 
     settings: BulkSettings
     parts: pa.Table
+    version: int = SCHEMA_VERSION
 
     @property
     def images(self) -> int:
@@ -97,7 +99,7 @@ def write_plan(plan: BulkPlan, target: Location, stores: Stores) -> None:
     out = pa.BufferOutputStream()
     pq.write_table(plan.parts, out, compression="zstd")
     stores.write(target / FOLDER / "plan.parquet", out.getvalue())
-    record = {"schema": SCHEMA_VERSION, "images": plan.images, **asdict(plan.settings)}
+    record = {"schema": plan.version, "images": plan.images, **asdict(plan.settings)}
     stores.write(target / FOLDER / "plan.json", json.dumps(record, indent=2).encode())
 
 
@@ -111,12 +113,13 @@ def read_plan(target: Location, stores: Stores) -> BulkPlan:
     where = target / FOLDER / "plan.json"
     try:
         record = json.loads(stores.read(where))
-        if record.pop("schema") != SCHEMA_VERSION:
+        version = record.pop("schema")
+        if version not in (SCHEMA_VERSION, FORMER_VERSION):
             raise GlassError(f"{target}: the job was begun by another version of glass-rt")
         record.pop("images")
         where = target / FOLDER / "plan.parquet"
         parts = pq.read_table(pa.BufferReader(stores.read(where)))
-        return BulkPlan(BulkSettings(**record), parts.cast(PART_SCHEMA))
+        return BulkPlan(BulkSettings(**record), parts.cast(PART_SCHEMA), version)
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise GlassError(f"{where}: the plan cannot be read: {first_line(error)}") from error
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from glass_rt.bulk.arrow import pa
-from glass_rt.results.rows import Row, engine_columns, row_from_json, row_schema
+from glass_rt.results.rows import Row, engine_columns, former_schema, row_from_json, row_schema
 from glass_rt.version import __version__
 
 __all__ = ["SCHEMA"]
 
 SCHEMA = row_schema(of_job=True)
+FORMER_SCHEMA = former_schema(SCHEMA)  # of jobs that an earlier version began, and that go on with it
 
 
 def row_of(path: str, result: Mapping[str, Any], engine: Mapping[str, str]) -> Row:
@@ -20,6 +21,6 @@ def row_of(path: str, result: Mapping[str, Any], engine: Mapping[str, str]) -> R
     return {name: values.get(name) for name in SCHEMA.names}
 
 
-def table_of(rows: list[Row]) -> pa.Table:
-    """Rows as a table of SCHEMA."""
-    return pa.Table.from_pylist(rows, SCHEMA)
+def table_of(rows: list[Row], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Rows as a table of SCHEMA, or of FORMER_SCHEMA."""
+    return pa.Table.from_pylist(rows, schema)

@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.manifest import to_json
+from glass_rt.bundle.manifest import BundleManifest, to_json
 from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Shapes
 from glass_rt.cli.chosen_bundle import chosen_bundle, named_once
 from glass_rt.cli.options import engine_option, json_option
+from glass_rt.decision.calibration import Tier
 from glass_rt.inference.pending_parity import known_parity
+from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
 from glass_rt.results.file_names import text_from_name
 from glass_rt.results.verdict import UNTRAINED
 
@@ -30,11 +32,16 @@ def inspect(bundle: Path | None, engine: Path | None, as_json: bool) -> int:
     """
     opened = Bundle.open(chosen_bundle(named_once(bundle, engine)))
     if as_json:
-        click.echo(json.dumps({**to_json(opened.manifest), "bundle_sha256": opened.sha256}, indent=2))
+        click.echo(json.dumps({**to_json(opened.manifest), **hashes_of(opened)}, indent=2))
         return 0
     for name, value in _rows(opened):
         click.echo(f"{name:<14}{text_from_name(value)}")  # a manifest's texts must not command the terminal
     return 0
+
+
+def hashes_of(bundle: Bundle) -> dict[str, str]:
+    """The hash that pins the bundle, and the one of its content, which calibrating leaves as it is."""
+    return {"bundle_sha256": bundle.sha256, "content_sha256": bundle.content_sha256}
 
 
 def _rows(bundle: Bundle) -> list[tuple[str, str]]:
@@ -48,7 +55,7 @@ def _rows(bundle: Bundle) -> list[tuple[str, str]]:
         ("classes", f"{', '.join(model.classes)} (order of the logits)"),
         ("weights", f"{model.weights.source}, sha256 {model.weights.sha256[:16]}..."),
         ("engine", f"{engine.backend} {engine.precision} for {engine.device}, batches up to {engine.max_batch}"),
-        ("threshold", f"{manifest.threshold:g}"),
+        *_decision(manifest),
         ("parity", _parity(parity.status, parity.embedding, parity.logits)),
         ("built with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ]
@@ -65,6 +72,31 @@ def _rows(bundle: Bundle) -> list[tuple[str, str]]:
         rows.append(("precision", _precision(manifest.precision_report)))
     rows += [("file", f"{entry.size / 1e6:9.1f} MB  {name}") for name, entry in manifest.files.items()]
     return rows if model.weights.trained else [*rows, ("warning", UNTRAINED)]
+
+
+def _decision(manifest: BundleManifest) -> list[tuple[str, str]]:
+    """Five lines of a calibration, or one that says what there is instead."""
+    if not manifest.model.weights.trained:
+        return [("decision", "none: the weights are untrained, so no image gets a label")]
+    decision = manifest.decision
+    if decision is None:
+        return [("decision", f"fake from {manifest.threshold:g} on; not calibrated: glass-rt calibrate")]
+    undecided = sum(tier.thresholds is None for tier in decision.tiers)
+    first = next((tier for tier in reversed(decision.tiers) if tier.guarantee is not None), None)
+    curve = decision.probability
+    return [
+        ("decision", f"calibration {decision.id}, for the content {decision.content_sha256}"),
+        ("", f"measured with {decision.conditions.in_words()}"),
+        ("", f"tiers: {', '.join(tier.name for tier in decision.tiers)} ({undecided} without thresholds)"),
+        ("", _tier(first)),
+        ("", "no calibrated probability" if curve is None else f"probability: {curve.kind}, at prior {curve.prior:g}"),
+    ]
+
+
+def _tier(tier: Tier | None) -> str:
+    if tier is None or tier.thresholds is None or tier.guarantee is None:
+        return "no tier has thresholds: every image is `unsure`"
+    return f"{tier.name}: {thresholds_in_words(tier.thresholds)}; {guarantee_in_words(tier.guarantee)}"
 
 
 def _buckets(buckets: tuple[Shapes, ...]) -> str:

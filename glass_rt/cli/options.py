@@ -94,7 +94,7 @@ _JUDGING = (
         "--threshold",
         type=click.FloatRange(0, 1),
         metavar="P",
-        help="Called fake from this probability on.  [default: the bundle's]",
+        help="Called fake from this probability on, without a guarantee.  [default: the bundle's decision]",
     ),
     max_pixels_option,
 )

@@ -7,11 +7,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
+from glass_rt.decision.decide import SEED_CHOSEN
 from glass_rt.errors import GlassError
+from glass_rt.results.decision_text import NOT_CALIBRATED, in_words
 from glass_rt.results.file_names import text_from_name
 from glass_rt.results.lines import CSV_HEADER, csv_line, json_line
 from glass_rt.results.verdict import UNTRAINED, Failure, Verdict
 
+WHOLE = (UNTRAINED, NOT_CALIBRATED, SEED_CHOSEN)  # notices that concern a run rather than an image
 FORMATS = ("json", "jsonl", "csv", "table")
 
 
@@ -117,7 +120,7 @@ class TableResults(Results):
             self._out.writelines(f"  {line}\n" for line in _details(result))
 
     def _end(self) -> None:
-        if not self._single and any(notice != _headline(UNTRAINED) for notice in self._notices):
+        if not self._single and any(notice not in WHOLE for notice in self._notices):
             self._out.write("* see the notices (--json gives each image's)\n")
 
 
@@ -141,7 +144,8 @@ def writer_for(form: str, out: TextIO, *, single: bool) -> Results:
 
 def _details(verdict: Verdict) -> list[str]:
     lines = [
-        f"P(AI-generated) = {verdict.probability_fake:.4f}, called fake from {verdict.threshold:g} on",
+        f"P(AI-generated) = {verdict.probability_fake:.4f}",
+        *in_words(verdict.decision),
         f"{verdict.width} x {verdict.height} {verdict.format}, {text_from_name(verdict.engine.name)} "
         f"({verdict.engine.backend} {verdict.engine.precision})",
     ]
@@ -169,9 +173,9 @@ def _strongest(verdict: Verdict, count: int = 3) -> list[str]:
 
 
 def _worth_marking(verdict: Verdict) -> bool:
-    return any(notice != UNTRAINED for notice in verdict.notices)
+    return any(notice not in WHOLE for notice in verdict.notices)
 
 
 def _headline(notice: str) -> str:
     """A notice without the image's own numbers, so that they can be counted."""
-    return notice if notice == UNTRAINED else notice.split(":")[0]
+    return notice if notice in WHOLE else notice.split(":")[0]

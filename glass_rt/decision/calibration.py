@@ -18,6 +18,7 @@ from glass_rt.decision.tiers import NamedRule, check_table
 from glass_rt.errors import CalibrationInvalid
 
 NO_ID = ""
+LONGEST_REASON = 300  # characters
 _HEXADECIMAL = re.compile("[0-9a-f]{64}")
 
 
@@ -100,8 +101,11 @@ class Tier(NamedRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.thresholds is None or self.guarantee is None:
-            if self.thresholds is not None or self.guarantee is not None or not self.reason:
-                raise CalibrationInvalid(f"tier {self.name!r}: expected thresholds with a guarantee, or a reason")
+            readable = self.reason is not None and 0 < len(self.reason) <= LONGEST_REASON and self.reason.isprintable()
+            if self.thresholds is not None or self.guarantee is not None or not readable:
+                raise CalibrationInvalid(
+                    f"tier {self.name!r}: expected thresholds with a guarantee, or a reason in one line"
+                )
             return
         if self.reason is not None:
             raise CalibrationInvalid(f"tier {self.name!r}: it has thresholds, and a reason why it has none")

@@ -11,6 +11,9 @@ from glass_rt.decision.tiers import InputFacts, tier_of
 Label = Literal["fake", "real", "unsure", "none"]
 Basis = Literal["calibrated", "threshold", "untrained"]
 LABELS: tuple[Label, ...] = ("fake", "real", "unsure", "none")
+UNTRAINED = "the weights are untrained: the score says nothing"
+THRESHOLD_CHOSEN = "the threshold was chosen by the caller"
+NO_CALIBRATION = "the bundle is not calibrated"
 BETWEEN = "the score lies between the thresholds"
 SEED_CHOSEN = "the seed was chosen: the guarantee holds for seeds that follow from the images"
 
@@ -61,10 +64,10 @@ class Decision:
 def decide(score: float, facts: InputFacts, rule: DecisionRule) -> Decision:
     """The decision about one image with this raw score (`probability_fake`, a float32 held as a float)."""
     if not rule.trained:
-        return Decision("none", "untrained", reason="the weights are untrained: the score says nothing")
+        return Decision("none", "untrained", reason=UNTRAINED)
     calibration = rule.calibration
     if rule.threshold_chosen or calibration is None:
-        reason = "the threshold was chosen by the caller" if rule.threshold_chosen else "the bundle is not calibrated"
+        reason = THRESHOLD_CHOSEN if rule.threshold_chosen else NO_CALIBRATION
         label: Label = "fake" if score >= rule.threshold else "real"
         return Decision(label, "threshold", reason=reason, threshold=rule.threshold)
     if rule.conditions != calibration.conditions:

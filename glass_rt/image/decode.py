@@ -62,7 +62,8 @@ class ImageInfo:
     """What is known of an image beside its pixels.
 
     Width and height are those of the stored pixels: EXIF orientation is *not* applied, as in training. `sha256` is
-    that of the file's bytes, or for an array of `"H x W"` and its row-major bytes.
+    that of the file's bytes, or for an array of `"H x W"` and its row-major bytes. `jpeg_quality`: 1..100, as its
+    tables of quantisation tell it; None of other formats.
     """
 
     width: int
@@ -71,6 +72,7 @@ class ImageInfo:
     sha256: str
     orientation: int = 1
     notices: tuple[str, ...] = ()
+    jpeg_quality: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,8 @@ def decode_image(data: bytes, header: Header, buffer: PixelBuffer | None = None)
         raise ImageCorrupt(f"the header says {promised} pixels; the decoder found {width} x {height}")
     orientation = 1 if header.turned else header.orientation
     digest = hashlib.sha256(data).hexdigest()
-    return Image(ImageInfo(width, height, header.format, digest, orientation, (*warning, *_notices(header))), pixels)
+    notices = (*warning, *_notices(header))
+    return Image(ImageInfo(width, height, header.format, digest, orientation, notices, header.jpeg_quality), pixels)
 
 
 def peak_bytes(header: Header, size: int) -> int:

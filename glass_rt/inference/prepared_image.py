@@ -12,16 +12,19 @@ from time import perf_counter
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest, Model
+from glass_rt.decision.decide import decide
 from glass_rt.errors import GlassError, ImageCorrupt, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import ImageInfo
 from glass_rt.image.encoded import ArrayImage, EncodedImage
 from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
 from glass_rt.image.views import baseline_view
+from glass_rt.inference.decision_rule import decision_rule, facts_of
 from glass_rt.inference.judgement import Judgement, Stopping
 from glass_rt.inference.pack import Packer, Slot
 from glass_rt.options import DetectOptions
-from glass_rt.results.verdict import UNTRAINED, CropEvidence, Draws, EngineInfo, Timings, Verdict
+from glass_rt.results.decision_text import notices_of
+from glass_rt.results.verdict import CropEvidence, Draws, EngineInfo, Timings, Verdict
 
 log = logging.getLogger("glass_rt")
 
@@ -105,11 +108,8 @@ def _reserve(packer: Packer, sampling: Sampling | None) -> Slot:
 def _stopping(manifest: BundleManifest, options: DetectOptions) -> Stopping | None:
     if options.crops != "auto":
         return None
-    return Stopping(manifest.model.fake_index, _threshold(manifest, options), options.margin)
-
-
-def _threshold(manifest: BundleManifest, options: DetectOptions) -> float:
-    return manifest.threshold if options.threshold is None else options.threshold
+    threshold = manifest.threshold if options.threshold is None else options.threshold
+    return Stopping(manifest.model.fake_index, threshold, options.margin)
 
 
 def verdict_of(prepared: PreparedImage, judgement: Judgement, bundle: Bundle, options: DetectOptions) -> Verdict:
@@ -117,7 +117,7 @@ def verdict_of(prepared: PreparedImage, judgement: Judgement, bundle: Bundle, op
     manifest, output, info, sampling = bundle.manifest, judgement.output, prepared.info, prepared.sampling
     model = manifest.model
     probability_fake = float(output.probabilities[model.fake_index])
-    threshold = _threshold(manifest, options)
+    decision = decide(probability_fake, facts_of(info, sampling), decision_rule(manifest, options))
     timings = (prepared.decode_ms, prepared.views_ms, judgement.engine_ms, judgement.aggregate_ms)
     return Verdict(
         path=prepared.path,
@@ -125,11 +125,11 @@ def verdict_of(prepared: PreparedImage, judgement: Judgement, bundle: Bundle, op
         width=info.width,
         height=info.height,
         format=info.format,
-        label="fake" if probability_fake >= threshold else "real",
+        jpeg_quality=info.jpeg_quality,
+        decision=decision,
         probability_fake=probability_fake,
         probabilities={name: float(p) for name, p in zip(model.classes, output.probabilities, strict=True)},
         logits=(float(output.logits[0]), float(output.logits[1])),
-        threshold=threshold,
         trained=model.weights.trained,
         seed=sampling.seed if sampling else None,
         sampling=sampling.mode if sampling else None,
@@ -139,7 +139,7 @@ def verdict_of(prepared: PreparedImage, judgement: Judgement, bundle: Bundle, op
         crops=_evidence(sampling, judgement, model.fake_index) if sampling else (),
         draws=_draws(judgement, model.fake_index) if options.draws > 1 and sampling else None,
         orientation=info.orientation,
-        notices=_notices(prepared, judgement, model, options),
+        notices=(*notices_of(decision), *_notices(prepared, judgement, model, options)),
         engine=EngineInfo(
             model.name,
             model.architecture,
@@ -188,8 +188,8 @@ def _draws(judgement: Judgement, fake: int) -> Draws:
 
 
 def _notices(prepared: PreparedImage, judgement: Judgement, model: Model, options: DetectOptions) -> tuple[str, ...]:
-    """What somebody who relies on the verdict must know, most important first."""
-    notices = [] if model.weights.trained else [UNTRAINED]
+    """What somebody who relies on the score must know, most important first."""
+    notices = []
     sampling = prepared.sampling
     if sampling is not None:
         per_draw = judgement.used // options.draws

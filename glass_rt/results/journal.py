@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +20,13 @@ from typing import Any
 from glass_rt.bundle.folder import sha256_of
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.results.file_names import name_from_text
-from glass_rt.results.lines import CSV_COLUMNS, CSV_HEADER, csv_line, json_line
+from glass_rt.results.lines import CSV_COLUMNS, CSV_HEADER, FORMER_CSV_COLUMNS, csv_header, csv_line, json_line
 from glass_rt.results.rows_file import LONGEST_ROW, RowsFile
-from glass_rt.results.verdict import SCHEMA, Failure, Verdict
+from glass_rt.results.verdict import FORMER_SCHEMA, SCHEMA, Failure, Verdict
 
-_JSON_START = f'{{"schema": {SCHEMA}, "path": '.encode()
+_SCHEMAS = (SCHEMA, FORMER_SCHEMA)
+_JSON_STARTS = tuple(f'{{"schema": {schema}, "path": '.encode() for schema in _SCHEMAS)
+_CSV_STARTS = {csv_header(columns).encode(): columns for columns in (CSV_COLUMNS, FORMER_CSV_COLUMNS)}
 
 
 class Journal:
@@ -36,6 +39,7 @@ class Journal:
         self.file = file
         self.failed = 0
         self._csv = file.path.suffix == ".csv"
+        self._columns: Sequence[str] = CSV_COLUMNS  # a file that an earlier version began goes on with its own
         self._paths: set[str] = set()
         self._moved: set[str] = set()  # SHA-256 of images whose path is not there any more
         self._piped: set[str] = set()  # SHA-256 of images that had no path
@@ -81,7 +85,7 @@ class Journal:
 
         Raises GlassError where the disk is full (what was written before stays), and OutputLost.
         """
-        self.file.append((csv_line(result) if self._csv else json_line(result)).encode())
+        self.file.append((csv_line(result, self._columns) if self._csv else json_line(result)).encode())
 
     def __enter__(self) -> Journal:
         return self
@@ -112,14 +116,15 @@ class Journal:
     def _row(self, line: bytes, number: int) -> dict[str, Any] | None:
         """The row of a line, None for the heading. Raises ValueError or csv.Error."""
         if self._csv and number == 1:
-            if line != CSV_HEADER.encode():
+            if line not in _CSV_STARTS:
                 raise ValueError("another heading")
+            self._columns = _CSV_STARTS[line]
             return None
         text = line.decode()
         if self._csv:
-            return dict(zip(CSV_COLUMNS, next(csv.reader([text], strict=True)), strict=True))
+            return dict(zip(self._columns, next(csv.reader([text], strict=True)), strict=True))
         row = json.loads(text)
-        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+        if not isinstance(row, dict) or row.get("schema") not in _SCHEMAS:
             raise ValueError("no result")
         if not isinstance(row.get("path", 0), str | None) or not isinstance(row.get("sha256"), str | None):
             raise ValueError("no result")
@@ -129,7 +134,7 @@ class Journal:
         """Raises ValueError where a last line without its end does not begin like one of ours."""
         if len(line) == LONGEST_ROW:
             raise ValueError("longer than any result")
-        start = _JSON_START if not self._csv else CSV_HEADER.encode() if number == 1 else b""
+        starts: Sequence[bytes] = _JSON_STARTS if not self._csv else tuple(_CSV_STARTS) if number == 1 else (b"",)
         written = line.rstrip(b"\0")  # which a loss of power leaves of what never reached the disk
-        if not start.startswith(written[: len(start)]):
+        if not any(start.startswith(written[: len(start)]) for start in starts):
             raise ValueError("another file")

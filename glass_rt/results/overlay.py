@@ -12,17 +12,20 @@ import numpy as np
 
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import Pixels
+from glass_rt.results.decision_text import in_words
 from glass_rt.results.verdict import UNTRAINED, CropEvidence, Verdict
 
 Colour: TypeAlias = tuple[int, int, int]
 
 MAX_SIDE, MIN_WIDTH = 1600, 900  # of the picture, in pixels
-PANEL, MARGIN, TEXT = 132, 18, 20
+PANEL, MARGIN = 188, 18
+LINE, SMALLEST = 29, 11  # pixels: between the baselines of the panel, and the size of text that would not fit
 FAINT = 0.01  # an effect that is never drawn in full colour, even where it is the strongest
 TOWARDS_FAKE: Colour = (214, 47, 47)
 TOWARDS_REAL: Colour = (38, 102, 214)
 NEUTRAL: Colour = (150, 150, 150)
 INK, PAPER, WARNING = (25, 25, 25), (250, 250, 248), (176, 84, 0)
+LABEL_COLOURS = {"fake": TOWARDS_FAKE, "real": TOWARDS_REAL}
 # EXIF orientation: (transpose, then mirror left-right, then mirror top-bottom)
 _UPRIGHT = {
     1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
@@ -33,8 +36,8 @@ _UPRIGHT = {
 def draw_overlay(pixels: Pixels, verdict: Verdict) -> Pixels:
     """The evidence picture of `pixels` (H, W, 3) RGB, as they were judged: uint8 RGB, at most 1600 px of image a side.
 
-    A crop's frame is red where it pushed the verdict towards `fake`, blue towards `real`, the stronger the larger its
-    effect; its label gives number, attention and effect.
+    A crop's frame is red where it raised the probability, blue where it lowered it, the stronger the larger its effect;
+    its caption gives number, attention and effect. The panel below gives the label and its ground.
     """
     upright, crops = _turn(pixels, verdict)
     picture, scale = _scaled(upright)
@@ -128,17 +131,32 @@ def _label(picture: Pixels, crop: CropEvidence, number: int, scale: float, colou
 
 def _panel(width: int, verdict: Verdict) -> Pixels:
     panel = np.full((PANEL, width, 3), PAPER, np.uint8)
-    colour = TOWARDS_FAKE if verdict.label == "fake" else TOWARDS_REAL
-    headline = f"{verdict.label.upper()}   P(AI-generated) = {verdict.probability_fake:.3f}"
-    after = _write(panel, headline, MARGIN, 36, 28, colour if verdict.trained else INK, weight=800)
-    _write(panel, f"threshold {verdict.threshold:g}", after + 20, 36, TEXT, INK)
-    engine = verdict.engine
-    _write(panel, f"{engine.name}, {engine.backend} {engine.precision}   {_sampling(verdict)}", MARGIN, 66, 17, INK)
+    baseline = 36
+    for text, size, colour, weight in panel_texts(verdict):
+        _write_fitting(panel, text, baseline, size, colour, weight)
+        baseline += LINE
     if verdict.crops:
-        _legend(panel, MARGIN, 94)
+        _legend(panel, MARGIN, baseline)
     warning = UNTRAINED if not verdict.trained else "; ".join(verdict.notices)
-    _write(panel, warning, MARGIN, 121, 16, WARNING, weight=600)
+    _write_fitting(panel, warning, PANEL - 11, 16, WARNING, weight=600)
     return panel
+
+
+def panel_texts(verdict: Verdict) -> tuple[tuple[str, int, Colour, int], ...]:
+    """The lines under the picture, each with its size, colour and weight: headline, ground of the label, engine.
+
+    Without a label the headline has none.
+    """
+    number = f"P(AI-generated) = {verdict.probability_fake:.3f}"
+    headline = number if verdict.label == "none" else f"{verdict.label.upper()}   {number}"
+    engine = f"{verdict.engine.name}, {verdict.engine.backend} {verdict.engine.precision}   {_sampling(verdict)}"
+    first, second = (*in_words(verdict.decision), "")[:2]
+    return (
+        (headline, 28, LABEL_COLOURS.get(verdict.label, INK), 800),
+        (first, 17, INK, 400),
+        (second, 17, INK, 400),
+        (engine, 17, INK, 400),
+    )
 
 
 def _sampling(verdict: Verdict) -> str:
@@ -152,19 +170,29 @@ def _sampling(verdict: Verdict) -> str:
 
 def _legend(panel: Pixels, left: int, baseline: int) -> None:
     for colour, text in (
-        (TOWARDS_FAKE, "pushed towards fake"),
-        (TOWARDS_REAL, "pushed towards real"),
+        (TOWARDS_FAKE, "raised P(AI-generated)"),
+        (TOWARDS_REAL, "lowered it"),
         (NEUTRAL, "no effect"),
     ):
         cv2.rectangle(panel, (left, baseline - 12), (left + 18, baseline), colour, cv2.FILLED)
         left = _write(panel, text, left + 24, baseline, 15, INK) + 20
-    _write(panel, "labels: number, attention, effect on P(AI-generated)", left, baseline, 15, INK)
+    _write(panel, "captions: number, attention, effect", left, baseline, 15, INK)
 
 
 def _write(picture: Pixels, text: str, left: int, baseline: int, size: int, colour: Colour, weight: int = 400) -> int:
     """Draws in place; returns where the text ends."""
     end, _ = cv2.putText(picture, text, (left, baseline), colour, cv2.FontFace("sans"), size, weight)
     return int(end[0])
+
+
+def _write_fitting(panel: Pixels, text: str, baseline: int, size: int, colour: Colour, weight: int) -> None:
+    """Draws a line at the left margin, smaller where it would not fit, and cut where it still does not."""
+    room = panel.shape[1] - 2 * MARGIN
+    while size > SMALLEST and _text_width(text, size) > room:
+        size -= 1
+    while len(text) > 4 and _text_width(text, size) > room:
+        text = f"{text[: -4 - len(text) // 20]}..."
+    _write(panel, text, MARGIN, baseline, size, colour, weight)
 
 
 def _text_width(text: str, size: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from glass_rt.errors import GlassError, MissingDependency, OutputLost, UsageError, first_line
 from glass_rt.machine.one_writer import names_file
 from glass_rt.results.journal import Journal
-from glass_rt.results.rows import Row, row_from_json, row_schema
+from glass_rt.results.rows import Row, former_schema, row_from_json, row_schema
 from glass_rt.results.rows_file import RowsFile, check_new, check_regular, free_name
 from glass_rt.results.verdict import Failure, Verdict
 
@@ -31,6 +31,7 @@ except ImportError:
 
 ROWS_AT_ONCE = 4096  # held in memory while they are converted, and the rows of a row group
 SCHEMA = row_schema(of_job=False)
+FORMER_SCHEMA = former_schema(SCHEMA)  # of files that earlier versions wrote: resumed, they get the columns they lack
 
 
 class ParquetJournal:
@@ -116,7 +117,7 @@ class ParquetJournal:
             with self._partial.open("wb") as file:
                 with pq.ParquetWriter(file, SCHEMA) as writer:
                     for batch in self._rows_before():
-                        writer.write_batch(batch)
+                        writer.write_batch(_with_all_columns(batch))
                     for some in _batches(rows):
                         writer.write_batch(pa.RecordBatch.from_pylist(some, SCHEMA))
                 os.fsync(file.fileno())
@@ -190,7 +191,7 @@ def check_schema(path: Path) -> None:
         return
     with _named_errors(path):
         schema = pq.read_schema(path)
-    if not schema.equals(SCHEMA):
+    if not (schema.equals(SCHEMA) or schema.equals(FORMER_SCHEMA)):
         raise UsageError(f"output: {path} is not a result of this version of glass-rt infer")
 
 
@@ -204,6 +205,13 @@ def _named_errors(path: Path) -> Iterator[None]:
     except OSError as error:  # Arrow's too, for files that are damaged
         reason = error.strerror or first_line(error)
         raise GlassError(f"output: {path} cannot be read or written: {reason}") from error
+
+
+def _with_all_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of SCHEMA, with nulls in the columns that a file of an earlier version lacks."""
+    held = set(batch.schema.names)
+    columns = [batch.column(field.name) if field.name in held else pa.nulls(len(batch), field.type) for field in SCHEMA]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def _batches(rows: RowsFile) -> Iterator[list[Row]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from glass_rt.decision.decide import Decision, Label
+from glass_rt.decision.tiers import InputFacts
 from glass_rt.errors import GlassError, ImageError, ImageNotReadable
 from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
-SCHEMA = 1
+SCHEMA = 2
+FORMER_SCHEMA = 1  # lines of results that earlier versions wrote; see docs/reference/verdict.md
+RESERVED = ("provenance", "probe")  # names of fields to come
 UNTRAINED = "UNTRAINED WEIGHTS: this verdict says nothing about the image"
 
 
@@ -67,8 +71,9 @@ class Timings:
 class Verdict:
     """The judgement of one image.
 
-    `label` is `fake` iff `probability_fake` >= `threshold`. `seed`, `sampling`, `stratified`, `grid` and `crops` are
-    None, None, None, None and () for the resize-only architecture; `draws` is None unless several were asked for.
+    `decision` says what `probability_fake` means. `jpeg_quality`: 1..100, as its tables tell it; None of other formats.
+    `seed`, `sampling`, `stratified`, `grid` and `crops` are None, None, None, None and () for the resize-only
+    architecture; `draws` is None unless several were asked for.
     `trained` False means that the number is noise.
     """
 
@@ -77,11 +82,11 @@ class Verdict:
     width: int
     height: int
     format: str
-    label: str
+    jpeg_quality: int | None
+    decision: Decision
     probability_fake: float
     probabilities: dict[str, float]
     logits: tuple[float, float]
-    threshold: float
     trained: bool
     seed: int | None
     sampling: str | None
@@ -95,9 +100,31 @@ class Verdict:
     engine: EngineInfo
     timings_ms: Timings
 
+    @property
+    def label(self) -> Label:
+        """`fake`, `real`, `unsure`, or `none` for untrained weights."""
+        return self.decision.label
+
+    @property
+    def facts(self) -> InputFacts:
+        """What tells the tier of the image."""
+        stratified = self.stratified if self.sampling == "stratified" else None
+        return InputFacts(self.width, self.height, self.format, self.jpeg_quality, stratified)
+
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `glass-rt infer --json` prints; its path is `text_from_name`'s."""
-        return {"schema": SCHEMA, **asdict(self), "path": _text(self.path), "runtime": __version__}
+        values = asdict(self)
+        after = ("path", "sha256", "width", "height", "format", "jpeg_quality")
+        return {
+            "schema": SCHEMA,
+            **{name: values.pop(name) for name in after},
+            "path": _text(self.path),
+            "label": self.label,
+            "calibrated_probability_fake": self.decision.probability,
+            **values,
+            "decision": self.decision.to_json(),
+            "runtime": __version__,
+        }
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from glass_rt.cli import infer as command
 from glass_rt.cli import main
+from glass_rt.decision.decide import Decision
 from glass_rt.results.verdict import EngineInfo, Failure, Timings, Verdict
 
+DECISION = Decision("real", "threshold", reason="the bundle is not calibrated", threshold=0.5)
 ENGINE = EngineInfo("none", "resize", "none", "none", "fp32", 64 * "0", 64 * "0")
 
 
@@ -34,8 +36,8 @@ class NoDetector:
 
 def verdict(path: str) -> Verdict:
     return Verdict(
-        path, hashlib.sha256(path.encode()).hexdigest(), 1, 1, "png", "real", 0.25, {"fake": 0.25, "real": 0.75},
-        (0.0, 1.0), 0.5, True, None, None, None, None, 0, (), None, 1, (), ENGINE, Timings(0, 0, 0, 0, 0),
+        path, hashlib.sha256(path.encode()).hexdigest(), 1, 1, "png", None, DECISION, 0.25, {"fake": 0.25, "real": 0.75},
+        (0.0, 1.0), True, None, None, None, None, 0, (), None, 1, (), ENGINE, Timings(0, 0, 0, 0, 0),
     )  # fmt: skip
 
 

@@ -37,6 +37,11 @@ def test_an_old_bundle_opens_passes_its_gate_and_judges_as_it_did(cli: Cli, befo
     then = json.loads((before / "journal.jsonl").read_text().splitlines()[0])
     with Detector.open(before / "bundle", expect_bundle=BUNDLE_SHA256) as detector:
         now = json.loads(json.dumps(detector.detect(before / then["path"]).to_json()))
+    assert (then.pop("schema"), now.pop("schema")) == (1, 2)
+    assert then.pop("threshold") == now["decision"]["threshold"]
+    assert then.pop("notices") == now.pop("notices")[1:]  # the first says that the bundle is not calibrated
+    for added in ("decision", "calibrated_probability_fake", "jpeg_quality"):
+        del now[added]
     for changing in ("timings_ms", "runtime", "path"):
         del then[changing], now[changing]
     assert now == then
@@ -46,18 +51,22 @@ def test_an_old_bundle_opens_passes_its_gate_and_judges_as_it_did(cli: Cli, befo
 def test_an_old_journal_is_resumed(cli: Cli, before: Path, name: str) -> None:
     arguments = ("infer", "pictures", "--engine", "bundle", "--output", name, "--resume")
     done = cli(*arguments, cwd=before)
-    assert (done.returncode, done.stderr.splitlines()[-2]) == (0, "2 of 2 judged"), done.stderr  # 2 were there
-    assert sorted(paths_in(before / name)) == [f"pictures/{number}.png" for number in range(4)]
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 judged" in done.stderr.splitlines()  # 2 were there
+    rows = rows_of(before / name)
+    assert sorted(row["path"] for row in rows) == [f"pictures/{number}.png" for number in range(4)]
+    assert {row["label"] for row in rows} <= {"fake", "real"}
+    # Those of before have no decision; a CSV file keeps the columns that it began with.
+    bases = [row.get("basis") or (row.get("decision") or {}).get("basis") for row in rows]
+    assert bases == ([None] * 4 if name.endswith("csv") else [None, None, "threshold", "threshold"])
 
 
-def paths_in(journal: Path) -> list[str]:
+def rows_of(journal: Path) -> list[dict[str, Any]]:
     if journal.suffix == ".parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
-        return list(parquet.read_table(journal).column("path").to_pylist())
+        return list(parquet.read_table(journal).to_pylist())
     with journal.open(newline="") as file:
-        if journal.suffix == ".csv":
-            return [row["path"] for row in csv.DictReader(file)]
-        return [json.loads(line)["path"] for line in file]
+        return list(csv.DictReader(file)) if journal.suffix == ".csv" else [json.loads(line) for line in file]
 
 
 @pytest.mark.ray

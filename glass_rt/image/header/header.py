@@ -44,6 +44,7 @@ class Header:
     frame: Frame | None = None  # where it is not the whole image
     pieces: tuple[Piece, ...] = field(default=(), repr=False)
     notices: tuple[str, ...] = ()  # what the file lacks
+    jpeg_quality: int | None = None  # 1..100, by the table of quantisation for brightness
 
     @property
     def decoded_size(self) -> tuple[int, int]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from glass_rt.errors import ImageCorrupt
 from glass_rt.image import exif
 from glass_rt.image.header.header import Header
+from glass_rt.image.header.jpeg_quality import quality_of_table
 
 # Of one file; cameras and editors write about ten. A scan of a few hundred bytes goes over all pixels.
 MOST_SCANS = 500
@@ -16,23 +18,26 @@ MOST_SCANS = 500
 MOST_SCANNED_PIXELS = 6_400_000_000
 MOST_SEGMENTS = 20_000  # before the first scan; a profile or a preview of 64 MB has a thousand
 _FILL = re.compile(rb"\xff+")
-_SOS, _EOI = 0xDA, 0xD9
+_SOS, _EOI, _DQT = 0xDA, 0xD9, 0xDB
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG, DAC lie among the frame headers
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
 
 def read_jpeg(data: bytes) -> Header:
-    """Size, depth and colours by the frame header; orientation by the first EXIF block."""
+    """Size, depth and colours by the frame header; orientation by the first EXIF block; quality by the table 0."""
     orientation = 1
+    quality: int | None = None
     notices: tuple[str, ...] = ()
     frame: tuple[int, int, int, int, int] | None = None
     for marker, start, end in _segments(data):
         if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
             orientation, notices = exif.orientation(data[start:end])
+        elif marker == _DQT and quality is None:
+            quality = _quality(data[start:end])
         elif marker == _SOS:
             if frame is None:
                 break
-            return _header(data, frame, start, orientation, notices)
+            return replace(_header(data, frame, start, orientation, notices), jpeg_quality=quality)
         elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAMES:
             if frame is not None:
                 raise ImageCorrupt("the JPEG has several frame headers before its first scan")
@@ -58,6 +63,18 @@ def _header(
                 f"pixels in all; at most {MOST_SCANNED_PIXELS / 1e9:.1f} billion are decoded"
             )
     return Header("jpeg", width, height, orientation, depth, components == 4, several, notices=notices)
+
+
+def _quality(tables: bytes) -> int | None:
+    """By the table of number 0 among those of a DQT segment, which every encoder uses for brightness; None without."""
+    position = 0
+    while position < len(tables):
+        wide, number = tables[position] >> 4, tables[position] & 15
+        end = position + 1 + (128 if wide else 64)
+        if number == 0:
+            return quality_of_table(tables[position + 1 : end], wide=bool(wide))
+        position = end
+    return None
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

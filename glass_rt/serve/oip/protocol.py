@@ -7,10 +7,10 @@ with the other. `B` is the number of images of a request, `K` the largest number
             image_uint8       UINT8  [1, N]     instead of `image`: the N bytes of one encoded image file
     output  probabilities     FP32   [B, 2]     in the order of the model's classes
             probability_fake  FP32   [B, 1]
-            label             BYTES  [B, 1]     `fake` or `real`
+            label             BYTES  [B, 1]     `fake`, `real`, `unsure`, or `none` for untrained weights
             boxes             INT32  [B, K, 4]  left, top, width, height of each crop, in stored pixels
             attention         FP32   [B, K]     weight of each crop among those of its image
-            verdict           BYTES  [B, 1]     the JSON object of `glass-rt infer --json`
+            verdict           BYTES  [B, 1]     the JSON object of `glass-rt infer --json`, with the decision in full
 
 Where images of one request have different numbers of crops, the rows of `boxes` and `attention` are padded with zeros;
 a box of width 0 is no crop. K is 0 for the resize-only model. One value per image is a column [B, 1], since

@@ -29,6 +29,8 @@ PNG = base64.b64decode(
 )
 SHAPES = {"probabilities": [1, 2], "probability_fake": [1, 1], "label": [1, 1], "verdict": [1, 1]}
 
+LABELS = ("fake", "real", "unsure", "none")
+
 
 def main() -> int:
     """Runs the probe; returns the exit code."""
@@ -73,7 +75,7 @@ def problem_with(reply: Any, bundle_sha256: str | None) -> str | None:
                 return f"{name} is {str(tensors[name])[:100]}; expected {shape}"
         real_and_fake, (probability,), (label,), (text,) = (tensors[name][1] for name in SHAPES)
         verdict = json.loads(text)
-        if not (0 <= probability <= 1 and abs(sum(real_and_fake) - 1) < 1e-3 and label == verdict["label"]):
+        if not (0 <= probability <= 1 and abs(sum(real_and_fake) - 1) < 1e-3 and label == verdict["label"] in LABELS):
             return f"probabilities {real_and_fake}, probability_fake {probability} and label {label} disagree"
         if bundle_sha256 not in (None, verdict["engine"]["bundle_sha256"]):
             return f"the verdict is by bundle {verdict['engine']['bundle_sha256']}, beside this file is {bundle_sha256}"

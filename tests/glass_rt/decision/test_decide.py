@@ -1,6 +1,7 @@
 """From a score to a label: one row per ground that a decision can have."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ CALIBRATION = Calibration.new(
     ProbabilityCurve("logistic", 0.5, temperature=1.0, bias=0.0),
 )
 CALIBRATED = DecisionRule(True, 0.5, False, False, CALIBRATION, CONDITIONS)
+OTHER: dict[str, Any] = {"precision": "fp16", "crops": 4, "sampling": "tiles", "draws": 2, "preprocessing": 2}
 ABOVE, BELOW = float(np.nextafter(0.75, 1)), float(np.nextafter(0.25, 0))
 
 CASES = [
@@ -40,7 +42,7 @@ CASES = [
     ("the seed was chosen", replace(CALIBRATED, seed_chosen=True), PHOTO, 0.9, "fake", "calibrated"),
     *(
         (f"other {name}", replace(CALIBRATED, conditions=replace(CONDITIONS, **{name: value})), PHOTO, 0.99, "unsure", "calibrated")
-        for name, value in {"precision": "fp16", "crops": 4, "sampling": "tiles", "draws": 2, "preprocessing": 2}.items()
+        for name, value in OTHER.items()
     ),
     ("crops auto", replace(CALIBRATED, conditions=replace(CONDITIONS, crops=None)), PHOTO, 0.99, "unsure", "calibrated"),
 ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Tiers: each condition by itself, the first match, tables that are refused."""
 
+from typing import Any
+
 import pytest
 
 from glass_rt.decision.tiers import InputFacts, NamedRule, TierRule, check_table, tier_of
@@ -61,6 +63,6 @@ def test_a_table_without_one_tier_for_every_image_is_refused(table: list[NamedRu
 
 
 @pytest.mark.parametrize("bad", [{"longer_below": 0}, {"shorter_below": -1}, {"jpeg_quality_below": 0}])
-def test_a_condition_that_no_image_meets_is_refused(bad: dict[str, int]) -> None:
+def test_a_condition_that_no_image_meets_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(CalibrationInvalid, match=next(iter(bad))):
         TierRule(**bad)

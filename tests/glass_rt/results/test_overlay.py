@@ -12,9 +12,13 @@ import PIL.ImageOps
 import pytest
 from numpy.typing import NDArray
 
+from glass_rt.decision.calibration import Guarantee, Thresholds
+from glass_rt.decision.decide import Decision, Label
 from glass_rt.errors import GlassError
+from glass_rt.results.decision_text import in_words
 from glass_rt.results.overlay import (
     FAINT,
+    MARGIN,
     MAX_SIDE,
     MIN_WIDTH,
     NEUTRAL,
@@ -24,19 +28,21 @@ from glass_rt.results.overlay import (
     TOWARDS_REAL,
     draw_overlay,
     jpeg_bytes,
+    panel_texts,
     write_overlay,
 )
 from glass_rt.results.verdict import UNTRAINED, CropEvidence, EngineInfo, Timings, Verdict
 
 HEIGHT, WIDTH = 640, 960  # drawn as they are: neither enlarged nor reduced
 CROP = CropEvidence(left=100, top=300, width=224, height=224, attention=1.0, effect=0.25)
+GUARANTEE = Guarantee(0.95, fpr=0.01, images=300, above=0, fnr=0.05, fakes=300, below=9)
 ORIENTATION_TAG = 0x0112
 
 
-def verdict_with(*crops: CropEvidence, orientation: int = 1, label: str = "fake") -> Verdict:
+def verdict_with(*crops: CropEvidence, orientation: int = 1, label: Label = "fake") -> Verdict:
     return Verdict(
-        path="picture.png", sha256="ab" * 32, width=WIDTH, height=HEIGHT, format="png", label=label,
-        probability_fake=0.75, probabilities={"fake": 0.75, "real": 0.25}, logits=(1.0, -0.1), threshold=0.5,
+        path="picture.png", sha256="ab" * 32, width=WIDTH, height=HEIGHT, format="png", jpeg_quality=None,
+        decision=Decision(label, "threshold", threshold=0.5), probability_fake=0.75, probabilities={"fake": 0.75, "real": 0.25}, logits=(1.0, -0.1),
         trained=True, seed=1, sampling="stratified", stratified=True, grid=2, trained_crops=4, crops=crops, draws=None,
         orientation=orientation, notices=(),
         engine=EngineInfo("glass", "glass", "resnet18", "onnxruntime", "fp32", "cd" * 32, "ef" * 32),
@@ -144,16 +150,42 @@ def test_pictures_are_scaled_and_frames_with_them(size_hw: tuple[int, int], draw
     assert max(drawn_hw) <= MAX_SIDE
 
 
-def test_the_panel_says_the_label_in_its_colour_and_warns_of_untrained_weights() -> None:
-    def panel(**changes: object) -> NDArray[np.uint8]:
-        return draw_overlay(gradient(), replace(verdict_with(), **changes))[HEIGHT:]  # type: ignore[arg-type]
+DECISIONS = {
+    "fake": Decision("fake", "threshold", reason="the bundle is not calibrated", threshold=0.5),
+    "real": Decision("real", "calibrated", "0123456789abcdef", "the rest", None, None, Thresholds(0.9, 0.8), GUARANTEE),
+    "unsure": Decision("unsure", "calibrated", "0123456789abcdef", "thumbnail", "12 real images; 299 are needed"),
+    "none": Decision("none", "untrained", reason="the weights are untrained: the score says nothing"),
+}
 
-    assert has_colour(panel(), TOWARDS_FAKE).any()
-    assert not has_colour(panel(), TOWARDS_REAL).any()
-    assert has_colour(panel(label="real"), TOWARDS_REAL).any()
-    untrained = panel(trained=False, notices=(UNTRAINED,))
-    assert not has_colour(untrained, TOWARDS_FAKE).any()
-    assert (untrained != panel()).any()
+
+@pytest.mark.parametrize(("label", "colour"), [("fake", TOWARDS_FAKE), ("real", TOWARDS_REAL)])
+def test_the_panel_has_the_label_in_its_colour(label: str, colour: tuple[int, int, int]) -> None:
+    panel = draw_overlay(gradient(), replace(verdict_with(), decision=DECISIONS[label]))[HEIGHT:]
+    assert has_colour(panel, colour).any()
+    assert not has_colour(panel, TOWARDS_REAL if label == "fake" else TOWARDS_FAKE).any()
+
+
+@pytest.mark.parametrize("label", ["unsure", "none"])
+def test_the_panel_of_no_decided_label_has_no_colour_of_one(label: str) -> None:
+    verdict = replace(verdict_with(), decision=DECISIONS[label], trained=label != "none", notices=(UNTRAINED,))
+    panel = draw_overlay(gradient(), verdict)[HEIGHT:]
+    assert not has_colour(panel, TOWARDS_FAKE).any()
+    assert not has_colour(panel, TOWARDS_REAL).any()
+
+
+@pytest.mark.parametrize("label", DECISIONS)
+def test_the_panel_says_the_label_and_its_ground(label: str) -> None:
+    decision = DECISIONS[label]
+    texts = [text for text, *_ in panel_texts(replace(verdict_with(), decision=decision))]
+    words = set(" ".join(texts[:1]).split())
+    assert words & {"FAKE", "REAL", "UNSURE", "NONE"} == (set() if label == "none" else {label.upper()})
+    assert texts[1:3] == [*in_words(decision), ""][:2]
+
+
+def test_a_line_that_is_longer_than_the_picture_is_wide_is_drawn_within_it() -> None:
+    long = replace(DECISIONS["unsure"], reason="x " * 150)
+    panel = draw_overlay(gradient(), replace(verdict_with(), decision=long, notices=("y" * 500,)))[HEIGHT:]
+    assert (panel[:, -MARGIN // 2 :] == PAPER).all()
 
 
 def test_pictures_are_written_as_rgb_whole_or_not_at_all(tmp_path: Path) -> None:

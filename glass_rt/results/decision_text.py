@@ -1,0 +1,58 @@
+"""A decision in words, the same on screens, in pictures and in notices."""
+
+from __future__ import annotations
+
+from glass_rt.decision.calibration import Guarantee, Thresholds
+from glass_rt.decision.decide import NO_CALIBRATION, SEED_CHOSEN, Decision
+from glass_rt.results.verdict import UNTRAINED
+
+NOT_CALIBRATED = (
+    "NOT CALIBRATED: nobody knows how often this label is wrong; measure it: glass-rt calibrate LABELLED --engine DIR"
+)
+
+
+def notices_of(decision: Decision) -> tuple[str, ...]:
+    """The notices that a verdict with this decision carries before all others."""
+    if decision.basis == "untrained":
+        return (UNTRAINED,)
+    if decision.reason == NO_CALIBRATION:
+        return (NOT_CALIBRATED,)
+    return (SEED_CHOSEN,) if decision.reason == SEED_CHOSEN else ()
+
+
+def in_words(decision: Decision) -> tuple[str, ...]:
+    """One to three lines: by what the label was given, what is guaranteed or why nothing is, and the probability."""
+    if decision.basis == "untrained":
+        return (f"no label: {decision.reason}",)
+    if decision.basis == "threshold":
+        return (f"fake from {decision.threshold:g} on; no guarantee: {decision.reason}",)
+    tier = "" if decision.tier is None else f", tier {decision.tier}"
+    thresholds = "no thresholds" if decision.thresholds is None else thresholds_in_words(decision.thresholds)
+    lines = [f"{thresholds} (calibration {decision.id}{tier})"]
+    if decision.reason is not None:
+        lines.append(decision.reason)
+    if decision.guarantee is not None:
+        lines.append(guarantee_in_words(decision.guarantee))
+    if decision.probability is not None:
+        lines.append(f"calibrated P(AI-generated) = {decision.probability:.4f} where {decision.prior:g} of images are")
+    return tuple(lines)
+
+
+def guarantee_in_words(guarantee: Guarantee) -> str:
+    """Such as `at most 0.01 of real images called fake (here 2 of 900); confidence 0.95`."""
+    sides = []
+    if guarantee.fpr is not None:
+        sides.append(f"{guarantee.fpr:.3g} of real images called fake (here {guarantee.above} of {guarantee.images})")
+    if guarantee.fnr is not None:
+        sides.append(f"{guarantee.fnr:.3g} of fakes called real (here {guarantee.below} of {guarantee.fakes})")
+    return f"at most {', '.join(sides)}; confidence {guarantee.confidence:g}"
+
+
+def thresholds_in_words(thresholds: Thresholds) -> str:
+    """Such as `fake above 0.8, real below 0.2, else unsure`."""
+    sides = []
+    if thresholds.fake_above is not None:
+        sides.append(f"fake above {thresholds.fake_above:.4g}")
+    if thresholds.real_below is not None:
+        sides.append(f"real below {thresholds.real_below:.4g}")
+    return f"{', '.join(sides)}, else unsure"
