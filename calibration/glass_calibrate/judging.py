@@ -55,22 +55,21 @@ def judge_labelled(
 ) -> Judged:
     """Judges the images whose scores `folder` does not hold yet, and keeps them there.
 
-    An image whose file has changed is judged again, and so is one that could not be read. `stopped` set: no new images
+    An image whose file has changed is judged again, and so is one that could not be judged. `stopped` set: no new images
     are begun, and KeyboardInterrupt is raised once those under way are written. Raises UsageError where `folder` holds
     scores of other engines or other options.
     """
     _claim(folder, detector.bundle.content_sha256, conditions)
     with open_output(folder / SCORES, resume=True) as journal:
-        judged = _kept(folder / SCORES, {image.path for image in images})
-        waiting = [image.path for image in images if image.path not in judged.scored.keys() | judged.unjudged.keys()]
+        judged = Judged(_kept(folder / SCORES, {image.path for image in images}), {})
+        waiting = [image.path for image in images if image.path not in judged.scored]
         for done, result in enumerate(detector.detect_many(_until(stopped, waiting), options), start=1):
             assert result.path is not None, "paths were given"
             if isinstance(result, Verdict):
                 judged.scored[result.path] = _scored(result.to_json())
-            else:
-                judged.unjudged[result.path] = _line(result.to_json())
-            if isinstance(result, Verdict) or result.lasting:
                 journal.add(result)
+            else:
+                judged.unjudged[result.path] = f"{result.error.kind}: {result.error}"
             progress(done, len(waiting), len(judged.unjudged))
     if stopped.is_set():
         raise KeyboardInterrupt
@@ -92,24 +91,15 @@ def _claim(folder: Path, content: str, conditions: Conditions) -> None:
         )
 
 
-def _kept(path: Path, wanted: set[str]) -> Judged:
+def _kept(path: Path, wanted: set[str]) -> dict[str, Scored]:
     """What the file says of the wanted images, of those whose content is still what was judged."""
-    judged = Judged({}, {})
+    kept: dict[str, Scored] = {}
     with path.open(encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
-            name = name_from_text(row["path"])
-            if name not in wanted:
-                continue
-            if "error" in row:
-                judged.unjudged[name] = _line(row)
-                judged.scored.pop(name, None)
-            else:
-                judged.scored[name] = _scored(row)
-                judged.unjudged.pop(name, None)
-    for name in [name for name, scored in judged.scored.items() if _sha256(name) != scored.sha256]:
-        del judged.scored[name]
-    return judged
+            if (name := name_from_text(row["path"])) in wanted and "error" not in row:
+                kept[name] = _scored(row)
+    return {name: scored for name, scored in kept.items() if _sha256(name) == scored.sha256}
 
 
 def _sha256(name: str) -> str | None:
@@ -130,7 +120,3 @@ def _scored(row: dict[str, Any]) -> Scored:
     stratified = row["stratified"] if row["sampling"] == "stratified" else None
     facts = InputFacts(row["width"], row["height"], row["format"], row["jpeg_quality"], stratified)
     return Scored(row["sha256"], row["probability_fake"], facts)
-
-
-def _line(row: dict[str, Any]) -> str:
-    return f"{row['error']['kind']}: {row['error']['message']}"

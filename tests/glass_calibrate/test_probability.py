@@ -95,7 +95,7 @@ def test_figures_do_not_depend_on_how_many_images_a_class_has(reals: int, prior:
     _, fake, ratio = known(3000, reals)
     probability = 1 / (1 + np.exp(-ratio) * (1 - prior) / prior)
     found = score_probabilities(probability, fake, prior, seed=1)
-    assert found.cllr.low < 0.68 < found.cllr.high  # of these distributions, at any prior
+    assert found.cllr.low < 0.7094 < found.cllr.high  # of these distributions, at any prior
     assert found.ece is not None
     assert found.ece < 0.05
 
