@@ -55,9 +55,9 @@ def judge_labelled(
 ) -> Judged:
     """Judges the images whose scores `folder` does not hold yet, and keeps them there.
 
-    An image whose file has changed is judged again, and so is one that could not be judged. `stopped` set: no new images
-    are begun, and KeyboardInterrupt is raised once those under way are written. Raises UsageError where `folder` holds
-    scores of other engines or other options.
+    An image whose file has changed is judged again, and so is one that could not be judged. Once `stopped` is set, no
+    new images are begun, and KeyboardInterrupt is raised when those under way are written. Raises UsageError where
+    `folder` holds scores of other engines or other options.
     """
     _claim(folder, detector.bundle.content_sha256, conditions)
     with open_output(folder / SCORES, resume=True) as journal:
