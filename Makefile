@@ -32,6 +32,8 @@ main-job: $(VENV)/.demo
 	@echo "  glass-rt infer --engine $(ENGINE) --overlay demo $(IMAGE)"
 	$(call timed,engine opened and image judged,$(BIN)/python -m glass_bench.demo.untrained --engine $(ENGINE) --output demo "$(IMAGE)")
 
+# Two processes: one leaves a core idle half of the time. A file's tests stay together, since they share what is built.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 QUICK := not slow and not ray and not browser and not trt and not attack
 # Format, lint, types and the direction of imports; then the quick tests, or all of them.
 sound: $(VENV)/.dev
@@ -41,10 +43,10 @@ sound: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 check: sound
-	$(BIN)/python -m pytest -m "$(QUICK)"
+	$(PYTEST) -m "$(QUICK)"
 
 test: sound
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The manual as a site, in build/site. A warning is an error.
 docs: $(VENV)/.dev
