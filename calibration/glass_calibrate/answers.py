@@ -56,8 +56,13 @@ def count_answers(answers: Sequence[Answer]) -> Answers:
     )
 
 
-def group_tables(by: str, groups: Sequence[str | None], answers: Sequence[Answer]) -> tuple[GroupTable, ...]:
-    """The tables of both errors; images whose group is None are in none, and a table of one group is left out."""
+def group_tables(
+    by: str, groups: Sequence[str | None], answers: Sequence[Answer], *, single: bool = False
+) -> tuple[GroupTable, ...]:
+    """The tables of both errors; images whose group is None are in none.
+
+    A table of one group is left out, unless `single` is given.
+    """
     tables = []
     for error, fake in (("fpr", False), ("fnr", True)):
         counts: dict[str, tuple[int, int]] = {}
@@ -66,6 +71,6 @@ def group_tables(by: str, groups: Sequence[str | None], answers: Sequence[Answer
                 continue
             wrong, images = counts.get(group, (0, 0))
             counts[group] = wrong + (answer.label == ("real" if fake else "fake")), images + 1
-        if len(counts) > 1:
+        if len(counts) > 1 or (counts and single):
             tables.append(GroupTable(by, error, group_rates(counts)))
     return tuple(tables)
