@@ -1,11 +1,11 @@
 """What a decision is worth: the guarantee on known scores, a calibration at full size, and what few images allow.
 
     python benchmarks/decision.py guarantee [--sets 5000] --output FOLDER
-    python benchmarks/decision.py scenes [--scenes 700] --work FOLDER --output FOLDER
+    python benchmarks/decision.py scenes [--scenes 600] --work FOLDER --output FOLDER
     python benchmarks/decision.py refusals LABELLED... --work FOLDER --output FOLDER
 
-The first takes a minute or two. The second renders generated scenes (0.3 s each, 1.5 GB for 700), judges them and
-calibrates the shipped engine of the experiment; others of as many scenes are evaluated.
+The first takes a minute or two. The second renders generated scenes (0.3 s and 1.3 MB each; those that are there stay),
+judges them and calibrates the shipped engine of the experiment; others of as many scenes are evaluated.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def guarantee(sets: int, seed: int, output: Path) -> None:
 
 
 @main.command()
-@click.option("--scenes", type=click.IntRange(1), default=700, show_default=True)
+@click.option("--scenes", type=click.IntRange(1), default=600, show_default=True)
 @_work
 @_output
 def scenes(scenes: int, work: Path, output: Path) -> None:

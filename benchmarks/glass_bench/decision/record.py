@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from glass_engines.build import BuildOptions, build_bundle
 
 from glass_bench.decision.known_scores import KnownScores
 from glass_bench.decision.simulation import Coverage, Excess, Trial, coverage, excess, excess_by_tier
-from glass_bench.experiment.claim import MEGAPIXELS, UNEVENNESS, write_pictures
-from glass_bench.experiment.scenes import scene_specs
+from glass_bench.experiment.claim import MEGAPIXELS, UNEVENNESS
+from glass_bench.experiment.scenes import SceneSpec, render, scene_specs
 from glass_bench.quality.evaluation import EvalOptions, EvalRecord, evaluate_engines
 from glass_bench.report.text import table
 from glass_rt.bundle.bundle import PortableModel
 from glass_rt.labelled.labels import FOLDER, labelled_images
+from glass_rt.machine.write_whole import write_whole
 from glass_rt.progress import Stage, silent
 
 MODEL = Path(__file__).parents[2] / "demo_weights" / "glass"
@@ -132,7 +134,7 @@ def scenes_record(
         build_bundle(PortableModel.open(MODEL), work / "glass", BuildOptions("onnxruntime"), force=True)
     for name, seed in (("calibration", CALIBRATION_SEED), ("evaluation", EVALUATION_SEED)):
         with stage(f"rendering {scenes} scenes for {name}, twice each"):
-            write_pictures(scene_specs(scenes, seed, MEGAPIXELS, UNEVENNESS), work / name)
+            _render_absent(scene_specs(scenes, seed, MEGAPIXELS, UNEVENNESS), work / name)
     settings = Settings(Targets(fpr=0.01, fnr=0.01, confidence=0.95))
     with stage("judging and calibrating"):
         reports = _folder(work / "report")
@@ -143,6 +145,19 @@ def scenes_record(
         [work / "glass"], work / "evaluation", images, unlabelled, EvalOptions(), command, stage
     )
     return record, evaluation
+
+
+def _render_absent(specs: Sequence[SceneSpec], folder: Path) -> None:
+    """Both pictures of every scene that are not there yet; pictures of other scenes go."""
+    names = [f"scene-{number:03d}.jpg" for number in range(len(specs))]
+    for label in ("fake", "real"):
+        for path in _folder(folder / label).iterdir():
+            if path.name not in names:
+                path.unlink()
+    for name, spec in zip(names, specs, strict=True):
+        if not all((folder / label / name).exists() for label in ("fake", "real")):
+            for label, encoded in zip(("fake", "real"), render(spec), strict=True):
+                write_whole(folder / label / name, encoded)
 
 
 def _folder(path: Path) -> Path:
