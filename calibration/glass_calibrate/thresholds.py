@@ -141,5 +141,5 @@ def _refusal(name: str, rate: float, confidence: float, kind: str, sizes: Mappin
     if most:
         lowest = np.ceil(lowest_rate(most, confidence) * 1e4) / 1e4
         lines += f"; {most} allow --{name} {lowest:g} at the lowest"
-    together = ", or --tiers off" if len(sizes) > 1 and total > most else ""
+    together = ", or --tiers off" if len(sizes) > 1 and total >= needed else ""
     return f"{lines}. Label more {kind} images, or ask for a higher rate or a lower confidence{together}"
