@@ -34,8 +34,12 @@ from typing import ClassVar
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, or the error's type where it says nothing."""
+    """The first line of a library's message, or the error's type where it says nothing.
+
+    Lines of OpenVINO that name a place in its source alone are passed over.
+    """
     lines = str(error).strip().splitlines()
+    lines = [line for line in lines if not line.startswith("Exception from ")] or lines
     return lines[0][:300] if lines else type(error).__name__
 
 
@@ -175,22 +179,29 @@ class OutOfMemory(GlassError, MemoryError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"not enough memory to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
-            "backbone, or allow this process more memory"
+            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
+            "backbone, or allow this process more memory, and more threads (ulimit -u)"
         )
 
 
+# Linkers say `failed to map segment` for want of addresses, unless it is not permitted (noexec); and of static TLS that
+# they `cannot allocate memory` for it, of which there is little wherever libraries are loaded late.
 _NO_MEMORY = re.compile(
-    r"bad.?alloc|(fail\w*|cannot|could not|unable) (to )?allocat|(out of|not enough|insufficient) memory", re.IGNORECASE
+    r"bad.?alloc|(fail\w*|cannot|could not|unable) (to )?allocat(?!e memory in static TLS)"
+    r"|(out of|not enough|insufficient) memory|failed to map segment(?!.*not permitted)"
+    r"|resource temporarily unavailable|can't start new thread",  # of a thread that could not be started
+    re.IGNORECASE,
 )
 
 
-def vendor_failure(library: str, what: str, error: Exception) -> GlassError:
-    """The error of ours for what a vendor's library raised while it was to do `what`, such as `open the engine`.
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error of a library or a linker is a lack of memory, which many tell by their messages alone."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
-    Libraries tell a lack of memory by their messages alone.
-    """
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+
+def vendor_failure(library: str, what: str, error: Exception) -> GlassError:
+    """The error of ours for what a vendor's library raised while it was to do `what`, such as `open the engine`."""
+    if lacks_memory(error):
         return OutOfMemory(what)
     return BackendError(f"{library} cannot {what}: {first_line(error)}")
 
@@ -202,7 +213,7 @@ def import_failure(error: ImportError, package: str, extra: str, purpose: str) -
     """
     if isinstance(error, ModuleNotFoundError):
         return MissingDependency(package, extra, purpose)
-    if _NO_MEMORY.search(str(error)):
+    if lacks_memory(error):
         return OutOfMemory(f"load {package}")
     return BackendError(
         f"{package} is installed and cannot be loaded: {first_line(error)}; install it again: "

@@ -9,6 +9,7 @@ from glass_rt.bundle.manifest import check_threshold
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED, Mode
+from glass_rt.machine.memory import LEAST_MEMORY
 
 Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0
@@ -39,7 +40,9 @@ class RunOptions:
     up to the bundle's `max_batch` (None: on a GPU all of it, on a CPU 4 to 16 by its cores). `threads`: CPU threads of
     an engine (None: one per physical core). `expect_bundle`: the bundle's SHA-256, which pins it. `workers`: threads
     that decode (None: one per core, at most 8). `views`: `device` has the GPU cut the crops and resize the
-    image, for TensorRT engines.
+    image, for TensorRT engines. `memory`: bytes that this process may hold, on top of the limits that the system sets
+    it; the defaults of `batch` and `workers` follow the lowest. `cache`: keep what OpenVINO has compiled for this
+    processor, and open engines by it.
     """
 
     device: str | None = None
@@ -48,10 +51,14 @@ class RunOptions:
     expect_bundle: str | None = None
     workers: int | None = None
     views: str = "host"
+    memory: int | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers: got {self.workers}; at least one is needed")
+        if self.memory is not None and self.memory < LEAST_MEMORY:
+            raise UsageError(f"memory: got {self.memory} bytes; at least {LEAST_MEMORY} are needed")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,12 @@ Floats = NDArray[np.float32]
 
 
 def write_bundle(
-    folder: Path, architecture: str = "glass", fault: str | None = None, classes: tuple[str, str] = ("fake", "real")
+    folder: Path,
+    architecture: str = "glass",
+    fault: str | None = None,
+    classes: tuple[str, str] = ("fake", "real"),
+    *,
+    trained: bool = True,
 ) -> Path:
     """A bundle with `fault` None, `slow`, `wrong` (its engines give other embeddings) or `failing` (on white pixels)."""
     model = Model(
@@ -40,7 +45,7 @@ def write_bundle(
         trained_crops=CROPS if architecture == "glass" else 0,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        weights=Weights("zoo.safetensors", f"{architecture}-weights", trained=True),
+        weights=Weights("zoo.safetensors", f"{architecture}-weights", trained),
     )
     folder.mkdir(parents=True)
     head = _head(architecture)

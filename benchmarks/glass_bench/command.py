@@ -10,7 +10,7 @@ import click
 
 from glass_bench.measure.record import shown_command
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import batch_option, quiet_option, threads_option
+from glass_rt.cli.options import batch_option, memory_option, quiet_option, threads_option
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
 from glass_rt.results.file_names import text_from_name
@@ -45,6 +45,7 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
 @batch_option
 @threads_option
+@memory_option
 @click.option("--batches", metavar="LIST", default="1,4,16", show_default=True, help="Of the sweep over batches.")
 @click.option("--workers", metavar="LIST", default="1,2", show_default=True, help="Of the sweep over workers.")
 @click.option(

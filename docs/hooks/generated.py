@@ -179,11 +179,14 @@ def tolerances() -> str:
 def manifest_fields() -> str:
     """The records of a manifest, field by field."""
     from glass_rt.bundle import manifest, precision_report, requirements
+    from glass_rt.decision import calibration, probability, tiers
 
     records = (
         manifest.BundleManifest, manifest.PortableManifest, manifest.Model, manifest.Weights, manifest.Engine,
         manifest.Parity, manifest.FileEntry, requirements.Requirements, requirements.Profile, requirements.Shapes,
         precision_report.PrecisionReport, precision_report.RangeReport,
+        calibration.Calibration, calibration.Conditions, calibration.Tier, tiers.TierRule, calibration.Thresholds,
+        calibration.Guarantee, probability.ProbabilityCurve,
     )  # fmt: skip
     return "\n\n".join(map(_record, records))
 

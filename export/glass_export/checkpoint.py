@@ -3,64 +3,113 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glass_export.backbones import BACKBONES, find_backbone
+from glass_export.checkpoint_file import load_checkpoint
+from glass_export.foreign_file import shard_hint
 from glass_export.model import build_model, checkpoint_module
+from glass_export.state_dicts import StateDict, could_be_weight, find_tensors, is_bookkeeping, split_models
 from glass_rt.bundle.manifest import ARCHITECTURES
-from glass_rt.errors import CheckpointError, first_line
+from glass_rt.errors import CheckpointError
+from glass_rt.progress import Stage, silent
 
-_NESTED = ("state_dict", "model", "model_state_dict")
 _LISTED = 8  # names spelled out per kind of mismatch
 _WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_CODE = re.compile(r"(?:GLOBAL|Unsupported global:|class|operand|type) ([\w.]+\.\w+)")
-_ADVICE = re.compile(r"weights_only|trust|allowlist|safe_globals", re.IGNORECASE)
+_BEFORE = "Save the trained model's own state_dict, before"
+_ALTERED = (  # names that tell what was done to a model: the names, what was done, what to do
+    (r"qweight|qzeros|weight_scale|_packed|zero_point$|\.SCB$|_amax$", "is quantised", f"{_BEFORE} it is quantised"),
+    (r"lora_\w+", "holds adapters", "Merge them into the model, and save its state_dict"),
+    (r"weight_(orig|mask)$", "is pruned", "Call torch.nn.utils.prune.remove, and save the state_dict"),
+    (r"parametrizations\.|weight_[gv]$", "is parametrised", "Remove the parametrisations, and save the state_dict"),
+    (r"flat_param", "is one of FSDP's flattened shards", "Save a full state_dict (StateDictType.FULL_STATE_DICT)"),
+)
 Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint that fits: its tensors by the names of the model's `state_dict`."""
+    """A checkpoint that fits: its tensors by the names of the model's `state_dict`.
+
+    `taken` says where in the file they lie, and `left` where other models lie that fit as well.
+    """
 
     tensors: Mapping[str, Tensor]
     backbone: str
     architecture: str
+    taken: str = ""
+    left: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: Path, backbone: str | None = None, architecture: str | None = None) -> Checkpoint:
-    """Reads `.safetensors`, `.pt` or `.pth` and finds the backbone and architecture that its names and shapes fit.
+@dataclass(frozen=True, eq=False)
+class _Match:
+    """A state_dict set against one model."""
 
-    Accepts the dict nested under `state_dict` or `model`, and `module.` and `_orig_mod.` prefixes. Never unpickles
-    code (`weights_only=True`). Raises CheckpointError: unreadable, another model than asked for, or missing,
-    unexpected and misshapen names, listed; or values that are no weights: of another type than floating-point numbers
-    of 16 bits and more, or not finite.
+    found: StateDict
+    backbone: str
+    architecture: str
+
+    @property
+    def shapes(self) -> Shapes:
+        return {name: tuple(tensor.shape) for name, tensor in self.found.tensors.items()}
+
+    @property
+    def strangers(self) -> list[str]:
+        """Tensors beside the model that may be layers of it."""
+        return [name for name, tensor in self.found.others.items() if could_be_weight(tensor)]
+
+    @property
+    def mismatches(self) -> int:
+        expected = expected_shapes(self.backbone, self.architecture)
+        return len(_mismatches(self.shapes, expected)) + len(self.strangers)
+
+
+def read_checkpoint(
+    path: Path, backbone: str | None = None, architecture: str | None = None, stage: Stage = silent
+) -> Checkpoint:
+    """Reads a checkpoint and finds the backbone and architecture that its names and shapes fit.
+
+    `path` is safetensors, a file of torch.save, or a shard index, told by its content. The state_dict may lie in dicts,
+    up to four deep, and its names may have the prefixes and wrappers of trainers. Of several that fit, averages over
+    training (EMA, SWA) come before the last step's weights; `stage` is told which is taken. Never unpickles code
+    (`weights_only=True`). Raises CheckpointError: unreadable, another model than asked for, several models between
+    which no name decides, or missing, unexpected and misshapen names, listed; or values that are no weights: of another
+    type than floating-point numbers of 16 bits and more, or not finite.
     """
-    tensors = _clean_names(_unnest(_load(path), path))
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    name, kind = _closest(found, backbone, architecture)
-    if problems := _differences(found, expected_shapes(name, kind)):
+    with stage("reading the checkpoint"):
+        found = _found(load_checkpoint(path), path)
+        matches = _matches(found, backbone, architecture)
+        fitting = sorted((match for match in matches if not match.mismatches), key=lambda match: match.found.rank)
+        if not fitting:
+            raise CheckpointError(_unfit(path, matches, found))
+    best, *others = fitting
+    left = tuple(other.found.name for other in others)
+    if others and others[0].found.rank == best.found.rank:
         raise CheckpointError(
-            f"{path} does not fit {name} ({kind}){_other_match(found, name, kind)}:\n  " + "\n  ".join(problems)
+            f"{path} holds {len(fitting)} models that fit: {_some([best.found.name, *left])}. "
+            "Save the one you mean in a file of its own"
         )
-    for tensor_name, tensor in tensors.items():
-        if not _is_counter(tensor_name):
-            _check_values(tensor, f"{path}: {tensor_name}")
-    return Checkpoint(tensors, name, kind)
+    with stage(f"checking the weights{f' of {best.found.name}; left out: {_some(list(left))}' if left else ''}"):
+        expected = expected_shapes(best.backbone, best.architecture)
+        tensors = {name: tensor for name, tensor in best.found.tensors.items() if name in expected}
+        for name, tensor in tensors.items():
+            if not _is_counter(name):
+                _check_values(tensor, f"{path}: {name}")
+    return Checkpoint(tensors, best.backbone, best.architecture, best.found.name, left)
 
 
 def _check_values(tensor: Tensor, what: str) -> None:
     if tensor.dtype not in _WEIGHTS or tensor.layout != torch.strided or tensor.is_meta:
         kind = str(tensor.dtype).removeprefix("torch.") + ("" if tensor.layout == torch.strided else ", sparse")
+        kind += ", without values (meta)" if tensor.is_meta else ""
         raise CheckpointError(
             f"{what} is of type {kind}; weights are dense floating-point numbers of 16 bits and more. Save the trained "
             "model's own state_dict, before it is quantised or pruned"
@@ -93,80 +142,69 @@ def tensors_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: {path} (a file, or `imagenet`)")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: out of memory") from error
-    except Exception as error:  # torch, zipfile and pickle raise errors of any type for files that are none of theirs
-        raise CheckpointError(_refusal(path, error)) from error
-
-
-def _refusal(path: Path, error: Exception) -> str:
-    """Why a file is no checkpoint, in one line; torch's own words for it explain how to run the code in it."""
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and (code := _CODE.search(text)):
-        return (
-            f"{path} is not a plain state_dict: it needs code to be unpickled ({code[1]}), which is never run. "
-            "Save it again with torch.save(model.state_dict(), ...)"
-        )
-    if _ADVICE.search(text):
-        kind = "TorchScript" if "torchscript" in text.lower() else "no checkpoint, or one that holds code"
-        return (
-            f"{path} is not a plain state_dict: it is {kind}, which is never run. "
-            "Save the model again with torch.save(model.state_dict(), ...)"
-        )
-    return f"{path} cannot be read as a checkpoint: {first_line(error)}"
-
-
-def _unnest(value: Any, path: Path) -> dict[str, Tensor]:
-    for key in _NESTED:
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
+def _found(value: Any, path: Path) -> list[StateDict]:
+    found = list(find_tensors(value))
+    if found:
+        return found
     if not isinstance(value, Mapping) or not value:
         raise CheckpointError(f"{path} holds a {type(value).__name__}; expected a state_dict (names to tensors)")
-    if foreign := [str(name) for name, item in value.items() if not isinstance(item, Tensor)]:
-        raise CheckpointError(f"{path} holds values that are no tensors: {_some(foreign)}")
-    return {str(name): tensor for name, tensor in value.items()}
+    unnamed = [
+        str(name) for name, item in value.items() if isinstance(item, list) and any(isinstance(t, Tensor) for t in item)
+    ]
+    hint = f"; the tensors in {_some(unnamed)} have no names: save the model's state_dict with them" if unnamed else ""
+    raise CheckpointError(f"{path} holds values that are no tensors: {_some([str(name) for name in value])}{hint}")
 
 
-def _clean_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the traces of torch.compile (anywhere in a name) and of DataParallel (in front)."""
-    clean = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
-    while all(name.startswith("module.") for name in clean):
-        clean = {name.removeprefix("module."): tensor for name, tensor in clean.items()}
-    return clean
-
-
-def _closest(found: Shapes, backbone: str | None, architecture: str | None) -> tuple[str, str]:
-    """The model with the fewest differences, among those that the caller leaves open."""
-    candidates = [
-        (name, kind)
+def _matches(found: list[StateDict], backbone: str | None, architecture: str | None) -> list[_Match]:
+    """Every state_dict of a file against every model that the caller leaves open."""
+    return [
+        _Match(model, name, kind)
         for name in ([find_backbone(backbone).name] if backbone else BACKBONES)
         for kind in ([architecture] if architecture else ARCHITECTURES)
+        for outer in found
+        for model in _models(outer, expected_shapes(name, kind))
     ]
-    return min(candidates, key=lambda candidate: len(_mismatches(found, expected_shapes(*candidate))))
 
 
-def _other_match(found: Shapes, backbone: str, architecture: str) -> str:
-    name, kind = _closest(found, None, None)
-    if (name, kind) == (backbone, architecture) or _mismatches(found, expected_shapes(name, kind)):
-        return ""
-    return f"; it is a checkpoint of {name} ({kind})"
+def _models(found: StateDict, expected: Shapes) -> Iterator[StateDict]:
+    yield from list(split_models(found, expected)) or [found]
+
+
+def _unfit(path: Path, matches: list[_Match], found: list[StateDict]) -> str:
+    """Which names keep a checkpoint from fitting the model that is nearest to it."""
+    near = min(matches, key=lambda match: match.mismatches)
+    where = f" (in {near.found.name})" if near.found.where else ""
+    others = [match for match in _matches(found, None, None) if not match.mismatches]
+    other = f"; it is a checkpoint of {others[0].backbone} ({others[0].architecture})" if others else ""
+    problems = _differences(near.shapes, expected_shapes(near.backbone, near.architecture), near.strangers)
+    return (
+        f"{path}{where} does not fit {near.backbone} ({near.architecture}){other}:\n  "
+        + "\n  ".join(problems)
+        + _altered(found)
+        + shard_hint(path)
+    )
+
+
+def _altered(found: list[StateDict]) -> str:
+    """What was done to a model before it was saved, by its names and shapes, and what to save in its place."""
+    shapes = {name: tensor.shape for outer in found for name, tensor in outer.tensors.items()}
+    if shapes and all(0 in shape for shape in shapes.values()):
+        return "\n  Its tensors are placeholders of DeepSpeed. Run the zero_to_fp32.py beside it and name its output"
+    for names, what, remedy in _ALTERED:
+        if name := next((name for name in shapes if re.search(names, name)), None):
+            return f"\n  The model {what} ({name}). {remedy}"
+    return ""
 
 
 def _mismatches(found: Shapes, expected: Shapes) -> set[str]:
-    names = {name for name in found.keys() ^ expected.keys() if not _is_counter(name)}
+    names = {name for name in expected.keys() - found.keys() if not _is_counter(name)}
+    names |= {name for name in found.keys() - expected.keys() if not is_bookkeeping(name)}
     return names | {name for name in found.keys() & expected.keys() if found[name] != expected[name]}
 
 
-def _differences(found: Shapes, expected: Shapes) -> list[str]:
+def _differences(found: Shapes, expected: Shapes, strangers: list[str]) -> list[str]:
     missing = [name for name in expected if name not in found and not _is_counter(name)]
-    unexpected = [name for name in found if name not in expected and not _is_counter(name)]
+    unexpected = [name for name in found if name not in expected and not is_bookkeeping(name)] + strangers
     misshapen = [
         f"{name} {found[name]} instead of {expected[name]}"
         for name in expected

@@ -110,8 +110,7 @@ class LoadedModel:
 
 def prepare_export(options: ExportOptions, stage: Stage = silent) -> LoadedModel:
     """Loads the weights and describes their model. Raises CheckpointError, UsageError."""
-    with stage("loading the weights"):
-        module, backbone, weights = _load(options)
+    module, backbone, weights = _load(options, stage)
     glass = isinstance(module, Glass)
     if options.fused and not glass:
         raise UsageError("fused: the resize-only model is one graph already")
@@ -149,22 +148,28 @@ def export_portable(
     return PortableModel.open(target)
 
 
-def _load(options: ExportOptions) -> tuple[Glass | ResizeOnly, Backbone, Weights]:
+def _load(options: ExportOptions, stage: Stage) -> tuple[Glass | ResizeOnly, Backbone, Weights]:
     if options.weights in (None, IMAGENET):
-        assert options.backbone is not None, "checked at construction"
-        backbone = find_backbone(options.backbone)
-        pretrained = options.weights == IMAGENET
-        module = _build(backbone, options.architecture or "glass", pretrained)
-        prefixes = _head_prefixes(module, backbone) if pretrained else ("",)
-        fill_untrained(checkpoint_module(module), prefixes)
-        source = "imagenet backbones, untrained head" if pretrained else UNTRAINED
-        return module, backbone, Weights(source, tensors_sha256(checkpoint_module(module)), trained=False)
+        with stage("loading the weights"):
+            return _load_untrained(options)
     path = Path(str(options.weights))
-    checkpoint = read_checkpoint(path, options.backbone, options.architecture)
+    checkpoint = read_checkpoint(path, options.backbone, options.architecture, stage)
     backbone = find_backbone(checkpoint.backbone)
     module = build_model(backbone, checkpoint.architecture)
     fill(checkpoint_module(module), checkpoint.tensors)
-    return module, backbone, Weights(path.name, tensors_sha256(checkpoint_module(module)), trained=True)
+    source = f"{path.name} ({checkpoint.taken})" if checkpoint.left else path.name
+    return module, backbone, Weights(source, tensors_sha256(checkpoint_module(module)), trained=True)
+
+
+def _load_untrained(options: ExportOptions) -> tuple[Glass | ResizeOnly, Backbone, Weights]:
+    assert options.backbone is not None, "checked at construction"
+    backbone = find_backbone(options.backbone)
+    pretrained = options.weights == IMAGENET
+    module = _build(backbone, options.architecture or "glass", pretrained)
+    prefixes = _head_prefixes(module, backbone) if pretrained else ("",)
+    fill_untrained(checkpoint_module(module), prefixes)
+    source = "imagenet backbones, untrained head" if pretrained else UNTRAINED
+    return module, backbone, Weights(source, tensors_sha256(checkpoint_module(module)), trained=False)
 
 
 def _build(backbone: Backbone, architecture: str, pretrained: bool) -> Glass | ResizeOnly:

@@ -14,15 +14,20 @@ from glass_rt.backends.mapped_weights import MappedWeights
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError, GlassError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
+from glass_rt.machine.environment import limited_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.regular_file import RegularFile
+from glass_rt.machine.telemetry import keep_silent
+from glass_rt.machine.utf8_path import utf8_path
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+_NO_FALLBACK = {"enable_fallback": 0}  # which prints on standard output, and runs where nobody asked for it
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 
 def load_onnxruntime() -> Any:
     """The onnxruntime module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import onnxruntime
     except ImportError as error:
@@ -46,7 +51,7 @@ class OnnxRuntimeBackend:
         options = ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.use_deterministic_compute = True
-        options.intra_op_num_threads = threads or 0  # 0: a thread per physical core
+        options.intra_op_num_threads = threads or limited_cores() or 0  # 0: a thread per physical core
         # Threads that wait without work would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.load_model_format", "ONNX")  # whose references are checked
@@ -102,14 +107,15 @@ class OnnxRuntimeBackend:
 
 def _session(ort: Any, engine: EngineFile, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> Any:
     if engine.files is None:
-        return ort.InferenceSession(str(engine.path), options, providers=providers)
+        with utf8_path(engine.path) as path:
+            return ort.InferenceSession(path, options, providers=providers, **_NO_FALLBACK)
     with closing(engine.open()) as file:
         weights = _weights_beside(engine, file)
         if weights:
             _give(ort, options, weights)
         # Bytes would do as well, but the library keeps those for as long as the session lives.
         content = file.library_path or file.read(file.size)
-        return ort.InferenceSession(content, options, providers=providers)
+        return ort.InferenceSession(content, options, providers=providers, **_NO_FALLBACK)
 
 
 def _weights_beside(engine: EngineFile, graph: RegularFile) -> dict[str, MappedWeights]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import closing
 from functools import cache
@@ -13,10 +14,11 @@ import numpy as np
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
 from glass_rt.bundle.checked_files import EngineFile
-from glass_rt.errors import GlassError, UsageError, import_failure, vendor_failure
+from glass_rt.errors import BackendError, GlassError, UsageError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS
+from glass_rt.machine.telemetry import keep_silent
 
 # The type that layers compute in; said for each, since OpenVINO's own default is bf16 on some processors.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -25,6 +27,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 @cache
 def load_openvino() -> Any:
     """The openvino module; raises MissingDependency with the command that installs it."""
+    keep_silent()
     try:
         import openvino
     except ImportError as error:
@@ -51,6 +54,7 @@ class OpenVinoBackend:
     ) -> None:
         device_from_text(device, ("cpu",), "OpenVINO")
         check_precision(precision)
+        _check_working_folder()
         core = load_openvino().Core()
         properties = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -104,6 +108,18 @@ class OpenVinoBackend:
     def _give_back_weights(self) -> None:
         if self._weights is not None:
             self._weights.give_back()
+
+
+def _check_working_folder() -> None:
+    """Raises BackendError where this account may not enter the working folder: OpenVINO would end the process."""
+    try:
+        os.stat(".bin")  # noqa: PTH116  # what OpenVINO asks for
+    except PermissionError:
+        raise BackendError(
+            "OpenVINO needs a working folder that this account may enter; change to another one, such as: cd /"
+        ) from None
+    except OSError:
+        pass
 
 
 def _weights_of(engine: EngineFile) -> MappedWeights | None:

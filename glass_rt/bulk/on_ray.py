@@ -11,12 +11,13 @@ import os
 import socket
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
 from glass_rt.bulk.arrow import pa
 from glass_rt.bulk.messages import error_of
+from glass_rt.bulk.own_ray import check_open_files, closed_in, no_usage_process
 from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.machine.environment import usable_cores
@@ -26,7 +27,6 @@ _CPUS_PER_WORKER = 0.5  # that Ray reserves. With a whole core each, the pool wo
 # Ray means it for systems without clusters, but otherwise it replaces 127.0.0.1 by the machine's address.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}  # its native code prints on our stderr; its log files have everything
-_OWN_RAY = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,14 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
 @contextmanager
 def _connected(pool: Pool) -> Iterator[Any]:
     """Ray, connected: as the process is already, else as the pool says."""
-    own = {} if pool.address else _OWN_RAY
     loopback = _LOOPBACK if pool.address is None or _host(pool.address) in ("127.0.0.1", "localhost") else {}
-    for name, value in (_QUIET | own | loopback).items():
+    for name, value in (_QUIET | loopback).items():
         os.environ.setdefault(name, value)
+    with closed_in() if pool.address is None else nullcontext():
+        yield from _started(pool)
+
+
+def _started(pool: Pool) -> Iterator[Any]:
     try:
         import ray
         import ray.data
@@ -99,12 +103,13 @@ def _connected(pool: Pool) -> Iterator[Any]:
     start: dict[str, Any]
     try:
         if pool.address is None:
+            check_open_files()
             cpus = max(usable_cores(), pool.workers or 1)
             start = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         else:
             _check_reachable(pool.address)
             start = {"address": pool.address}
-        with _silent_stderr():  # on which Ray remarks on the environment set above
+        with no_usage_process(ray), _silent_stderr():  # on which Ray remarks on the environment set above
             ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = pool.address or "here"

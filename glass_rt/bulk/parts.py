@@ -13,7 +13,7 @@ from glass_rt.bulk.plan import part_name
 from glass_rt.bulk.rows import FORMER_SCHEMA, SCHEMA, table_of
 from glass_rt.bulk.sources import RowGroup, read_images
 from glass_rt.bulk.stores import LOCAL, Location, Stores
-from glass_rt.bulk.worker import BulkWorker
+from glass_rt.bulk.worker import BulkWorker, ImageSource
 from glass_rt.errors import GlassError, first_line
 from glass_rt.options import DetectOptions, RunOptions
 
@@ -88,9 +88,9 @@ class PartWorker:
             errors = len(table) - table["error_kind"].null_count
             yield {"part": part["part"], "images": len(table), "errors": errors}
 
-    def _images(self, parts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes | None]]:
+    def _images(self, parts: list[dict[str, Any]]) -> Iterator[tuple[str, ImageSource]]:
         """The images of the parts in order; a row group is read once for parts that follow each other in it."""
-        reading: Iterator[tuple[str, bytes | None]] = iter(())
+        reading: Iterator[tuple[str, ImageSource]] = iter(())
         position: tuple[str, int, int] | None = None
         for part in parts:
             if part["paths"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from glass_rt.bulk.arrow import pa, pc, pq
+from glass_rt.bulk.arrow import pa, pq
+from glass_rt.bulk.columns import Cell, ImageColumn, find_column
+from glass_rt.bulk.messages import Unreadable
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
 from glass_rt.inference.find_images import IMAGE_SUFFIXES, find_images
 from glass_rt.inference.passed_over import OTHER_SUFFIXES, RAW_SUFFIXES, PassedOver
-from glass_rt.results.file_names import text_from_name
+from glass_rt.results.file_names import name_from_text, text_from_name
 from glass_rt.results.verdict import Failure
 
 LIST_SUFFIXES = (".txt", ".lst")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _UNREAD = tuple(RAW_SUFFIXES | OTHER_SUFFIXES)
-_USUAL_COLUMNS = ("path", "bytes", "image.bytes")  # the last is Hugging Face's
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ def find_sources(
     Names of files that are not UTF-8 are escaped as in `glass_rt.results.file_names`, here, in lists and in Parquet.
 
     An argument is a folder (its images at any depth, in the order of their names, as `infer` takes them), a pattern, an
-    image, a list (`.txt`, `.lst`, `-` for standard input: a path or URI per line) or Parquet (`.parquet`, `.pq`): a
-    column of strings holds paths or URIs, a column of binaries images. `column` names it, `a.b` where it lies in a
-    struct (default: `path`, `bytes` or `image.bytes`, whichever is there first); with it every argument that is
-    no list is Parquet, a folder all the Parquet files in it. In an object store, images are told by their names alone.
+    image, a list (`.txt`, `.lst`, `-` for standard input: a path or URI per line) or Parquet (`.parquet`, `.pq`), with
+    the images in one column, which `column` names (see `glass_rt.bulk.columns.find_column`); with it every argument
+    that is no list is Parquet, a folder all the Parquet files in it. Relative paths start at the current folder, those
+    in Parquet at the file's folder. In an object store, images are told by their names alone.
     `passed_over` is told of files that look like images of kinds that are not read. Raises UsageError and GlassError,
     also for an argument that names no image.
     """
@@ -64,28 +66,42 @@ def find_sources(
             yield from _local(argument, passed_over)
 
 
-def read_images(group: RowGroup, stores: Stores, column: str | None, start: int) -> Iterator[tuple[str, bytes | None]]:
-    """Name and bytes of the images of a row group from its row `start` on; the name is `FILE#ROW`."""
+def read_images(
+    group: RowGroup, stores: Stores, column: str | None, start: int
+) -> Iterator[tuple[str, bytes | str | Unreadable]]:
+    """The images of a row group from its row `start` on: a name, `FILE#ROW`, and where the image is.
+
+    It is encoded in the row, or lies under the path or URI that the row has; Unreadable where the row has neither.
+    """
     try:
         file = _parquet(locate(group.file), stores)
-        name = column_of(file.schema_arrow, group.file, column)
+        images = find_column(file.schema_arrow, group.file, column)
         row = 0
-        for batch in file.iter_batches(batch_size=16, row_groups=[group.number], columns=[name]):
-            for cell in _field(batch, name):
+        for batch in file.iter_batches(batch_size=16, row_groups=[group.number], columns=images.leaves):
+            for cell in images.cells(batch):
                 if row >= start:
-                    yield f"{group.file}#{group.first + row}", cell.as_py() or b""
+                    yield f"{group.file}#{group.first + row}", _source_of(cell, images, group.file)
                 row += 1
     except (pa.ArrowException, OSError) as error:
         raise GlassError(f"{group.file}: {first_line(error)}") from error
 
 
-def column_of(schema: pa.Schema, file: str, column: str | None) -> str:
-    """The column to read: the one named, else the first usual one. Raises UsageError where it is not there."""
-    for name in (column,) if column is not None else _USUAL_COLUMNS:
-        if _type_of(schema, name) is not None:
-            return name
-    wanted = column or " nor ".join(_USUAL_COLUMNS)
-    raise UsageError(f"{file} has no column {wanted}; it has {', '.join(schema.names)}. Name one with --column")
+def _source_of(cell: Cell, images: ImageColumn, file: str) -> bytes | str | Unreadable:
+    if cell.data is not None:
+        return cell.data
+    if cell.path:
+        return str(_beside(file, cell.path))
+    wanted = " and ".join(images.leaves)
+    return Unreadable(f"the row has no image: {wanted} {'are' if len(images.leaves) > 1 else 'is'} null")
+
+
+def _beside(file: str, name: str) -> Location:
+    """The location of a path or URI that stands in a file, relative to the file's folder."""
+    if "://" in name or name.startswith("/"):
+        return locate(name)
+    folder = locate(file)
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(folder.path), name))
+    return Location(folder.store, path)
 
 
 def _local(argument: str, passed_over: PassedOver | None) -> Iterator[str]:
@@ -181,27 +197,31 @@ def _or_complain(argument: str, found: Iterator[Any]) -> Iterator[Any]:
 def _in_parquet(where: Location, stores: Stores, column: str | None) -> Iterator[str | RowGroup]:
     try:
         file = _parquet(where, stores)
-        name = column_of(file.schema_arrow, str(where), column)
-        kind = _type_of(file.schema_arrow, name)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            first = 0
-            for number in range(file.num_row_groups):
-                rows = file.metadata.row_group(number).num_rows
-                if rows:
-                    yield RowGroup(str(where), number, first, rows)
-                first += rows
+        images = find_column(file.schema_arrow, str(where), column)
+        if images.bytes is None and images.path == images.name:
+            yield from _paths(file, where, images)
             return
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)):
-            raise UsageError(f"{where}: column {name} holds {kind}; expected strings (paths) or binaries (images)")
-        row = 0
-        for batch in file.iter_batches(columns=[name]):
-            for cell in _field(batch, name):
-                if not cell.is_valid:
-                    raise UsageError(f"{where}: row {row} of column {name} is null; every image needs a path")
-                row += 1
-                yield str(locate(str(cell.as_py())))
+        first = 0
+        for number in range(file.num_row_groups):
+            rows = file.metadata.row_group(number).num_rows
+            if rows:
+                yield RowGroup(str(where), number, first, rows)
+            first += rows
     except (pa.ArrowException, OSError) as error:
         raise GlassError(f"{where}: {first_line(error)}") from error
+
+
+def _paths(file: Any, where: Location, images: ImageColumn) -> Iterator[str]:
+    """The names in a column of paths. One that is not beside the file is taken from the current folder, as in lists."""
+    row = 0
+    for batch in file.iter_batches(columns=images.leaves):
+        for cell in images.cells(batch):
+            if cell.path is None:
+                raise UsageError(f"{where}: row {row} of column {images.name} is null; every image needs a path")
+            row += 1
+            found = _beside(str(where), cell.path)
+            here = found.store != LOCAL or os.path.lexists(name_from_text(found.path))
+            yield str(found if here else locate(cell.path))
 
 
 def _parquet(where: Location, stores: Stores) -> Any:
@@ -209,22 +229,3 @@ def _parquet(where: Location, stores: Stores) -> Any:
         raise GlassError(f"{where}: no such file")
     files, path = stores.open(where)
     return pq.ParquetFile(path, filesystem=files)
-
-
-def _type_of(schema: pa.Schema, name: str) -> Any:
-    """The type of a column, `a.b` for one inside a struct; None where there is none."""
-    head, *rest = name.split(".")
-    kind = schema.field(head).type if head in schema.names else None
-    for part in rest:
-        if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
-            return None
-        kind = kind.field(part).type
-    return kind
-
-
-def _field(batch: pa.RecordBatch, name: str) -> Any:
-    head, *rest = name.split(".")
-    array = batch.column(head)
-    for part in rest:
-        array = pc.struct_field(array, part)
-    return array

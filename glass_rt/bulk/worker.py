@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.columns import is_bytes, is_text
 from glass_rt.bulk.messages import Opening, Unreadable
 from glass_rt.bulk.rows import SCHEMA, row_of, table_of
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
@@ -22,6 +23,7 @@ from glass_rt.results.rows import Row
 
 __all__ = ["BulkWorker"]
 
+ImageSource: TypeAlias = bytes | str | Unreadable | None
 FETCHERS = 16  # threads that read from object stores
 BATCH_ROWS = 64  # of an output batch
 
@@ -55,11 +57,12 @@ class BulkWorker:
         self._stores = Stores(roots)
         self._fetching = ThreadPoolExecutor(FETCHERS, thread_name_prefix="glass-rt bulk fetch")
 
-    def rows(self, images: Iterable[tuple[str, bytes | None]]) -> Iterator[Row]:
+    def rows(self, images: Iterable[tuple[str, ImageSource]]) -> Iterator[Row]:
         """One row per image, in order, taken a little ahead. An image is its name and its bytes.
 
-        Where the bytes are None the name is a path on this machine (see `glass_rt.results.file_names`) or a URI, and
-        is read. Raises GlassError where the detector cannot be opened.
+        In place of the bytes may stand a path on this machine (see `glass_rt.results.file_names`) or a URI, which is
+        read; None where that is the name itself; or why there are none. Raises GlassError where the detector cannot be
+        opened.
         """
         names: deque[str] = deque()  # of the images under way
 
@@ -108,10 +111,10 @@ class BulkWorker:
     ) -> None:
         self.close()
 
-    def _request(self, name: str, data: bytes | None) -> JudgeRequest:
-        if data is not None:
-            return JudgeRequest(data)
-        where = locate(name)
+    def _request(self, name: str, source: ImageSource) -> JudgeRequest:
+        if isinstance(source, bytes | Unreadable):
+            return JudgeRequest(source)
+        where = locate(name if source is None else source)
         return JudgeRequest(name_from_text(where.path)) if where.store == LOCAL else JudgeRequest(self._fetch(where))
 
     def _fetch(self, where: Location) -> Future[Source]:
@@ -127,10 +130,17 @@ class BulkWorker:
 
 
 def images_of(batch: pa.RecordBatch) -> Iterator[tuple[str, bytes | None]]:
-    """Names and bytes of a batch's images. Raises UsageError where the column `path` is missing or holds a null."""
+    """Names and bytes of a batch's images.
+
+    Raises UsageError where the column `path` is missing or holds a null, and where a column is of another type.
+    """
     columns = set(batch.schema.names)
     if "path" not in columns:
         raise UsageError(f"a batch has the columns {', '.join(sorted(columns)) or 'none'}; expected path, and bytes")
+    for column, fits, expected in (("path", is_text, "strings"), ("bytes", is_bytes, "binaries")):
+        kind = batch.schema.field(column).type if column in columns else pa.null()
+        if not fits(kind) and not pa.types.is_null(kind):
+            raise UsageError(f"{column} holds {kind}; expected {expected}")
     data = batch.column("bytes") if "bytes" in columns else None
     for index, name in enumerate(batch.column("path")):
         if not name.is_valid:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import signal
 import sys
 import threading
@@ -15,13 +17,21 @@ from typing import Any
 import click
 
 from glass_rt.cli.streams import Results, open_streams, reason
-from glass_rt.errors import GlassError, OutputLost, UsageError
+from glass_rt.errors import GlassError, OutOfMemory, OutputLost, UsageError, lacks_memory
 from glass_rt.machine.leave import INTERRUPTED, leave, leave_on_interrupt
 from glass_rt.machine.malloc import give_back_large_arrays
+from glass_rt.machine.memory import addresses_are_limited, require_memory
+from glass_rt.machine.telemetry import keep_silent
 from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
+# What NumPy and OpenCV take of addresses, less than was measured, and with one thread of OpenBLAS: each further one
+# takes 170 MB, and ends the process by a segmentation fault where there are fewer. Judging uses one.
+_ADDRESSES_TO_START = 250 << 20
+_ONE_BLAS_THREAD = ("OPENBLAS_NUM_THREADS", "1")
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_NO_READER = 1, 2, INTERRUPTED, 128 + 13  # 13: SIGPIPE
+
+_MORE_FILES = "; allow this process more of them: ulimit -n 4096"
 
 # The runtime's own commands, imported when they are typed.
 _OWN = {
@@ -76,8 +86,17 @@ def _told_of_readers() -> Iterator[None]:
 
 
 def _load(point: EntryPoint) -> click.Command:
+    """The command, imported. Raises OutOfMemory."""
     with _leaving_on_interrupt():
-        command = point.load()
+        if addresses_are_limited():
+            os.environ.setdefault(*_ONE_BLAS_THREAD)
+            require_memory("start", 0, _ADDRESSES_TO_START)
+        try:
+            command = point.load()
+        except (ImportError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            raise OutOfMemory("start") from error
     assert isinstance(command, click.Command)
     return command
 
@@ -113,6 +132,7 @@ def main() -> None:
     """
     results = open_streams()
     give_back_large_arrays()
+    keep_silent()
     interrupted = _note_interrupts()
     try:
         code = int(cli.main(prog_name="glass-rt", standalone_mode=False) or 0)
@@ -173,11 +193,14 @@ def _complain(error: Exception, results: Results | None) -> int:
         return error.exit_code
     if results is not None and error is results.failure:
         return EXIT_FAILED  # which is said at the end
-    if isinstance(error, MemoryError):
-        return _say_error("out of memory")
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        error = OutOfMemory("start a thread")
+    if type(error) is MemoryError:
+        return _say_error(str(OutOfMemory("go on")))
     if not isinstance(error, GlassError | OSError):
         raise error
-    return _say_error(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    remedy = _MORE_FILES if os.strerror(errno.EMFILE) in str(error) else ""
+    return _say_error(f"{error}{remedy}", EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
 
 
 def _say_error(message: str, code: int = EXIT_FAILED) -> int:

@@ -21,7 +21,7 @@ from glass_rt.results.file_names import text_from_name
 @click.option("--output", required=True, metavar="TARGET", help="Folder or URI that gets the Parquet files.")
 @engine_option
 @click.option(
-    "--column", metavar="NAME", help="Column of Parquet sources.  [default: path, bytes or image.bytes, as is there]"
+    "--column", metavar="NAME", help="Column of Parquet sources.  [default: path, bytes or image, as is there]"
 )
 @click.option("--resume", is_flag=True, help="Go on with the job that TARGET holds.")
 @click.option("--address", metavar="ADDRESS", help="A running Ray cluster, or auto.  [default: a Ray of its own, here]")

@@ -10,6 +10,7 @@ from glass_rt.cli.option_group import option_group
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
+from glass_rt.machine.memory import memory_from_text
 from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,6 +33,25 @@ expect_bundle_option = click.option(
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: cores, up to 8]"
+)
+
+
+def parse_memory(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """The value of `--memory`, in bytes."""
+    try:
+        return None if value is None else memory_from_text(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error).removeprefix("memory: "), param=param) from None
+
+
+memory_option = click.option(
+    "--memory",
+    callback=parse_memory,
+    metavar="SIZE",
+    help="Memory that this process may hold, such as 512m or 1g.  [default: what its container or machine has]",
+)
+cache_option = click.option(
+    "--no-cache", "cache", flag_value=False, default=True, help="Neither read nor keep what OpenVINO has compiled."
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -100,7 +120,7 @@ _JUDGING = (
 )
 
 # How an engine is run: the command gets `run`, a RunOptions.
-_RUNNING = (device_option, batch_option, threads_option, expect_bundle_option)
+_RUNNING = (device_option, batch_option, threads_option, memory_option, cache_option, expect_bundle_option)
 run_options = option_group("run", RunOptions, (*_RUNNING, workers_option))
 # The same for `bulk`, whose `--workers` are processes.
 worker_run_options = option_group("run", RunOptions, _RUNNING)

@@ -18,6 +18,11 @@ class PixelBuffer:
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept now."""
+        return len(self._memory)
+
     def take(self, size: int) -> NDArray[np.uint8]:
         """`size` bytes of any content, valid until the next call."""
         if size > LARGEST:

@@ -9,7 +9,9 @@ from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.pending_parity import resolve_parity
+from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
 from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.memory import held_bytes
 from glass_rt.options import RunOptions
 
 
@@ -18,14 +20,18 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
 
     Before a vendor's library reads them this machine is compared with what they require, and where parity is pending
     they pass the gate first. Raises BundleUnfit, BundleInvalid, ParityError, BackendError,
-    MissingDependency, UsageError.
+    MissingDependency, OutOfMemory, UsageError.
     """
     run = run or RunOptions()
     check_machine(bundle, run.device)
+    check_engines_fit(bundle, run.memory)
     engine = bundle.manifest.engine
     engines: dict[str, Backend] = {}
+    before = held_bytes()
     try:
         for role in bundle.manifest.model.roles:
+            for opened in engines:  # the one before, if any
+                check_next_engine_fits(bundle, role, opened, held_bytes() - before, run.memory)
             engines[role] = open_backend(
                 engine.backend,
                 bundle.engine(role),
@@ -35,8 +41,8 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
             )
         resolve_parity(bundle, engines, run.device)
     except BaseException:
-        for opened in engines.values():
-            opened.close()
+        for engine_at_work in engines.values():
+            engine_at_work.close()
         raise
     return engines
 
@@ -67,11 +73,12 @@ def open_views(views: str, device: str | None) -> ViewWriter:
         raise
 
 
-def batch_for(manifest: BundleManifest, asked: int | None) -> int:
+def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = None) -> int:
     """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
 
     Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in a batch
-    of 4 as in one of 8 or 16, and every view in a batch costs memory. A GPU gets all that its bundle allows.
+    of 4 as in one of 8 or 16, and every view in a batch costs memory, so that where that is short (`memory`: bytes that
+    the user lets this process hold) it gets fewer. A GPU gets all that its bundle allows.
     """
     most = manifest.engine.max_batch
     if asked is not None:
@@ -80,4 +87,6 @@ def batch_for(manifest: BundleManifest, asked: int | None) -> int:
                 f"batch: got {asked}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
             )
         return asked
-    return most if manifest.engine.requirements else min(most, max(4, min(usable_cores(), 16)))
+    if manifest.engine.requirements:
+        return most
+    return min(most, max(4, min(usable_cores(), 16)), most_views(memory) or most)

@@ -23,8 +23,8 @@ RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 a
 class OpenedBundle:
     """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
 
-    `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. The engines and
-    the views belong to this object, and `close` closes both.
+    `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
+    that the user lets this process hold. The engines and the views belong to this object, and `close` closes both.
     """
 
     bundle: Bundle
@@ -32,20 +32,21 @@ class OpenedBundle:
     head: Head
     batch: int
     views: ViewWriter = field(default_factory=HostViews)
+    memory: int | None = None
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
         """Opens the engines of a bundle, past their requirements and a parity that is pending.
 
-        Raises BundleUnfit, BundleInvalid, ParityError, BackendError, MissingDependency, UsageError.
+        Raises BundleUnfit, BundleInvalid, ParityError, BackendError, MissingDependency, OutOfMemory, UsageError.
         """
-        batch = batch_for(bundle.manifest, run.batch)
+        batch = batch_for(bundle.manifest, run.batch, run.memory)
         head = Head.for_model(bundle.manifest.model, bundle.head())
         check_views(bundle.manifest, run.views)
         engines = open_engines(bundle, run)
         try:
             _check_crop_size(bundle, engines)
-            return cls(bundle, engines, head, batch, open_views(run.views, run.device))
+            return cls(bundle, engines, head, batch, open_views(run.views, run.device), run.memory)
         except BaseException:
             for engine in engines.values():
                 engine.close()

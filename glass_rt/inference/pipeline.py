@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +21,11 @@ from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
 from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
+from glass_rt.inference.room import check_image_fits, image_room, most_decoders
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.byte_budget import ByteBudget
 from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.memory import MemoryLimit
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 
@@ -36,15 +39,16 @@ class Pipeline:
     """Judges images from any number of threads; those that are there at the same time share the engine's batches.
 
     What decoders hold at the same time is bounded by a budget, the pixels of one image of `max_pixels` (see
-    `decoding_budget`); an image that takes more goes alone. Views are held until they are judged: the caller
-    bounds how many images are under way, as `run` does.
+    `decoding_budget`), and by what memory is left; an image that takes more goes alone, and one that does not fit into
+    memory alone is refused (OutOfMemory). Views are held until they are judged: the caller bounds how many images are
+    under way, as `run` does.
     """
 
     def __init__(self, judge: Judge, workers: int | None = None, observe: PackObserver | None = None) -> None:
         self._judge = judge
         self._opened = judge.opened
         self._observe = observe
-        self.workers = workers or min(usable_cores(), MAX_WORKERS)
+        self.workers = workers or min(usable_cores(), MAX_WORKERS, most_decoders(self._opened.memory) or MAX_WORKERS)
         self._budget = ByteBudget()
         self._packer = self._opened.new_packer()
         self._of_thread = threading.local()
@@ -143,8 +147,16 @@ class Pipeline:
     def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
         with as_image_error():
             image = read_image(source, options.max_pixels)
-        with self._budget.hold(image.peak_bytes, decoding_budget(options.max_pixels)):
+        with self._budget.hold(image.peak_bytes, decoding_budget(options.max_pixels), self._room):
+            check_image_fits(image, self._image_room())
             return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
+
+    def _image_room(self) -> MemoryLimit | None:
+        return image_room(self._opened.memory, self._pixel_buffer().size)
+
+    def _room(self) -> int:
+        limit = self._image_room()
+        return sys.maxsize if limit is None else limit.room
 
     def _pixel_buffer(self) -> PixelBuffer:
         """This decoding thread's own: an image's pixels are done with once its views are placed."""
@@ -179,12 +191,13 @@ class Pipeline:
 
 
 def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verdict:
-    """One image on the calling thread, by the shortest path. Raises ImageError, BackendError."""
+    """One image on the calling thread, by the shortest path. Raises ImageError, BackendError, OutOfMemory."""
     opened = judge.opened
     packer = opened.new_packer()
     with single_threaded_blas():
         with as_image_error():
             image = read_image(source, options.max_pixels)
+        check_image_fits(image, image_room(opened.memory))
         prepared = prepare_image(image, opened.manifest, options, packer)
         pack = packer.take()
         assert pack is not None, "the image was just prepared"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -19,10 +19,15 @@ class ByteBudget:
         self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, size: int, limit: int) -> Iterator[None]:
-        """Holds `size` bytes while the block runs, which begins once all together hold at most `limit`."""
+    def hold(self, size: int, limit: int, room: Callable[[], int] | None = None) -> Iterator[None]:
+        """Holds `size` bytes while the block runs, which begins once all together hold at most `limit`.
+
+        `room`: the bytes that all together may hold by what this machine has left, asked for each time.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._held == 0 or self._held + size <= limit)
+            self._changed.wait_for(
+                lambda: self._held == 0 or self._held + size <= (limit if room is None else min(limit, room()))
+            )
             self._held += size
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from glass_rt.machine.cgroup import cpu_quota
 
 # Distribution names by backend, in the order in which they are looked for.
 BACKEND_PACKAGES = {
@@ -66,7 +69,21 @@ def cpu_name() -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Cores that this process may keep busy: those that it may run on, or as many as its control group's quota fills.
+
+    A quota of 1.5 fills two: threads that are stopped for a while cost less than half a CPU left idle.
+    """
+    cores, quota = _allowed_cores(), cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def limited_cores() -> int | None:
+    """`usable_cores` where a quota leaves fewer than this process may run on, which libraries do not see; else None."""
+    cores = usable_cores()
+    return cores if cores < _allowed_cores() else None
+
+
+def _allowed_cores() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

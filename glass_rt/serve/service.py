@@ -23,6 +23,7 @@ from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
 from glass_rt.serve.settings import ServerSettings
+from glass_rt.serve.statistics import Statistics
 
 FAILURES_IN_A_ROW = 3  # of the engine, after which it counts as broken
 CANARY_PAUSE_S = 1.0  # between canaries while the engine is broken
@@ -54,6 +55,7 @@ class Service:
         self._open_detector = open_detector
         self.settings = settings
         self.metrics = metrics
+        self.statistics = Statistics()
         self._api_keys = settings.api_keys
         self._admission = Admission(settings)
         self._loaded: LoadedBundle | None = None
@@ -166,7 +168,19 @@ class Service:
         Raises UsageError (more crops than the server allows), BodyTooLarge (more images than it takes at once),
         Overloaded, EngineBroken and DeadlineExceeded. Cancelling the task that waits cancels the images.
         """
-        options = self._within_limits(options)
+        began, results = perf_counter(), None
+        try:
+            results = await self._judge(images, self._within_limits(options), conclude)
+            return results
+        finally:
+            self.statistics.request_done(results, perf_counter() - began)
+
+    async def _judge(
+        self,
+        images: Sequence[bytes],
+        options: DetectOptions,
+        conclude: Callable[[list[Verdict | Failure]], Awaitable[None]] | None,
+    ) -> list[Verdict | Failure]:
         if self.broken:
             raise EngineBroken("the engine fails: nothing is judged until it works again", retry_after_s=1)
         until = monotonic() + self.settings.deadline_s
@@ -265,7 +279,11 @@ class Service:
         return self._loaded
 
     async def _open(self) -> LoadedBundle:
-        return await load_bundle(self._open_detector, self.metrics.pack_judged, self.settings.deadline_s)
+        return await load_bundle(self._open_detector, self._pack_judged, self.settings.deadline_s)
+
+    def _pack_judged(self, images: int, crops: int, seconds: float) -> None:
+        self.metrics.pack_judged(images, crops, seconds)
+        self.statistics.run_done(images, seconds)
 
     async def _no_reload(self) -> None:
         async with self._reloading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import fractions
 import pickle
 import random
 import tarfile
@@ -32,15 +32,15 @@ def archive(path: Path) -> None:
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a module": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "torch.nn.modules.linear.Linear"),
-    "arguments": (lambda path: torch.save({"args": argparse.Namespace(a=1)}, path), "argparse.Namespace"),
+    "a class": (lambda path: torch.save({"args": fractions.Fraction(1)}, path), "fractions.Fraction"),
     "a command": (lambda path: path.write_bytes(b"cos\nsystem\n(S'echo hi'\ntR."), "os.system"),
     "eval": (lambda path: path.write_bytes(b"c__builtin__\neval\n(S'1'\ntR."), "never run"),
     "an array": (lambda path: path.write_bytes(pickle.dumps({"a": np.zeros(3)})), "never run"),
     "protocol 4": (lambda path: torch.save({"a": torch.zeros(2)}, path, pickle_protocol=4), "no checkpoint, or"),
     "the old tar format": (tar, "never run"),
-    "a web page": (lambda path: path.write_text("<html>"), "no checkpoint, or"),
+    "text": (lambda path: path.write_text("weights\n"), "no checkpoint, or"),
     "zeros": (lambda path: path.write_bytes(bytes(100)), "no checkpoint, or"),
-    "nothing": (Path.touch, "cannot be read as a checkpoint"),
+    "nothing": (Path.touch, "is empty"),
     "another archive": (archive, "cannot be read as a checkpoint"),
 }
 

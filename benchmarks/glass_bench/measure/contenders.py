@@ -20,8 +20,8 @@ class Contender:
     `kind`: `engine` is a bundle run by glass-rt; `pytorch` is the authors' pipeline of the same model (Pillow, a float
     tensor of the whole image, eager modules); `no-op` is glass-rt's pipeline around engines that do nothing. `bundle`
     says which model, for all three. `precision`: the bundle's own, or for `pytorch` fp32 (eager) or bf16 (autocast).
-    `crops` None: as trained. `workers`: detectors side by side in the process, sharing `threads`. `checkpoint`: where
-    `pytorch` finds trained weights.
+    `crops` None: as trained. `workers`: detectors side by side in the process, sharing `threads` and `memory`
+    (bytes; of glass-rt's own alone). `checkpoint`: where `pytorch` finds trained weights.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Contender:
     sampling: Literal["stratified", "tiles"] = "stratified"
     batch: int | None = None
     threads: int | None = None
+    memory: int | None = None
     workers: int = 1
     checkpoint: str | None = None
 

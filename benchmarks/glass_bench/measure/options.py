@@ -39,6 +39,7 @@ class BenchOptions:
     crops: int | None = None
     batch: int | None = None
     threads: int | None = None
+    memory: int | None = None
     batches: tuple[int, ...] = (1, 4, 16)
     workers: tuple[int, ...] = (1, 2)
     crop_counts: tuple[int, ...] = tuple(range(1, 17))

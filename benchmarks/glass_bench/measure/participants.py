@@ -28,7 +28,15 @@ def list_participants(options: BenchOptions) -> list[Participant]:
     sides = [(path, "engine") for path in options.engines] + [(path, "baseline") for path in options.baselines]
     bundles = [
         Participant(
-            Contender(name, "engine", str(path), crops=options.crops, batch=options.batch, threads=options.threads),
+            Contender(
+                name,
+                "engine",
+                str(path),
+                crops=options.crops,
+                batch=options.batch,
+                threads=options.threads,
+                memory=options.memory,
+            ),
             role,
         )
         for (path, role), name in zip(sides, names, strict=True)
@@ -116,7 +124,8 @@ def _checkpoint_for(model: Model, checkpoints: Sequence[Path]) -> str | None:
     """The checkpoint of that name, else the only one that was given; weights are compared when it is opened."""
     if not model.weights.trained:
         return None
-    named = [path for path in checkpoints if path.name == model.weights.source]
+    source = model.weights.source  # the name, and in brackets which of several models in the file was taken
+    named = [path for path in checkpoints if source == path.name or source.startswith(f"{path.name} (")]
     if not named and len(checkpoints) == 1:
         named = list(checkpoints)
     return str(named[0]) if named else None

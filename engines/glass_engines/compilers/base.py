@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glass_rt.bundle.requirements import Profile, Requirements
+from glass_rt.errors import BuildError, GlassError, OutOfMemory, vendor_failure
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 
@@ -35,3 +36,9 @@ class Compiler:
     def graph_precision(self, precision: str) -> str:
         """Precision of the portable graph that an engine of `precision` is compiled from."""
         return "fp32" if precision in self.narrows else precision
+
+
+def compile_failure(library: str, graph: Path, error: Exception) -> GlassError:
+    """BuildError for what a vendor's compiler raised, or OutOfMemory, with the library's reason."""
+    failure = vendor_failure(library, f"compile {graph.name}", error)
+    return failure if isinstance(failure, OutOfMemory) else BuildError(str(failure))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from glass_engines.compilers.base import Compiler
+from glass_engines.compilers.base import Compiler, compile_failure
 from glass_rt.backends.ort import load_onnxruntime
-from glass_rt.errors import BuildError, first_line
+from glass_rt.errors import BuildError
+from glass_rt.machine.utf8_path import utf8_path
 
 _ERRORS_ONLY = 3
 
@@ -22,11 +23,12 @@ def optimised_from_onnx(graph: Path, engine: Path) -> None:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(engine)
     try:
-        ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        with utf8_path(graph) as source, utf8_path(engine) as target:
+            options.optimized_model_filepath = target
+            ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # the library raises a dozen unrelated types
-        raise BuildError(f"ONNX Runtime cannot compile {graph.name}: {first_line(error)}") from error
+        raise compile_failure("ONNX Runtime", graph, error) from error
     if not engine.is_file():
         raise BuildError(f"ONNX Runtime wrote no optimised graph for {graph.name}: is the disk full?")
 

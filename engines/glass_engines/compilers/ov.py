@@ -19,9 +19,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_engines.compilers.base import Compiler
+from glass_engines.compilers.base import Compiler, compile_failure
 from glass_rt.backends.ov import check_precision, load_openvino
-from glass_rt.errors import BuildError, first_line
 
 _TO_PLANES = (0, 3, 1, 2)
 _MULTIPLIES = ("MatMul", "Convolution", "GroupConvolution")
@@ -44,7 +43,7 @@ def ir_from_onnx(graph: Path, engine: Path, *, weights_in_bf16: bool = False) ->
         if weights_in_bf16:
             _mark_rounded_weights(engine)
     except RuntimeError as error:
-        raise BuildError(f"OpenVINO cannot compile {graph.name}: {first_line(error)}") from error
+        raise compile_failure("OpenVINO", graph, error) from error
 
 
 def _transposes_to_planes(model: Any) -> int:

@@ -19,6 +19,7 @@ from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.errors import BuildError, MissingDependency, ParityError, first_line
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import Tolerance
+from glass_rt.machine.telemetry import keep_silent
 
 # Attention and LayerNorm want NNCF's transformer scheme: it keeps what they cannot bear out of INT8.
 _TRANSFORMER_LIKE = ("vit", "convnext")
@@ -32,6 +33,7 @@ def quantised_from_onnx(graph: Path, views: NDArray[Any], output: Path, model: M
     Weights and activations of convolutions and matrix products become INT8; normalisation, LayerNorm, softmax and the
     embedding stay float32. Raises MissingDependency, BuildError.
     """
+    keep_silent()
     try:
         import nncf
         import onnx

@@ -8,7 +8,7 @@ import click
 
 from glass_engines.trt.settings import TrtSettings
 from glass_rt.cli.option_group import option_group
-from glass_rt.machine.cache_files import user_cache
+from glass_rt.machine.cache_files import user_places
 
 _OPTIONS = (
     click.option("--profile", metavar="NAME", help="Batch sizes: a100, l4, orin, rtx or a file.  [default: by GPU]"),
@@ -24,7 +24,9 @@ _OPTIONS = (
 
 
 def _settings(no_cache: bool, **values: Any) -> TrtSettings:
-    return TrtSettings(**values, cache=None if no_cache else user_cache())
+    """A user without a home and without a named cache folder has no cache."""
+    place = None if no_cache else next(iter(user_places()), None)
+    return TrtSettings(**values, cache=place)
 
 
 # The command gets `trt`, a TrtSettings.

@@ -1,12 +1,19 @@
-"""The images of a request's body: the body itself, or the files of a form."""
+"""The images of a request's body: the body itself, the files of a form, or text.
+
+Sources: RFC 7578 (forms), RFC 5987 and 2231 (`filename*`, which some clients send alone where a name is not ASCII).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import re
 from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
 from glass_rt.errors import MissingDependency
+from glass_rt.serve.http.text_images import begins_text, images_of_text
 from glass_rt.serve.refusals import BodyTooLarge, MalformedRequest
 
 try:
@@ -16,6 +23,8 @@ except ImportError:
     raise MissingDependency("python-multipart", "serve", "glass-rt serve") from None
 
 FORM = b"multipart/form-data"
+DECODED_AT_ONCE = 1 << 20  # bytes; larger texts are decoded off the event loop
+_EXTENDED_NAME = re.compile(rb';\s*filename\*(?:\d+\*?)?\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,13 @@ class Uploads:
 async def read_uploads(request: Request, max_files: int) -> Uploads:
     """Reads a request's body. The request's `receive` bounds its size.
 
-    A body of any content type but multipart/form-data is one image; its bytes tell the format. Raises
-    MalformedRequest, BodyTooLarge, and ClientDisconnect where the client disconnects meanwhile.
+    A body of any content type but multipart/form-data is one image, or text with images in it; its bytes tell which,
+    and the format. Raises MalformedRequest, BodyTooLarge, and ClientDisconnect where the client disconnects meanwhile.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind != FORM:
-        return Uploads((Upload(None, await request.body()),), single=True)
+        body = b"".join([chunk async for chunk in request.stream()])
+        return await _of_text(body, max_files) if begins_text(body) else Uploads((Upload(None, body),), single=True)
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise MalformedRequest("the multipart body has no boundary in its Content-Type")
@@ -53,6 +63,25 @@ async def read_uploads(request: Request, max_files: int) -> Uploads:
         return Uploads(form.finish(), single=False)
     finally:
         form.let_go()
+
+
+async def _of_text(body: bytes, max_files: int) -> Uploads:
+    large = len(body) > DECODED_AT_ONCE
+    images, single = (
+        await asyncio.to_thread(images_of_text, body, max_files) if large else images_of_text(body, max_files)
+    )
+    return Uploads(tuple(Upload(None, image) for image in images), single)
+
+
+def _file_name(disposition: bytes, name: bytes | None) -> str | None:
+    """A part's file name: of `filename*` where it is there, else `name`; None where the part has neither."""
+    pieces = [piece.strip(b'"') for piece in _EXTENDED_NAME.findall(disposition)]
+    if not pieces:
+        return None if name is None else name.decode("utf-8", "replace")
+    charset, mark, rest = b"".join(pieces).partition(b"'")
+    encoded = rest.partition(b"'")[2] if mark else charset
+    latin = mark and charset.lower() in (b"iso-8859-1", b"latin-1", b"latin1")
+    return unquote_to_bytes(encoded).decode("latin-1" if latin else "utf-8", "replace")
 
 
 @dataclass
@@ -125,14 +154,19 @@ class _Form:
         self._part.data.append(data[start:end])
 
     def _end_part(self) -> None:
-        _, disposition = parse_options_header(self._part.headers.get(b"content-disposition"))
-        name, file_name = (disposition.get(key) for key in (b"name", b"filename"))
-        if file_name is None:
-            shown = (name or b"").decode("utf-8", "replace")[:40]
-            raise MalformedRequest(f"the form's part {shown!r} is not a file; options go into the query")
+        header = self._part.headers.get(b"content-disposition", b"")
+        _, disposition = parse_options_header(header)
+        file_name = _file_name(header, disposition.get(b"filename"))
+        kind = self._part.headers.get(b"content-type", b"").strip().lower()
+        if file_name is None and not kind.startswith((b"image/", b"application/octet-stream")):
+            shown = disposition.get(b"name", b"").decode("utf-8", "replace")[:40]
+            raise MalformedRequest(
+                f"the form's part {shown!r} is not a file: it has no file name, nor the type of an image; options go "
+                "into the query"
+            )
         if len(self._uploads) == self._max_files:
             raise BodyTooLarge(f"more than {self._max_files} images in one request: send them in parts")
-        self._uploads.append(Upload(file_name.decode("utf-8", "replace"), b"".join(self._part.data)))
+        self._uploads.append(Upload(file_name, b"".join(self._part.data)))
 
     def _end(self) -> None:
         self._ended = True

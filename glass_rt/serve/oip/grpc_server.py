@@ -1,8 +1,9 @@
 """The Open Inference Protocol over gRPC, on the event loop of its service.
 
-The server has the protocol's six methods; gRPC itself responds with `UNIMPLEMENTED` to others. All are registered as
-methods whose request is a stream, which has the same encoding. So the server compares the API key and checks the queue
-before it receives a message, and checks the message's structure before it parses it.
+The server has the protocol's six methods, and of Triton's extensions those that describe the model; gRPC itself
+responds with `UNIMPLEMENTED` to others. All are registered as methods whose request is a stream, which has the same
+encoding. So the server compares the API key and checks the queue before it receives a message, and checks the message's
+structure before it parses it.
 
 gRPC does not say how large a message will be. The server receives as many at once as fit into `queue_bytes` if each has
 `max_body` bytes, but at least two, and refuses calls that get no turn in time (see `Turns`). Probes need no turn.
@@ -21,6 +22,7 @@ from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageEr
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.status import CLIENT_GONE, headers_of, status_of
 from glass_rt.serve.let_go import drop_frames
+from glass_rt.serve.oip.description import model_config, model_statistics, repository_index
 from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.oip.protobuf_limits import check_message
 from glass_rt.serve.oip.protocol import VERSION, describe, model_name
@@ -36,6 +38,7 @@ from glass_rt.version import __version__
 try:
     import grpc
     import grpc.aio
+    from google.protobuf.json_format import ParseDict
     from google.protobuf.message import DecodeError
     from tritonclient.grpc import service_pb2 as pb
 except (ImportError, RuntimeError):  # RuntimeError: tritonclient's, where grpcio is missing
@@ -118,6 +121,9 @@ class GrpcMethods:
             "ModelReady": self._plain("ModelReady", pb.ModelReadyRequest, self.model_ready),
             "ServerMetadata": self._plain("ServerMetadata", pb.ServerMetadataRequest, self.server_metadata),
             "ModelMetadata": self._plain("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
+            "ModelConfig": self._plain("ModelConfig", pb.ModelConfigRequest, self.model_config),
+            "ModelStatistics": self._plain("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
+            "RepositoryIndex": self._plain("RepositoryIndex", pb.RepositoryIndexRequest, self.repository_index),
             "ModelInfer": self._handler("ModelInfer", self._infer),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
@@ -146,6 +152,22 @@ class GrpcMethods:
         """The model's tensors."""
         check_model(self._service.manifest, message.name, message.version)
         return pb.ModelMetadataResponse(**describe(self._service.manifest).to_json())
+
+    def model_config(self, message: Any) -> Any:
+        """The model's configuration."""
+        check_model(self._service.manifest, message.name, message.version)
+        return ParseDict({"config": model_config(self._service)}, pb.ModelConfigResponse())
+
+    def model_statistics(self, message: Any) -> Any:
+        """How much the model has judged. Without a name, of every model, which is one."""
+        if message.name:
+            check_model(self._service.manifest, message.name, message.version)
+        return ParseDict(model_statistics(self._service), pb.ModelStatisticsResponse())
+
+    def repository_index(self, message: Any) -> Any:
+        """The models that there are."""
+        models = repository_index(self._service, message.repository_name, ready=message.ready)
+        return ParseDict({"models": models}, pb.RepositoryIndexResponse())
 
     async def model_infer(self, data: bytes) -> Any:
         """Judges images. One image that cannot be judged fails the request."""

@@ -3,7 +3,8 @@
 Health checks respond with 400 where the server or model is not ready, as on Triton's page on health. An unknown model
 is a 404.
 
-Source: github.com/kserve/open-inference-protocol (inference_rest.md).
+Sources: github.com/kserve/open-inference-protocol (inference_rest.md); for configuration, statistics and index,
+Triton's pages on these extensions.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from starlette.routing import BaseRoute, Route
 from glass_rt.serve.http.disconnect import cancel_on_disconnect
 from glass_rt.serve.http.responses import json_response
 from glass_rt.serve.http.status import CLIENT_GONE
+from glass_rt.serve.oip.description import model_config, model_statistics, repository_index
 from glass_rt.serve.oip.protocol import VERSION, describe, model_name
 from glass_rt.serve.oip.request import check_model, infer
-from glass_rt.serve.oip.rest_message import encode_response, parse_request
+from glass_rt.serve.oip.rest_message import encode_response, parse_index_request, parse_request
 from glass_rt.serve.service import Service
 from glass_rt.version import __version__
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 PARSED_AT_ONCE = 1 << 20  # bytes; larger requests are parsed off the event loop, numbers in JSON being slow to read
 SERVER = "glass-rt"
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics")
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # without an API key: health checks have none
 
 
@@ -36,11 +38,15 @@ def v2_routes() -> list[BaseRoute]:
         Route("/v2", server_metadata, methods=["GET"]),
         Route("/v2/health/live", live, methods=["GET"]),
         Route("/v2/health/ready", ready, methods=["GET"]),
+        Route("/v2/models/stats", all_statistics, methods=["GET"]),
+        Route("/v2/repository/index", index, methods=["POST"]),
     ]
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(model, model_metadata, methods=["GET"]),
             Route(f"{model}/ready", model_ready, methods=["GET"]),
+            Route(f"{model}/config", configuration, methods=["GET"]),
+            Route(f"{model}/stats", statistics, methods=["GET"]),
             Route(f"{model}/infer", model_infer, methods=["POST"]),
         ]
     return routes
@@ -74,6 +80,29 @@ async def model_ready(request: Request) -> Response:
     _check_model(request)
     is_ready = _service(request).ready
     return json_response({"name": request.path_params["model"], "ready": is_ready}, 200 if is_ready else 400)
+
+
+async def configuration(request: Request) -> Response:
+    """The model's configuration in Triton's words."""
+    _check_model(request)
+    return json_response(model_config(_service(request)))
+
+
+async def statistics(request: Request) -> Response:
+    """How much the model has judged, and where the time went."""
+    _check_model(request)
+    return json_response(model_statistics(_service(request)))
+
+
+async def all_statistics(request: Request) -> Response:
+    """The statistics of every model, which is one."""
+    return json_response(model_statistics(_service(request)))
+
+
+async def index(request: Request) -> Response:
+    """The models that there are."""
+    only_ready = parse_index_request(await request.body())
+    return json_response(repository_index(_service(request), ready=only_ready))
 
 
 async def model_infer(request: Request) -> Response:

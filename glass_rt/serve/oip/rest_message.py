@@ -26,6 +26,7 @@ from glass_rt.serve.oip.tensors import (
 )
 
 MAX_JSON_VALUES = 1 << 20  # in one request; Python's lists of them take up to 60 times their text
+MOST_INDEX_REQUEST = 4096  # bytes; it holds one word
 MAX_JSON_KEYS = 4096  # a request has a handful, and Python reads nothing more slowly
 
 
@@ -48,6 +49,17 @@ def parse_request(body: bytes, json_bytes: str | None = None) -> InferenceReques
         _tensors(_list(message.get("inputs"), "inputs"), memoryview(body)[length:]),
         _outputs(message.get("outputs"), parameters),
     )
+
+
+def parse_index_request(body: bytes) -> bool:
+    """Whether a request for the index of models asks for those alone that are ready. Raises UsageError."""
+    if len(body) > MOST_INDEX_REQUEST:
+        raise UsageError(f"the body has {len(body)} bytes; this route takes at most {MOST_INDEX_REQUEST}")
+    wanted = _object(_loads(body or b"{}"), "the request")
+    ready = wanted.get("ready", False)
+    if not isinstance(ready, bool):
+        raise UsageError(f"ready is {shown(ready)}; expected true or false")
+    return ready
 
 
 def encode_response(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import UsageError
+from glass_rt.serve.oip.description import CONFIG_TYPES
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS, TensorMetadata, model_name
 
-DATATYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32", "INT32": "TYPE_INT32"}
 DEVICES = ("cpu", "cuda")
 
 
@@ -75,7 +75,7 @@ def _tensor(side: str, tensor: TensorMetadata, *, optional: bool = False) -> str
     # Images differ in their number of bytes: without `ragged`, Triton would batch only those of equal length.
     ragged = " allow_ragged_batch: true" if optional and -1 in tensor.shape[1:] else ""
     ending = " optional: true" if optional else ""
-    datatype = DATATYPES[tensor.datatype]
+    datatype = CONFIG_TYPES[tensor.datatype]
     return f'{side} [ {{ name: "{tensor.name}" data_type: {datatype} dims: [ {dims} ]{ending}{ragged} }} ]'
 
 

@@ -22,10 +22,14 @@ def assert_same(row: dict[str, Any], verdict: dict[str, Any]) -> None:
         assert row["label"] is None
         return
     assert row["error_kind"] is None
-    for name in ("label", "probability_fake", "threshold", "trained", "sha256", "width", "height", "format", "seed"):
+    for name in ("label", "probability_fake", "trained", "sha256", "width", "height", "format", "jpeg_quality", "seed"):
         assert row[name] == verdict[name], name
     for name in ("orientation", "sampling", "stratified", "grid", "trained_crops"):
         assert row[name] == verdict[name], name
+    assert row["calibrated_probability_fake"] == verdict["calibrated_probability_fake"]
+    for name in ("basis", "tier", "reason", "threshold", "guarantee", "prior"):
+        assert row[name] == verdict["decision"][name], name
+    assert row["decision_id"] == verdict["decision"]["id"]
     for found, expected in zip(row["crops"], verdict["crops"], strict=True):
         assert found == expected, row["path"]
     assert list(row["logits"]) == list(verdict["logits"])

@@ -54,6 +54,32 @@ def test_a_file_that_lost_rows_is_named_and_no_part_gets_the_next_files_rows(
     assert pq.read_table(target / part_name(1))["path"].to_pylist() == [f"{second}#0"]
 
 
+def test_a_data_set_s_rows_are_judged_from_bytes_or_path_and_fail_alone(
+    bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
+) -> None:
+    first, second = (path.read_bytes() for path in photographs[:2])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "b.jpg").write_bytes(second)
+    cells = [
+        {"bytes": first, "path": "no.jpg"},
+        {"bytes": None, "path": "images/b.jpg"},
+        {"bytes": None, "path": None},
+        {"bytes": None, "path": "absent.jpg"},
+        {"bytes": second, "path": None},
+    ]
+    file, target = tmp_path / "set.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"image": cells}), file)
+    settings = BulkSettings.of(bundle.sha256, OPTIONS, [], None)
+    (said,) = done(bundle, target, make_plan(settings, find_sources([str(file)], Stores())).parts)
+    assert (said["images"], said["errors"]) == (5, 2)
+    rows = pq.read_table(target / part_name(0)).to_pylist()
+    assert [row["path"] for row in rows] == [f"{file}#{number}" for number in range(5)]
+    assert rows[1]["sha256"] == rows[4]["sha256"]
+    assert rows[1]["probability_fake"] == rows[4]["probability_fake"]
+    assert [row["error_kind"] for row in rows] == [None, None, "not_readable", "not_readable", None]
+    assert rows[2]["error"] == "the row has no image: image.bytes and image.path are null"
+
+
 def test_a_part_that_is_there_is_counted_and_not_judged_again(
     bundle: Bundle, photographs: tuple[Path, ...], tmp_path: Path
 ) -> None:

@@ -146,7 +146,7 @@ def test_images_inside_parquet_are_found_by_row_group_and_read_from_any_row(tmp_
         (lambda folder: (folder / "x.parquet").write_text("x"), ["x.parquet"], None, "x.parquet: "),
         (
             lambda folder: pq.write_table(pa.table({"file": ["a"]}), folder / "x.parquet"),
-            ["x.parquet"], None, "no column path nor bytes nor image.bytes; it has file",
+            ["x.parquet"], None, "no column path nor bytes nor image; it has file",
         ),
         (lambda folder: pq.write_table(pa.table({"path": [1]}), folder / "x.parquet"), ["x.parquet"], None, "int64"),
         (

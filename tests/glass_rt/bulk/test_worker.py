@@ -213,6 +213,8 @@ def test_no_process_is_left_when_the_worker_closes(bundle: Bundle, photographs: 
     ("table", "message"),
     [
         (pa.table({"file": ["a"]}), "a batch has the columns file; expected path"),
+        (pa.table({"path": [b"a.jpg"]}), "path holds binary; expected strings"),
+        (pa.table({"path": ["a.jpg"], "bytes": ["text"]}), "bytes holds string; expected binaries"),
         (pa.table({"path": pa.array(["a", None], pa.string())}), "row 1 of a batch is null"),
     ],
 )

@@ -83,13 +83,14 @@ class EngineSystem:
         give_back_large_arrays()
         bundle = Bundle.open(contender.bundle)
         manifest, noop = bundle.manifest, contender.kind == "no-op"
-        batch = batch_for(manifest, contender.batch)
+        batch = batch_for(manifest, contender.batch, contender.memory)
         engines: Mapping[str, Backend] = (
             {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
             if noop
-            else open_engines(bundle, RunOptions(threads=contender.threads))
+            else open_engines(bundle, RunOptions(threads=contender.threads, memory=contender.memory))
         )
-        self._plain = OpenedBundle(bundle, engines, Head.for_model(manifest.model, bundle.head()), batch)
+        head = Head.for_model(manifest.model, bundle.head())
+        self._plain = OpenedBundle(bundle, engines, head, batch, memory=contender.memory)
         self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
         self._detector = Detector(replace(self._plain, engines=self._engines))
         self._plain_detector = Detector(self._plain)

@@ -27,6 +27,7 @@ from tests.serving import HttpResponse, Process
 
 DOCUMENT = openapi_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
+NAME = "mobilenet_v3_small"
 V2 = "/v2/models/{model}"
 VERSIONED = f"{V2}/versions/{{version}}"
 
@@ -107,12 +108,25 @@ def test_it_says_which_paths_need_a_key() -> None:
         (VERSIONED, "/v2/models/mobilenet_v3_small/versions/9"),
         (f"{V2}/ready", "/v2/models/mobilenet_v3_small/ready"),
         (f"{V2}/ready", "/v2/models/another/ready"),
+        ("/v2/models/stats", "/v2/models/stats"),
+        *((f"{V2}/{what}", f"/v2/models/{name}/{what}") for what in ("config", "stats") for name in (NAME, "another")),
+        *((f"{VERSIONED}/{what}", f"/v2/models/{NAME}/versions/1/{what}") for what in ("config", "stats")),
         (f"{VERSIONED}/ready", "/v2/models/mobilenet_v3_small/versions/1/ready"),
         (f"{VERSIONED}/ready", "/v2/models/mobilenet_v3_small/versions/9/ready"),
     ],
 )
 def test_what_is_read_is_as_described(whole_server: Process, path: str, url: str) -> None:
     check_response("GET", path, whole_server.ask("GET", url))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"", 200), (b'{"ready": true}', 200), (b'{"ready": 1}', 400), (b"[]", 400), (bytes(5000), 400)],
+)
+def test_the_index_is_as_described(whole_server: Process, body: bytes, status: int) -> None:
+    response = whole_server.ask("POST", "/v2/repository/index", body)
+    assert response.status == status
+    check_response("POST", "/v2/repository/index", response)
 
 
 @pytest.mark.parametrize("query", ["", "?crops=1", "?crops=auto&seed=7", "?overlay=1"])
@@ -147,6 +161,7 @@ def test_a_forms_verdicts_and_failures_are_as_described(whole_server: Process, p
         ("", b"", {}, 415),
         ("?crops=none", b"", {}, 400),
         ("", b"", {"Content-Encoding": "gzip"}, 415),
+        ("", b'{"picture": ""}', {}, 400),
         ("", b"", {"Content-Length": str(1 << 40)}, 413),
     ],
 )

@@ -108,7 +108,7 @@ def test_what_cannot_be_judged_is_refused_in_our_words(
     with pytest.raises(ImageError) as refused:
         judge.detect(body)
     assert response.status == status
-    assert response.json == {"schema": 1, "path": None, "error": {"kind": kind, "message": str(refused.value)}}
+    assert response.json == {"schema": 2, "path": None, "error": {"kind": kind, "message": str(refused.value)}}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,14 @@ def test_malformed_grpc_messages_are_invalid_arguments(channel: Any) -> None:
     ]
     for message in messages:
         assert refused(channel, "ModelInfer", message).code() == grpc.StatusCode.INVALID_ARGUMENT
-    for method in ("ServerMetadata", "ModelMetadata", "ModelReady"):
+    for method in (
+        "ServerMetadata",
+        "ModelMetadata",
+        "ModelReady",
+        "ModelConfig",
+        "ModelStatistics",
+        "RepositoryIndex",
+    ):
         assert refused(channel, method, b"\xff" * 10).code() == grpc.StatusCode.INVALID_ARGUMENT
         assert refused(channel, method, bytes(1 << 20)).code() == grpc.StatusCode.INVALID_ARGUMENT
     for message in (b"", b"\xff" * 10, bytes(1 << 20)):  # probes do not look at theirs

@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector, Verdict
-from glass_rt.serve.oip.protocol import OUTPUTS, describe
+from glass_rt.serve.oip.description import CONFIG_TYPES
+from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS, describe
+from glass_rt.serve.oip.tensors import MAX_IMAGES
+from glass_rt.serve.settings import ServerSettings
 from tests.serving import Process
 
 http_module = pytest.importorskip("tritonclient.http")
 grpc_module = pytest.importorskip("tritonclient.grpc")
+from google.protobuf.json_format import MessageToDict  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402  # after importorskip
 
 MODEL = "mobilenet_v3_small"
@@ -106,15 +110,75 @@ def test_it_describes_itself_and_its_model(over: str, client: Any, judge: Detect
     server, model = client.get_server_metadata(), client.get_model_metadata(MODEL)
     expected = describe(judge.manifest).to_json()
     if over == OVER_HTTP:
-        assert server["extensions"] == ["binary_tensor_data"]
+        assert server["extensions"] == ["binary_tensor_data", "model_configuration", "statistics"]
         assert model == expected
         assert client.get_model_metadata(MODEL, "1") == expected
         return
-    assert list(server.extensions) == ["binary_tensor_data"]
+    assert list(server.extensions) == ["binary_tensor_data", "model_configuration", "statistics"]
     assert (model.name, list(model.versions), model.platform) == (MODEL, ["1"], expected["platform"])
     for kind in ("inputs", "outputs"):
         found = [{"name": t.name, "datatype": t.datatype, "shape": list(t.shape)} for t in getattr(model, kind)]
         assert found == expected[kind]
+
+
+def as_json(over: str, answer: Any) -> Any:
+    """A client's answer as JSON; numbers of 64 bits are strings in that of gRPC's messages."""
+    if over == OVER_HTTP:
+        return answer
+    return MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def test_its_configuration_has_the_tensors_without_their_batch(over: str, client: Any, judge: Detector) -> None:
+    for version in ("", "1"):
+        config = as_json(over, client.get_model_config(MODEL, version))
+        config = config.get("config", config)
+        assert (config["name"], config["backend"]) == (MODEL, "onnxruntime")
+        assert config["max_batch_size"] == min(MAX_IMAGES, ServerSettings().queue_images)
+        assert config["parameters"]["bundle_sha256"]["string_value"] == judge.bundle.sha256
+        for side, tensors in (("input", INPUTS), ("output", OUTPUTS)):
+            found = [(t["name"], t["data_type"], [int(size) for size in t["dims"]]) for t in config[side]]
+            assert found == [(t.name, CONFIG_TYPES[t.datatype], list(t.shape[1:])) for t in tensors]
+
+
+def test_its_statistics_count_what_it_judged(over: str, client: Any, encoded: list[bytes]) -> None:
+    def counted() -> dict[str, int]:
+        (found,) = as_json(over, client.get_inference_statistics(MODEL))["model_stats"]
+        assert as_json(over, client.get_inference_statistics())["model_stats"] == [found]
+        assert (found["name"], found["version"]) == (MODEL, "1")
+        parts = found.pop("inference_stats")
+        flat = {f"{name}.{what}": int(number) for name, part in parts.items() for what, number in part.items()}
+        runs = [int(batch["compute_infer"]["count"]) for batch in found["batch_stats"]]
+        assert sum(runs) == int(found["execution_count"])
+        return {**flat, **{name: int(found[name]) for name in ("inference_count", "execution_count", "last_inference")}}
+
+    before = counted()
+    client.infer(MODEL, [images(over, encoded)])
+    client.infer(MODEL, [images(over, encoded[:1])])
+    with pytest.raises(InferenceServerException):
+        client.infer(MODEL, [images(over, [b"no image"])])
+    after = counted()
+    change = {name: after[name] - number for name, number in before.items()}
+    assert change["inference_count"] == len(encoded) + 1
+    assert 2 <= change["execution_count"] <= len(encoded) + 1
+    assert (change["success.count"], change["fail.count"]) == (2, 1)
+    assert change["last_inference"] >= 0
+    spent = ("queue", "compute_input", "compute_infer", "compute_output")
+    assert all(change[f"{name}.count"] == 2 for name in spent)
+    assert all(change[f"{name}.ns"] > 0 for name in ("success", "fail", "compute_input", "compute_infer"))
+
+
+def test_its_index_has_one_model(over: str, client: Any) -> None:
+    index = as_json(over, client.get_model_repository_index())
+    ready = {"name": MODEL, "version": "1", "state": "READY", "reason": ""}
+    assert (index if over == OVER_HTTP else index["models"]) == [ready]
+
+
+@pytest.mark.parametrize("method", ["get_model_config", "get_inference_statistics"])
+def test_another_model_is_unknown(over: str, client: Any, method: str) -> None:
+    for name, version in (("another", ""), (MODEL, "2")):
+        with pytest.raises(InferenceServerException) as refused:
+            getattr(client, method)(name, version)
+        assert refused.value.status() == STATUS["unknown"][over]
 
 
 def test_a_batch_gets_the_detectors_verdicts(

@@ -13,8 +13,9 @@ from tritonclient.grpc import model_config_pb2
 from glass_rt import Detector
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BundleExists, UsageError
+from glass_rt.serve.oip.description import CONFIG_TYPES
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS
-from glass_rt.serve.triton.config import DATATYPES, ServingOptions, config_pbtxt
+from glass_rt.serve.triton.config import ServingOptions, config_pbtxt
 from glass_rt.serve.triton.repository import write_model
 from tests.support import Bundles, Cli
 
@@ -38,7 +39,7 @@ def test_the_configuration_is_one_by_tritons_schema(bundles: Bundles) -> None:
         types = [
             (tensor.name, model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in written
         ]
-        assert types == [(tensor.name, DATATYPES[tensor.datatype], list(tensor.shape[1:])) for tensor in tensors]
+        assert types == [(tensor.name, CONFIG_TYPES[tensor.datatype], list(tensor.shape[1:])) for tensor in tensors]
     assert [(tensor.optional, tensor.allow_ragged_batch) for tensor in config.input] == [(True, False), (True, True)]
 
 

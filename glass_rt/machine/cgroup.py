@@ -1,0 +1,124 @@
+"""The CPU and memory limits of the control groups that Linux put this process in, such as a container's.
+
+Groups nest, and each limits all that is in it: the tightest one holds. Versions 1 and 2 are read, and a system that
+mounts both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+ROOT = Path("/")  # of the file system; tests name a folder
+_NO_LIMIT = 1 << 60  # version 1 writes the largest number that it has
+
+
+@dataclass(frozen=True)
+class GroupMemory:
+    """The memory of one control group, in bytes: its limit, and what of it cannot be taken back (no file cache)."""
+
+    limit: int
+    used: int
+
+
+@dataclass(frozen=True)
+class _Controller:
+    """A controller of one version: the folders of this process's groups, innermost first."""
+
+    version: int
+    groups: tuple[Path, ...]
+
+
+def cpu_quota() -> float | None:
+    """The CPUs that this process may keep busy, such as 1.5; None where no group limits them."""
+    found = []
+    for controller in _controllers("cpu", ROOT):
+        for group in controller.groups:
+            if controller.version == 2:
+                quota, _, period = _text(group / "cpu.max").partition(" ")
+            else:
+                quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+            if quota.isdigit() and period.isdigit() and int(period):  # else `max`, -1, or no such file
+                found.append(int(quota) / int(period))
+    return min(found, default=None)
+
+
+def group_memory() -> GroupMemory | None:
+    """The memory of the group that has least left; None where no group limits it."""
+    found = []
+    for controller in _controllers("memory", ROOT):
+        for group in controller.groups:
+            name = "memory.max" if controller.version == 2 else "memory.limit_in_bytes"
+            limit = _text(group / name)
+            if limit.isdigit() and int(limit) < _NO_LIMIT:
+                found.append(GroupMemory(int(limit), _used(group, controller.version)))
+    return min(found, key=lambda memory: memory.limit - memory.used, default=None)
+
+
+def _used(group: Path, version: int) -> int:
+    """Anonymous and shared memory; the cache of files goes when memory is short."""
+    numbers = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
+    names = ("anon", "shmem") if version == 2 else ("total_rss", "total_shmem")
+    return sum(int(numbers[name]) for name in names if numbers.get(name, "").isdigit())
+
+
+@cache  # a process stays in its groups, and this is asked for with every image
+def _controllers(name: str, root: Path) -> tuple[_Controller, ...]:
+    """Where the controller is mounted, in both versions."""
+    return tuple(_found_controllers(name, root))
+
+
+def _found_controllers(name: str, root: Path) -> Iterator[_Controller]:
+    mounts = list(_mounts(root))
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, names, path = (*line.split(":", 2), "", "")[:3]
+        version = 1 if names else 2
+        if names and name not in names.split(","):
+            continue
+        for mount in mounts:
+            if mount.version == version and (version == 2 or name in mount.options):
+                yield _Controller(version, tuple(_groups(mount, path)))
+
+
+@dataclass(frozen=True)
+class _Mount:
+    version: int
+    root: str  # the group that is seen at `point`
+    point: Path
+    options: frozenset[str]
+
+
+def _mounts(root: Path) -> Iterable[_Mount]:
+    """The mounts of control groups, as in proc_pid_mountinfo(5)."""
+    for line in _text(root / "proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(), after.split()
+        if len(fields) >= 5 and len(kinds) >= 3 and kinds[0] in ("cgroup", "cgroup2"):
+            point = root / fields[4].lstrip("/")
+            yield _Mount(1 if kinds[0] == "cgroup" else 2, fields[3], point, frozenset(kinds[2].split(",")))
+
+
+def _groups(mount: _Mount, path: str) -> Iterator[Path]:
+    """The folder of the group `path` and those around it, as far as they are to be seen.
+
+    A container often sees its own group alone, mounted, and is told a path from outside: then it is the mount's root.
+    """
+    group, root = PurePosixPath(path), PurePosixPath(mount.root)
+    inside = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
+    if ".." in inside.parts:
+        inside = PurePosixPath()
+    for part in (inside, *inside.parents):
+        folder = mount.point / part
+        if os.path.isdir(folder):
+            yield folder
+
+
+def _text(path: Path) -> str:
+    """The file's content; nothing where it is not there or may not be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
