@@ -159,6 +159,8 @@ def calibrate(
     if len(chosen) != 1:
         got = " and ".join(chosen) or "none of them"
         raise click.UsageError(f"give one of LABELLED, --remove, --export and --import; got {got}")
+    if dry_run and labelled is None:
+        raise click.UsageError(f"--dry-run is for LABELLED; {chosen[0]} judges nothing")
     bundle = chosen_bundle(engine)
     if labelled is None:
         return _exchange(bundle, export_to, import_from)

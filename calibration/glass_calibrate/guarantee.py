@@ -14,9 +14,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
-from glass_rt.errors import UsageError
+from glass_rt.errors import UsageError, import_failure
+
+try:
+    from scipy.stats import binom
+except ImportError as error:
+    raise import_failure(error, "scipy", "calibrate", "calibration") from None
 
 Scores = NDArray[np.float64]
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy.stats import beta
+from glass_rt.errors import import_failure
+
+try:
+    from scipy.stats import beta
+except ImportError as error:
+    raise import_failure(error, "scipy", "calibrate", "calibration") from None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from sklearn.isotonic import IsotonicRegression
 
 from glass_rt.decision.probability import LEAST, ProbabilityCurve
+from glass_rt.errors import import_failure
+
+try:
+    from scipy.optimize import minimize
+    from sklearn.isotonic import IsotonicRegression
+except ImportError as error:
+    raise import_failure(error, "scikit-learn", "calibrate", "calibration") from None
 
 ISOTONIC_FROM = 1000  # images of the smaller class; with fewer, steps would follow single images
 FOLDS = 5

@@ -135,7 +135,8 @@ def _refusal(name: str, rate: float, confidence: float, kind: str, sizes: Mappin
     most = max(sizes.values())
     total = sum(sizes.values())
     needed = fewest_images(rate, confidence)
-    by_tier = ", ".join(f"{size} {tier}" for tier, size in sizes.items() if size) if len(sizes) > 1 else ""
+    filled = [f"{size} {tier}" for tier, size in sizes.items() if size]
+    by_tier = ", ".join(filled) if len(filled) > 1 else ""
     lines = f"--{name} {rate:g} at {percent(confidence)} confidence needs {needed} {kind} images in a tier; "
     lines += f"there are {total}" + (f" ({by_tier})" if by_tier else "")
     if most:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,24 @@ def test_one_thing_at_a_time(arguments: tuple[str, ...], bundle: Path, cli: Cli)
     assert "give one of LABELLED, --remove, --export and --import" in done.stderr
 
 
+def test_a_dry_run_of_what_judges_nothing_is_refused(bundle: Path, cli: Cli) -> None:
+    done = cli("calibrate", "--remove", "--dry-run", "--engine", bundle)
+    assert done.returncode == 2
+    assert "--dry-run is for LABELLED" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["scipy", "matplotlib"])
+def test_without_its_extra_the_command_says_what_to_install(
+    package: str, scenes: Path, engine: Path, again: Path, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from glass_rt.cli import main; main()"
+    arguments = ["calibrate", scenes, "--engine", engine, *ASKED, "--report", again, "--dry-run", "-q"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "is not installed: pip install 'glass-rt[calibrate]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # What a run on other images, or with other wishes, is told.
 
 
@@ -179,7 +199,7 @@ def _both_ways(folder: Path) -> None:
     ("change", "arguments", "message"),
     [
         (_no_reals, (), "none of them is real: both classes are needed"),
-        (_ten_images, (), "there are 5 (5 thumbnail); 5 allow --fpr 0.4508 at the lowest"),
+        (_ten_images, (), "there are 5; 5 allow --fpr 0.4508 at the lowest"),
         (_other_names, (), "holds no labelled images; expected sub-folders `fake` and `real`"),
         (_unknown_label, ("--labels", "labels.csv"), "line 2: expected the columns path and label"),
         (_both_ways, (), "labelled both ways: fake/copy.png and real/phone/000.png"),
@@ -189,7 +209,7 @@ def _both_ways(folder: Path) -> None:
         (
             None,
             ("--fpr", "0.01"),
-            "--fpr 0.01 at 95 % confidence needs 299 real images in a tier; there are 70 ",
+            "--fpr 0.01 at 95 % confidence needs 299 real images in a tier; there are 70; ",
         ),
         (None, ("--fnr", "0.01"), "--fnr 0.01 at 95 % confidence needs 299 fake images in a tier; there are 70"),
     ],
