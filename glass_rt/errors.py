@@ -179,8 +179,8 @@ class OutOfMemory(GlassError, MemoryError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
-            "backbone, or allow this process more memory, and more threads (ulimit -u)"
+            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a "
+            "smaller backbone, or allow this process more memory, and more threads (ulimit -u)"
         )
 
 

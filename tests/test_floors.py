@@ -44,7 +44,17 @@ def imports(path: Path) -> set[str]:
     [
         (
             "glass_rt",
-            {"glass_export", "glass_engines", "glass_calibrate", "glass_bench", "torch", "torchvision", "onnx"},
+            {
+                "glass_export",
+                "glass_engines",
+                "glass_calibrate",
+                "glass_bench",
+                "torch",
+                "torchvision",
+                "onnx",
+                "sklearn",
+                "scipy",
+            },
         ),
         ("glass_engines", {"glass_export", "glass_calibrate", "glass_bench", "torch", "torchvision"}),
         ("glass_export", {"glass_engines", "glass_calibrate", "glass_bench"}),

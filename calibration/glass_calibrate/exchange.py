@@ -11,6 +11,7 @@ from glass_rt.bundle.calibration_json import calibration_from_json
 from glass_rt.bundle.decision import install_calibration
 from glass_rt.decision.calibration import Calibration
 from glass_rt.errors import CalibrationInvalid, GlassError
+from glass_rt.machine.named_file import read_named
 from glass_rt.machine.write_whole import write_whole
 
 SCHEMA = 1
@@ -52,12 +53,11 @@ def decision_text(decision: Calibration) -> str:
 def read_decision(source: Path) -> Calibration:
     """The decision of a file, every field checked. Raises CalibrationInvalid, and GlassError for an unreadable file."""
     try:
-        with source.open("rb") as file:
-            content = file.read(MOST + 1)
+        content = read_named(source, MOST)
     except OSError as error:
         raise GlassError(f"{source} cannot be read: {error.strerror}") from error
     try:
-        values: Any = json.loads(content) if len(content) <= MOST else None
+        values: Any = json.loads(content)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or (values.get("schema"), values.get("kind")) != (SCHEMA, KIND):

@@ -38,6 +38,7 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
                 precision=engine.precision,
                 device=run.device,
                 threads=run.threads,
+                cache=run.cache,
             )
         resolve_parity(bundle, engines, run.device)
     except BaseException:

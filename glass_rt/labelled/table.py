@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from glass_rt.errors import LabelsInvalid, MissingDependency, first_line
+from glass_rt.machine.named_file import read_named_text
 
 PARQUET = ".parquet"
 _SEPARATORS = ",;\t"
@@ -27,12 +28,12 @@ def read_table(path: Path) -> list[tuple[str, Row]]:
 
 def _csv(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_named_text(path, "utf-8-sig")
         heading = text.partition("\n")[0]
         separator = max(_SEPARATORS, key=heading.count)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or a name that no file can have
         raise LabelsInvalid(f"{path} cannot be read as a CSV of labels: {error}") from None
     for number, row in rows:
         yield f"{path}, line {number}", {name: _text(value) for name, value in row.items() if name is not None}

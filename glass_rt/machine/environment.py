@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +23,9 @@ BACKEND_PACKAGES = {
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
 }
+# Lines of /proc/cpuinfo, on x86-64 and on arm64.
+_TELLING = {"vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU implementer",
+            "CPU architecture", "CPU variant", "CPU part", "CPU revision"}  # fmt: skip
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
 
 
@@ -66,6 +71,20 @@ def cpu_name() -> str:
         pass
     extensions = [flag for flag in _CPU_FLAGS if flag in flags]
     return f"{name} ({platform.machine()}{''.join(', ' + flag for flag in extensions)})"
+
+
+@cache
+def cpu_fingerprint() -> str:
+    """What tells processors apart for which code is compiled: SHA-256 of the model and all that it can do, in hex."""
+    told = [platform.machine(), platform.system()]
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        told.append(platform.processor())
+    else:
+        lines = (line.partition(":") for line in first.splitlines())
+        told += [value.strip() for name, _, value in lines if name.strip() in _TELLING]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def usable_cores() -> int:

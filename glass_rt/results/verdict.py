@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from glass_rt.decision.decide import Decision, Label
@@ -113,15 +113,22 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `glass-rt infer --json` prints; its path is `text_from_name`'s."""
-        values = asdict(self)
-        after = ("path", "sha256", "width", "height", "format", "jpeg_quality")
         return {
             "schema": SCHEMA,
-            **{name: values.pop(name) for name in after},
             "path": _text(self.path),
+            **{name: getattr(self, name) for name in ("sha256", "width", "height", "format", "jpeg_quality")},
             "label": self.label,
             "calibrated_probability_fake": self.decision.probability,
-            **values,
+            "probability_fake": self.probability_fake,
+            "probabilities": dict(self.probabilities),
+            **{name: getattr(self, name) for name in ("logits", "trained", "seed", "sampling", "stratified", "grid")},
+            "trained_crops": self.trained_crops,
+            "crops": tuple(dict(vars(crop)) for crop in self.crops),
+            "draws": None if self.draws is None else dict(vars(self.draws)),
+            "orientation": self.orientation,
+            "notices": self.notices,
+            "engine": dict(vars(self.engine)),
+            "timings_ms": dict(vars(self.timings_ms)),
             "decision": self.decision.to_json(),
             "runtime": __version__,
         }

@@ -131,6 +131,8 @@ def test_few_addresses_end_in_words(folder: Path, picture: Path) -> None:
         assert done.returncode in (0, 1), (limit, done)
         assert "Traceback" not in done.stderr
         if done.returncode == 1:
-            assert re.search(r"not enough memory to .*allow this process more memory", done.stdout + done.stderr)
+            assert re.search(
+                r"not enough memory, or threads, to .*allow this process more memory", done.stdout + done.stderr
+            )
         ends.append(done.returncode)
     assert ends[:2] == [1, 1]
