@@ -58,7 +58,8 @@ def calibrate_bundle(
     bundle = Bundle.open(request.bundle, expect_sha256=request.run.expect_bundle)
     if not bundle.manifest.model.weights.trained:
         raise CalibrationInvalid(f"{request.bundle} has untrained weights: its scores say nothing, with any threshold")
-    images, unlabelled = labelled_images(request.labelled, request.labels, passed_over)
+    found, unlabelled = labelled_images(request.labelled, request.labels, passed_over)
+    images = list({image.path: image for image in found}.values())  # a table may name one twice
     _check_classes(request.labelled, images)
     settings = _with_columns(request.settings, images)
     conditions = conditions_of(bundle.manifest, request.options)

@@ -277,6 +277,7 @@ def test_a_label_that_hides_in_the_format_is_warned_of(bundle: Path, cli: Cli, t
 def test_one_image_of_a_source_counts(scenes: Path, engine: Path, again: Path, cli: Cli, tmp_path: Path) -> None:
     names = sorted(path.relative_to(scenes).as_posix() for path in scenes.rglob("*.png"))
     rows = [f"{name};{name.split('/')[0]};{int(name[-7:-4]) // 2};lab" for name in names]
+    rows.append(rows[0])  # twice the same is once
     table = tmp_path / "labels.csv"
     table.write_text("\ufeffpath;label;Photograph;place\n" + "\n".join(rows) + "\n", encoding="utf-8")
     asked = ("--fpr", 0.1, "--fnr", 0.2, "--group", "photograph", "--labels", table, "--by", "place", "--by", "folder")
