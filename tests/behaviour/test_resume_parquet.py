@@ -62,7 +62,7 @@ def test_a_row_says_what_the_json_says(verdicts: tuple[Verdict, ...], tmp_path: 
         assert (row.pop("error_kind"), row.pop("error")) == (None, None)
         assert said.pop("schema") == 2
         decision = said.pop("decision")
-        thresholds = decision.pop("thresholds") or dict.fromkeys(("fake_above", "real_below"))
+        thresholds = decision.pop("thresholds") or {"fake_above": None, "real_below": None}
         assert {name: row.pop(name) for name in thresholds} == thresholds
         assert row.pop("decision_id") == decision.pop("id")
         assert {name: row.pop(name) for name in decision} == decision

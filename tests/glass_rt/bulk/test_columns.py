@@ -71,8 +71,8 @@ STRUCTS: list[dict[str, Any] | None] = [
 @pytest.mark.parametrize("binary", BINARIES, ids=str)
 @pytest.mark.parametrize("string", STRINGS, ids=str)
 def test_a_struct_has_an_image_or_else_its_path(binary: pa.DataType, string: pa.DataType, tmp_path: Path) -> None:
-    inner = [[None if row is None else row[name] for row in STRUCTS] for name in ("bytes", "path")]
-    children = [array(inner[0], binary), array(inner[1], string)]
+    data, paths = ([None if row is None else row[name] for row in STRUCTS] for name in ("bytes", "path"))
+    children = [array(data, binary), array(paths, string)]
     missing = pa.array([row is None for row in STRUCTS])
     structs = pa.StructArray.from_arrays(children, ["bytes", "path"], mask=missing)
     pq.write_table(pa.table({"label": range(8), "image": structs}), tmp_path / "x.parquet")
