@@ -100,10 +100,12 @@ arm-check: $(VENV)/.runtime
 
 # The kernels that are shipped compiled; needs nvcc of CUDA 13.
 KERNELS := glass_rt/backends/cuda/kernels
+# T4; A100; A10, RTX 30; Orin; L4, L40S, RTX 40; H100, H200; B200; B300; Thor; RTX 50. Others get by with the code that
+# a driver makes for them of compute_75's, or of compute_120's.
+SMS := 75 80 86 87 89 90 100 103 110 120
 kernels:
-	cd $(KERNELS) && nvcc -O3 -fatbin -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_86,code=sm_86 \
-	  -gencode=arch=compute_89,code=sm_89 -gencode=arch=compute_90,code=sm_90 \
-	  '-gencode=arch=compute_120,code=[sm_120,compute_120]' -o views.fatbin views.cu
+	cd $(KERNELS) && nvcc -O3 -fatbin $(foreach sm,$(SMS),-gencode=arch=compute_$(sm),code=sm_$(sm)) \
+	  -gencode=arch=compute_75,code=compute_75 -gencode=arch=compute_120,code=compute_120 -o views.fatbin views.cu
 
 # Bundles stay: some may be built from checkpoints of yours.
 clean:

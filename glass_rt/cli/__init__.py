@@ -43,7 +43,9 @@ _OWN = {
     "bulk": "glass_rt.cli.bulk:bulk",
     "triton": "glass_rt.cli.triton_repository:triton",
 }
-_ORDER = ("build", "export", "infer", "serve", "bulk", "inspect", "verify", "doctor", "triton")
+_ORDER = (
+    "train", "card", "build", "export", "calibrate", "infer", "serve", "bulk", "inspect", "verify", "doctor", "triton",
+)  # fmt: skip
 
 
 class Commands(click.Group):

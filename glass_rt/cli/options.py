@@ -21,7 +21,7 @@ engine_option = click.option(
     metavar="DIR",
     help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./bundles]",
 )
-device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the backend's own]")
+device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the bundle's]")
 batch_option = click.option(
     "--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 4 to 16 by cores]"
 )
