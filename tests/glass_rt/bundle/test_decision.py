@@ -145,7 +145,7 @@ def test_a_manifest_that_cannot_be_written_stays_as_it_was(bundle: Path) -> None
     calibration = calibration_for(bundle)
     before = (bundle / MANIFEST).read_bytes()
     (bundle / "cache").write_text("in the way")
-    with pytest.raises(GlassError, match="cannot be written: .*; the bundle is as it was"):
+    with pytest.raises(GlassError, match=r"cannot be written: .*; the bundle is as it was"):
         install_calibration(bundle, calibration)
     assert (bundle / MANIFEST).read_bytes() == before
 
