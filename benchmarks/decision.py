@@ -16,7 +16,6 @@ from pathlib import Path
 
 import click
 from glass_bench.decision.record import MODEL, guarantee_markdown, guarantee_record, scenes_record
-from glass_bench.measure.record import shown_command
 from glass_bench.quality.report import quality_markdown, write_quality_plots
 from glass_calibrate.fitting import Settings
 from glass_calibrate.pipeline import Request, calibrate_bundle
@@ -26,6 +25,7 @@ from glass_engines.build import BuildOptions, build_bundle
 from glass_rt.bundle.bundle import PortableModel
 from glass_rt.errors import CalibrationInvalid
 from glass_rt.labelled.labels import FOLDER, labelled_images
+from glass_rt.machine.command_line import shown_command
 from glass_rt.progress import reporter
 
 _output = click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the records.")

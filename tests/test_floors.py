@@ -15,6 +15,7 @@ STAGES = {
     "glass_export": ROOT / "export" / "glass_export",
     "glass_engines": ROOT / "engines" / "glass_engines",
     "glass_calibrate": ROOT / "calibration" / "glass_calibrate",
+    "glass_train": ROOT / "training" / "glass_train",
     "glass_bench": ROOT / "benchmarks" / "glass_bench",
 }
 
@@ -48,6 +49,7 @@ def imports(path: Path) -> set[str]:
                 "glass_export",
                 "glass_engines",
                 "glass_calibrate",
+                "glass_train",
                 "glass_bench",
                 "torch",
                 "torchvision",
@@ -56,9 +58,13 @@ def imports(path: Path) -> set[str]:
                 "scipy",
             },
         ),
-        ("glass_engines", {"glass_export", "glass_calibrate", "glass_bench", "torch", "torchvision"}),
-        ("glass_export", {"glass_engines", "glass_calibrate", "glass_bench"}),
-        ("glass_calibrate", {"glass_export", "glass_engines", "glass_bench", "torch", "torchvision", "onnx"}),
+        ("glass_engines", {"glass_export", "glass_calibrate", "glass_train", "glass_bench", "torch", "torchvision"}),
+        ("glass_export", {"glass_engines", "glass_calibrate", "glass_train", "glass_bench"}),
+        (
+            "glass_calibrate",
+            {"glass_export", "glass_engines", "glass_train", "glass_bench", "torch", "torchvision", "onnx"},
+        ),
+        ("glass_train", {"glass_bench"}),
     ],
 )
 def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str]) -> None:

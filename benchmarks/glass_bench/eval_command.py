@@ -72,11 +72,11 @@ def evaluate(
 
     Exit code 1: images could not be judged; the others are evaluated.
     """
-    from glass_bench.measure.record import shown_command
     from glass_bench.quality.evaluation import EvalOptions, evaluate_engines
     from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
     from glass_rt.inference.passed_over import PassedOver
     from glass_rt.labelled.labels import labelled_images
+    from glass_rt.machine.command_line import shown_command
 
     options = EvalOptions(crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by)
     passed_over = PassedOver()

@@ -142,6 +142,11 @@ class Failure:
     error: GlassError
 
     @property
+    def sha256(self) -> str | None:
+        """SHA-256 of the image's file, in hexadecimal; None where it was not read."""
+        return self.error.sha256 if isinstance(self.error, ImageError) else None
+
+    @property
     def lasting(self) -> bool:
         """Whether the image's own content is at fault: files that cannot be read and engines that fail may recover."""
         return isinstance(self.error, ImageError) and not isinstance(self.error, ImageNotReadable)
@@ -149,7 +154,8 @@ class Failure:
     def to_json(self) -> dict[str, Any]:
         """The JSON object that stands where a verdict would."""
         error = {"kind": self.error.kind, "message": text_from_name(str(self.error))}
-        return {"schema": SCHEMA, "path": _text(self.path), "error": error}
+        known = {} if self.sha256 is None else {"sha256": self.sha256}
+        return {"schema": SCHEMA, "path": _text(self.path), **known, "error": error}
 
 
 def _text(path: str | None) -> str | None:

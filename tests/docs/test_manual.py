@@ -24,6 +24,7 @@ SOURCES = (
     "engines/glass_engines",
     "export/glass_export",
     "calibration/glass_calibrate",
+    "training/glass_train",
     "benchmarks/glass_bench",
 )
 README_BYTES = 7000
@@ -74,7 +75,7 @@ def test_readme_links_to_files_that_are_there() -> None:
 
 
 def test_files_that_pages_name_are_there() -> None:
-    tops = "benchmarks|deploy|engines|examples|export|glass_bench|glass_rt|tests|docs"
+    tops = "benchmarks|deploy|engines|examples|export|training|glass_bench|glass_rt|tests|docs"
     for page in PAGES:
         for name in re.findall(rf"`((?:{tops})/[\w./*-]+)`", page.read_text("utf-8")):
             found = [path for root in (ROOT, ROOT / "benchmarks") for path in root.glob(name.rstrip("/"))]
