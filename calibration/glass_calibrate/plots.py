@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -156,7 +156,7 @@ def _errors(raw: Floats, fake: Flags) -> tuple[Floats, Floats]:
     return above, np.searchsorted(fakes, thresholds, "right") / len(fakes)
 
 
-def _finish(axes: Axes, legend: str = "upper left") -> None:
+def _finish(axes: Axes, legend: Literal["upper left", "upper right"] = "upper left") -> None:
     """`legend`: where it stands; to let matplotlib look for the best place takes seconds on a busy machine."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

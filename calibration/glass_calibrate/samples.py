@@ -18,8 +18,8 @@ from glass_rt.errors import GlassError, LabelsInvalid, UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, read_image
 from glass_rt.inference.pipeline import MAX_WORKERS, decoding_budget
 from glass_rt.labelled.labels import LabelledImage
-from glass_rt.machine.byte_budget import ByteBudget
 from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.limits.byte_budget import ByteBudget
 
 BY_FOLDER = "folder"
 _OF_IMAGE = ("group", "pair", "source", "split")  # columns that go by several names, see LabelledImage
