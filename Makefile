@@ -9,7 +9,8 @@ IMAGE ?= $(SAMPLE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .NOTPARALLEL: # targets install into one environment
 
-.PHONY: demo first-minute main-job sound check test attack docs coverage format clean gpu-check triton-check kernels
+.PHONY: demo first-minute main-job sound check test attack docs coverage format clean gpu-check triton-check kernels \
+  container-check arm-check
 
 # $(call timed,WHAT,COMMAND): runs the command and says how long it took. A comma would end an argument.
 WITH_EXPORT := '.[cpu,export]'
@@ -88,12 +89,23 @@ $(TRITON)/.ready: Makefile pyproject.toml
 	  $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || exit 1; done
 	touch $@
 
+# The container for CPUs, built by buildah without an engine, and its `infer` and `serve`: as root; five minutes, 3 GB of
+# disk. Of the bundle BUNDLE, or the first one under bundles/.
+container-check:
+	deploy/check_container.sh $(BUNDLE)
+
+# The bundle BUNDLE on 64-bit ARM, emulated, compared with this machine: as root; about an hour.
+arm-check: $(VENV)/.runtime
+	PYTHON=$(BIN)/python PYTHONPATH=benchmarks deploy/check_arm.sh $(BUNDLE)
+
 # The kernels that are shipped compiled; needs nvcc of CUDA 13.
 KERNELS := glass_rt/backends/cuda/kernels
+# T4; A100; A10, RTX 30; Orin; L4, L40S, RTX 40; H100, H200; B200; B300; Thor; RTX 50. Others get by with the code that
+# a driver makes for them of compute_75's, or of compute_120's.
+SMS := 75 80 86 87 89 90 100 103 110 120
 kernels:
-	cd $(KERNELS) && nvcc -O3 -fatbin -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_86,code=sm_86 \
-	  -gencode=arch=compute_89,code=sm_89 -gencode=arch=compute_90,code=sm_90 \
-	  '-gencode=arch=compute_120,code=[sm_120,compute_120]' -o views.fatbin views.cu
+	cd $(KERNELS) && nvcc -O3 -fatbin $(foreach sm,$(SMS),-gencode=arch=compute_$(sm),code=sm_$(sm)) \
+	  -gencode=arch=compute_75,code=compute_75 -gencode=arch=compute_120,code=compute_120 -o views.fatbin views.cu
 
 # Bundles stay: some may be built from checkpoints of yours.
 clean:

@@ -4,7 +4,8 @@
 # Needs root, buildah and, where no registry is reached, debootstrap for a base in place of python:slim.
 #   deploy/check_container.sh [BUNDLE [IMAGE]]
 # BUNDLE: a folder that `glass-rt build` wrote (default: the first under bundles/). IMAGE: what is judged.
-# PORT (8000): the port of `serve`. MIRROR: of Debian, for debootstrap. KEEP=1 leaves the image glass-rt:cpu there.
+# PORT (8000): the port of `serve`. MIRROR: of Debian, for debootstrap. KEEP=1 leaves the image glass-rt:cpu there, and
+# BUILT=1 runs that one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 skip() { echo "container-check: skipped: $*"; exit 0; }
@@ -18,10 +19,10 @@ bundle=$(realpath "${1:-$(find bundles -mindepth 2 -maxdepth 2 -name manifest.js
 [ -f "$bundle/manifest.json" ] || skip "no bundle to judge with: glass-rt build, or name one"
 port=${PORT:-8000}
 work=$(mktemp -d)
-container=
+container= stand_in=
 clean() {
   [ -z "$container" ] || buildah rm "$container" >/dev/null || true
-  [ -n "${KEEP:-}" ] || buildah rmi glass-rt:cpu >/dev/null 2>&1 || true
+  [ -n "${KEEP:-}" ] || buildah rmi glass-rt:cpu $stand_in >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap clean EXIT
@@ -33,9 +34,10 @@ if ! buildah inspect --type image "docker.io/library/$base" >/dev/null 2>&1 \
   echo "no registry is reached: Debian's own Python stands in for it"
   debootstrap --variant=minbase --include=python3,python3-venv,python-is-python3,ca-certificates \
     bookworm "$work/base" ${MIRROR:+"$MIRROR"} >"$work/debootstrap" || { tail -n 3 "$work/debootstrap"; exit 1; }
+  stand_in=docker.io/library/$base
   scratch=$(buildah from scratch)
   buildah copy -q "$scratch" "$work/base" / >/dev/null
-  buildah commit -q --rm "$scratch" "docker.io/library/$base" >/dev/null
+  buildah commit -q --rm "$scratch" "$stand_in" >/dev/null
   rm -rf "$work/base"
 fi
 
@@ -46,7 +48,7 @@ for path in /etc/pip.conf /etc/ssl/certs ${PIP_FIND_LINKS:-} $(pip config get gl
   [ ! -e "$path" ] || mounts+=(--volume "$path:$path:ro")
 done
 start=$SECONDS
-buildah build -q --network host "${mounts[@]}" --format docker -f deploy/cpu.Dockerfile -t glass-rt:cpu . >"$work/build" 2>&1 \
+[ -n "${BUILT:-}" ] || buildah build -q --network host "${mounts[@]}" --format docker -f deploy/cpu.Dockerfile -t glass-rt:cpu . >"$work/build" 2>&1 \
   || { tail -n 20 "$work/build"; exit 1; }
 container=$(buildah from glass-rt:cpu)
 root=$(buildah mount "$container")
@@ -99,26 +101,32 @@ echo "health: $(cat "$work/health")"
 ask "http://127.0.0.1:$port/v1/verdict" "$image"
 
 say "drain: SIGTERM while an image is judged"
-ask "http://127.0.0.1:$port/v1/verdict" "$image" >"$work/last" &
-asking=$!
-sleep 0.05
-served=$(python3 - "$port" <<'PYTHON'
-import pathlib, sys
-wanted = f"--port\0{sys.argv[1]}\0".encode()
-for folder in pathlib.Path("/proc").glob("[0-9]*"):
-    try:
-        words = (folder / "cmdline").read_bytes()
-        uid = (folder / "status").read_text().split("Uid:")[1].split()[0]
-    except (OSError, IndexError):
-        continue
-    if wanted in words and b"glass-rt" in words and int(uid) >= 10000:
-        print(folder.name)
+python3 - "$port" "$image" <<'PYTHON'
+import http.client, os, pathlib, signal, sys
+
+def server(port):
+    """The process of the image's user that serves on the port."""
+    wanted = f"\0--port\0{port}\0".encode()
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            uid = int((folder / "status").read_text().split("Uid:")[1].split()[0])
+        except (OSError, IndexError):
+            continue
+        if wanted in words and b"python" in words.split(b"\0")[0] and uid >= 10000:
+            return int(folder.name)
+    sys.exit("the server's process is not found")
+
+process = server(sys.argv[1])
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=60)
+connection.request("POST", "/v1/verdict", open(sys.argv[2], "rb").read())
+os.kill(process, signal.SIGTERM)
+response = connection.getresponse()
+print("the image under way:", response.status, response.read().decode()[:100])
+sys.exit(0 if response.status == 200 else 1)
 PYTHON
-)
-kill -TERM $served
-wait "$asking" && echo "the last image has its verdict"
 code=0
 wait "$server" || code=$?
 echo "serve ended with $code"
-[ "$code" = 0 ] && [ -s "$work/last" ]
+[ "$code" = 0 ] || { tail -n 5 "$work/log"; exit 1; }
 say "container-check: passed"

@@ -11,6 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY glass_rt glass_rt
 COPY export export
 COPY engines/glass_engines engines/glass_engines
+COPY calibration calibration
 COPY benchmarks/glass_bench benchmarks/glass_bench
 # Of the packages, what judging on a CPU has no use for goes: their tests, headers, and of OpenVINO the plugins for other
 # devices and the readers of other formats than its own.

@@ -57,9 +57,10 @@ class UsageError(GlassError, ValueError):
 
 
 class ImageError(GlassError, ValueError):
-    """One image cannot be judged."""
+    """One image cannot be judged. `sha256` is that of its file, in hexadecimal; None where it was not read."""
 
     kind = "image"
+    sha256: str | None = None
 
 
 class ImageNotReadable(ImageError):

@@ -43,6 +43,7 @@ class FakeGpu:
         self._pinned: set[int] = set()
         self._streams: dict[int, deque[Work]] = {}
         self._events: dict[int, tuple[int, int, int]] = {}  # recorded, happened, stream
+        self._timed = set[int]()
         self._graphs: dict[int, list[Work]] = {}
         self._capturing: tuple[int, list[Work]] | None = None
         self._failures: dict[str, list[tuple[int, str]]] = {}
@@ -139,9 +140,10 @@ class FakeGpu:
         self._enter("synchronize")
         self._drain(lambda: not self._streams[stream])
 
-    def create_event(self) -> int:
+    def create_event(self, *, timed: bool = False) -> int:
         self._enter("create_event")
         event = next(self._handles)
+        self._timed |= {event} if timed else set()
         self._events[event] = (0, 0, 0)
         return event
 
@@ -173,6 +175,7 @@ class FakeGpu:
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """One millisecond, always."""
+        assert {start, end} <= self._timed, "an event that is not timed does not know when it happened"
         return 1.0
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from tests.fake_gpu import FakeGpu
 
 RECORDED = Path(__file__).parent / "glass_rt" / "backends" / "vendor_names.json"
 NAMES: dict[str, dict[str, list[str]]] = json.loads(RECORDED.read_text())
+HEADER_SIZE = 64
 SIZE, DIM = 8, 6  # small views and embeddings: the scheduling is the same
 PROFILES = ((1, 10, 16), (1, 64, 64))
 
@@ -67,6 +69,7 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
         return True
 
     def new_context(engine: Any, _config: Any) -> Any:
+        assert not rtx or faults["cache"]() is not None, "the cache must outlive every context"
         return None if faults.get("refuse_context") else context_class(engine)
 
     def init_context(self: Any, engine: Any) -> None:
@@ -93,20 +96,34 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
         set_tensor_address=put("_addresses"),
         execute_async_v3=execute,
     )
+
+    def serialise_cache(cache: Any) -> bytes:
+        assert faults["cache"]() is cache, "the configuration holds a cache that is gone"
+        return b"compiled for this GPU"
+
+    def deserialise_cache(_cache: Any, data: bytes) -> bool:
+        faults["cache read"] = bytes(data)
+        return True
+
+    def set_cache(_config: Any, cache: Any) -> None:
+        faults["cache"] = weakref.ref(cache)  # the vendor's configuration points to it, and does not keep it alive
+
     cache_class = None
     if rtx:
         cache_class = vendor_class(
             version,
             "IRuntimeCache",
-            deserialize=lambda self, data: faults.__setitem__("cache read", bytes(data)),
-            serialize=lambda self: b"compiled for this GPU",
+            deserialize=deserialise_cache,
+            serialize=serialise_cache,
         )
     config_members: dict[str, Any] = {
         "set_execution_context_allocation_strategy": lambda self, strategy: None,
         "cuda_graph_strategy": None,
         "create_runtime_cache": lambda self: cache_class() if cache_class else None,
-        "set_runtime_cache": lambda self, cache: setattr(self, "_cache", cache),
-        "get_runtime_cache": lambda self: self._cache,
+        "dynamic_shapes_kernel_specialization_strategy": property(
+            lambda self: None, lambda self, strategy: faults.__setitem__("specialisation", strategy)
+        ),
+        "set_runtime_cache": set_cache,
     }
     has_config = "IRuntimeConfig" in NAMES[version]
     config_class = vendor_class(version, "IRuntimeConfig", **config_members) if has_config else None
@@ -135,18 +152,28 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
             return None
         return engine_class(json.loads(data))
 
+    def validity(_runtime: Any, header: bytes) -> tuple[Any, int]:
+        assert len(header) <= HEADER_SIZE, "no more than the header is asked about"
+        found = faults.get("diagnosis", 0)
+        return faults.get("validity", "INVALID" if found else "VALID"), found
+
     logger = type("ILogger", (), {"Severity": SimpleNamespace(WARNING=2), "__init__": lambda self: None})
+    runtime_members: dict[str, Any] = {
+        "deserialize_cuda_engine": deserialise, "get_engine_validity": validity, "engine_header_size": HEADER_SIZE,
+    }  # fmt: skip
     module = {
         "ILogger": logger,
         "Runtime": type(
             "Runtime",
-            (vendor_class(version, "Runtime", deserialize_cuda_engine=deserialise),),
+            (vendor_class(version, "Runtime", **runtime_members),),
             {"__init__": lambda self, log: faults.__setitem__("logger", log)},
         ),
         "TensorIOMode": SimpleNamespace(INPUT=True),
         "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="USER_MANAGED"),
         "CudaGraphStrategy": SimpleNamespace(WHOLE_GRAPH_CAPTURE="WHOLE_GRAPH_CAPTURE"),
         "ComputeCapability": SimpleNamespace(),
+        "EngineValidity": SimpleNamespace(VALID="VALID", SUBOPTIMAL="SUBOPTIMAL", INVALID="INVALID"),
+        "DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER="EAGER"),
         "nptype": lambda name: np.dtype(name),
     }
     known = set(NAMES[version][""])

@@ -14,6 +14,7 @@ STAGES = {
     "glass_rt": ROOT / "glass_rt",
     "glass_export": ROOT / "export" / "glass_export",
     "glass_engines": ROOT / "engines" / "glass_engines",
+    "glass_calibrate": ROOT / "calibration" / "glass_calibrate",
     "glass_train": ROOT / "training" / "glass_train",
     "glass_bench": ROOT / "benchmarks" / "glass_bench",
 }
@@ -47,6 +48,7 @@ def imports(path: Path) -> set[str]:
             {
                 "glass_export",
                 "glass_engines",
+                "glass_calibrate",
                 "glass_train",
                 "glass_bench",
                 "torch",
@@ -56,8 +58,12 @@ def imports(path: Path) -> set[str]:
                 "scipy",
             },
         ),
-        ("glass_engines", {"glass_export", "glass_train", "glass_bench", "torch", "torchvision"}),
-        ("glass_export", {"glass_engines", "glass_train", "glass_bench"}),
+        ("glass_engines", {"glass_export", "glass_calibrate", "glass_train", "glass_bench", "torch", "torchvision"}),
+        ("glass_export", {"glass_engines", "glass_calibrate", "glass_train", "glass_bench"}),
+        (
+            "glass_calibrate",
+            {"glass_export", "glass_engines", "glass_train", "glass_bench", "torch", "torchvision", "onnx"},
+        ),
         ("glass_train", {"glass_bench"}),
     ],
 )
@@ -68,8 +74,8 @@ def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str
 
 def test_importing_the_runtime_loads_no_heavy_library() -> None:
     code = (
-        "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command\n"
-        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'sklearn', 'scipy')\n"
+        "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command, glass_calibrate.command\n"
+        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'scipy', 'sklearn', 'matplotlib')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -45,7 +45,7 @@ def event_ms(gpu: GpuDriver, stream: int, work: Callable[[], Any], repeats: int,
     """Milliseconds of what `work` puts on the stream, by the device's clock. Inside `with gpu.current():`."""
     for _ in range(warm_up):
         work()
-    begin, end = gpu.create_event(), gpu.create_event()
+    begin, end = gpu.create_event(timed=True), gpu.create_event(timed=True)
     times = []
     for _ in range(repeats):
         gpu.record(begin, stream)

@@ -52,7 +52,7 @@ def calls() -> dict[str, Any]:
             "a kernel that is not there": refused(lambda: gpu.load_kernel(_fatbin(), "no_such_kernel")),
             "no image of a kernel": refused(lambda: gpu.load_kernel(b"not a fatbin at all", "gather_crops")),
         }
-        begin, end = gpu.create_event(), gpu.create_event()
+        begin, end = gpu.create_event(timed=True), gpu.create_event(timed=True)
         refusals["time between events never recorded"] = refused(lambda: gpu.elapsed_ms(begin, end))
         still_right = gathered(gpu, kernels, stream, image, boxes)
     gpu.close()

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
@@ -236,8 +237,8 @@ def blocking_events(folder: Path, scale: float) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("spinning", "sleeping") if is_real() else ("spinning",):
         gpu = open_device()
-        if name == "sleeping":
-            gpu.create_event = _sleeping_event  # type: ignore[method-assign]
+        if name == "spinning":
+            gpu.create_event = partial(gpu.create_event, timed=True)  # type: ignore[method-assign]
         backend = open_stand_in(folder, gpu, Small().to(DEVICE), 64)
         for count in (1, 10, 64):
             feeds = {"pixels": views_of(count)}
@@ -252,15 +253,6 @@ def blocking_events(folder: Path, scale: float) -> dict[str, Any]:
             found[f"{name}, packs of {count}"] = {"packs_per_s": rate, "processor_share": round(share, 3)}
         backend.close()
     return found
-
-
-def _sleeping_event() -> int:
-    from cuda.bindings import driver
-
-    flags = driver.CUevent_flags
-    status, event = driver.cuEventCreate(flags.CU_EVENT_BLOCKING_SYNC | flags.CU_EVENT_DISABLE_TIMING)
-    assert status == driver.CUresult.CUDA_SUCCESS
-    return int(event)
 
 
 def speed(folder: Path, module: nn.Module, dim: int, scale: float) -> dict[str, Any]:

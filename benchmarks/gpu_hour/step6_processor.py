@@ -50,7 +50,7 @@ def files_of(size_name: str, scale: float, kind: Kind = Kind()) -> list[bytes]: 
 def budget(nbytes: int) -> Iterator[None]:
     """The pipeline's bound on what its decoders hold."""
     before = glass_rt.inference.pipeline.decoding_budget
-    glass_rt.inference.pipeline.decoding_budget = lambda max_pixels: nbytes
+    glass_rt.inference.pipeline.decoding_budget = lambda max_pixels, gpu_workers=0: nbytes
     try:
         yield
     finally:
@@ -184,7 +184,7 @@ height, width, seconds, counts, variant = json.loads(sys.argv[1])
 if variant == "as glass-rt's own processes":
     give_back_large_arrays()
 if variant == "all rows at once":
-    resize.ROWS_AT_ONCE = 224
+    resize.FEWEST_ROWS = 224
 if variant == "short turns":
     sys.setswitchinterval(1e-4)
 pixels, views = picture(height, width), HostViews()

@@ -202,6 +202,17 @@ def _python_type(kind: Any) -> str:
     return re.sub(r"[\w.]+\.(?=\w)", "", text).replace("|", "or")
 
 
+def calibration_tiers() -> str:
+    """The tiers that `glass-rt calibrate` has thresholds for."""
+    from glass_calibrate.tiers import DEFAULT_TIERS
+
+    rows = []
+    for tier in DEFAULT_TIERS:
+        given = [f"`{name}` {value}" for name, value in dataclasses.asdict(tier.rule).items() if value is not None]
+        rows.append((tier.name, ", ".join(given) or "every image"))
+    return _table(("tier", "takes images with"), rows)
+
+
 def extras() -> str:
     """The optional packages of `pyproject.toml`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -236,5 +247,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "tensors": tensors,
     "tolerances": tolerances,
     "manifest_fields": manifest_fields,
+    "calibration_tiers": calibration_tiers,
     "extras": extras,
 }

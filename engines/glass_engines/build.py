@@ -216,7 +216,7 @@ def _pending_parity(precision: str) -> Parity:
 
 def _open_engines(folder: Path, engine: Engine) -> dict[str, Backend]:
     return {
-        role: open_backend(engine.backend, folder / name, precision=engine.precision)
+        role: open_backend(engine.backend, folder / name, precision=engine.precision, device=engine.device)
         for role, name in engine.files.items()
     }
 

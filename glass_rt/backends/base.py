@@ -53,6 +53,14 @@ class Submits(Protocol):
         """Starts a run over feeds of any batch size; the function returned waits for it. Raises BackendError."""
 
 
+@runtime_checkable
+class Warms(Protocol):
+    """Optional capability of a backend: to do before the first image what each batch size costs at its first run."""
+
+    def warm(self) -> int:
+        """Runs every batch size, within a time of its own; returns how many it did not come to. Raises BackendError."""
+
+
 def check_feeds(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]) -> None:
     """Compares names, dtypes and shapes with what the engine takes; raises BackendError for the first that differs."""
     for spec in inputs:

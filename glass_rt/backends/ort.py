@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import numpy as np
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
 from glass_rt.backends.mapped_weights import MappedWeights
 from glass_rt.bundle.checked_files import EngineFile
-from glass_rt.errors import BackendError, GlassError, import_failure, vendor_failure
+from glass_rt.errors import BackendError, GlassError, first_line, import_failure, vendor_failure
+from glass_rt.machine.cuda_driver import cuda_devices
 from glass_rt.machine.device import device_from_text
 from glass_rt.machine.environment import limited_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
@@ -23,6 +26,8 @@ from glass_rt.machine.utf8_path import utf8_path
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _NO_FALLBACK = {"enable_fallback": 0}  # which prints on standard output, and runs where nobody asked for it
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
+CUDA = "CUDAExecutionProvider"
+_SHAPES_KEPT = 4  # of inputs on a device: the batch sizes of packs are few, full runs and a rest
 
 
 def load_onnxruntime() -> Any:
@@ -36,11 +41,15 @@ def load_onnxruntime() -> Any:
 
 
 def providers_for(device: str) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's execution provider for `cpu`, `cuda` or `cuda:N`."""
+    """ONNX Runtime's execution provider for `cpu`, `cuda` or `cuda:N`, with its options.
+
+    On CUDA float32 stays float32, and convolutions are chosen by rule: the default tries every algorithm, once for each
+    new batch size.
+    """
     chosen = device_from_text(device, ("cpu", "cuda"), "ONNX Runtime")
     if chosen.kind == "cpu":
         return [("CPUExecutionProvider", {})]
-    return [("CUDAExecutionProvider", {"device_id": chosen.index, "use_tf32": 0})]
+    return [(CUDA, {"device_id": chosen.index, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})]
 
 
 class OnnxRuntimeBackend:
@@ -56,6 +65,8 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.load_model_format", "ONNX")  # whose references are checked
         providers = providers_for(device)
+        if providers[0][0] == CUDA:
+            preload_libraries(ort)
         source = EngineFile.of(engine)
         try:
             self._session = _session(ort, source, options, providers)
@@ -65,13 +76,10 @@ class OnnxRuntimeBackend:
             raise vendor_failure("ONNX Runtime", f"open {source.path}", error) from error
         wanted, running = providers[0][0], self._session.get_providers()[0]
         if running != wanted:  # the library falls back to the CPU in silence
-            raise BackendError(
-                f"ONNX Runtime runs on {running}, not on the {wanted} asked for. "
-                f"Available: {', '.join(ort.get_available_providers())}. CUDA needs: {install_command('gpu')}"
-            )
-        on_gpu = wanted == "CUDAExecutionProvider"
-        # Where outputs are bound; None on the CPU, where there is nothing to gain.
-        self._bound_to = ("cuda", int(providers[0][1]["device_id"])) if on_gpu else None
+            raise BackendError(f"ONNX Runtime runs on {running}, not on the {wanted} asked for: {why_not_cuda(ort)}")
+        # Where inputs and outputs lie; None on the CPU, where there is nothing to gain.
+        self._bound_to = ("cuda", int(providers[0][1]["device_id"])) if wanted == CUDA else None
+        self._on_device: dict[tuple[str, tuple[int, ...]], Any] = {}
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
 
@@ -90,19 +98,79 @@ class OnnxRuntimeBackend:
         return dict(zip(names, arrays, strict=True))
 
     def _run_bound(self, names: list[str], feeds: Mapping[str, Array], device: str, index: int) -> list[Array]:
-        """Through an IO binding: inputs are copied to the device once, outputs stay there until they are asked for."""
+        """Through an IO binding: inputs are copied into device memory that stays, outputs copied back."""
         binding = self._session.io_binding()
         for name, array in feeds.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            binding.bind_ortvalue_input(name, self._copied_in(name, np.ascontiguousarray(array), device, index))
         for name in names:
             binding.bind_output(name, device, index)
         self._session.run_with_iobinding(binding)
         arrays: list[Array] = binding.copy_outputs_to_cpu()
         return arrays
 
+    def _copied_in(self, name: str, array: Array, device: str, index: int) -> Any:
+        """The array in memory of the device, that of the last run of this shape where there was one."""
+        key = (name, array.shape)
+        kept = self._on_device.pop(key, None)
+        if kept is None:
+            kept = load_onnxruntime().OrtValue.ortvalue_from_numpy(array, device, index)
+        else:
+            kept.update_inplace(array)
+        self._on_device[key] = kept  # the last used comes last
+        while len(self._on_device) > _SHAPES_KEPT:
+            del self._on_device[next(iter(self._on_device))]
+        return kept
+
     def close(self) -> None:
         """Drops the session; its memory goes with the last reference."""
+        self._on_device.clear()
         self.__dict__.pop("_session", None)
+
+
+def preload_libraries(ort: Any) -> None:
+    """Has the library find CUDA's and cuDNN's libraries in Python packages (PyTorch's too); older ones cannot.
+
+    What it does not find it prints; the provider's own error, which `why_not_cuda` gives, is the one to read.
+    """
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is None:
+        return
+    with redirect_stdout(StringIO()):
+        preload()
+
+
+def why_not_cuda(ort: Any) -> str:
+    """Why ONNX Runtime did not take its CUDA provider, and what to do: one clause.
+
+    The library says it on standard error alone, so the same is looked for here: a package without CUDA, no driver, or
+    a library of CUDA or cuDNN that the provider needs and the system does not find.
+    """
+    if CUDA not in ort.get_available_providers():
+        return (
+            f"the onnxruntime {ort.__version__} installed here is made for CPUs, and takes the place of the one for "
+            f"CUDA: pip uninstall onnxruntime; {install_command('gpu')}"
+        )
+    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    missing = _cannot_load(provider)
+    if not cuda_devices():
+        also = f"; besides, {missing}" if missing and "libcuda.so" not in missing else ""
+        return f"no NVIDIA driver starts here, or this process sees no GPU (nvidia-smi must list it){also}"
+    if missing:
+        return f"{missing}. The extra brings CUDA's libraries and cuDNN: {install_command('gpu')} --upgrade"
+    return "its CUDA libraries load, so the driver may be too old for them; onnxruntime.print_debug_info() lists both"
+
+
+def _cannot_load(provider: Path) -> str:
+    """What the system says of a provider's library; empty where it loads, or is not there to be tried."""
+    shared = provider.with_name("libonnxruntime_providers_shared.so")
+    if not provider.is_file():
+        return ""
+    try:
+        ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(provider))
+    except OSError as error:
+        return first_line(error)
+    return ""
 
 
 def _session(ort: Any, engine: EngineFile, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> Any:

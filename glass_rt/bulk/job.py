@@ -78,7 +78,8 @@ def run_job(
     that cannot be opened, for a store that fails. Finished parts stay, for `resume`.
     """
     bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
-    batch_for(bundle.manifest, job.run.batch)  # every worker would refuse it, after the plan was written
+    # Every worker would refuse it, after the plan was written.
+    batch_for(bundle.manifest, job.run.batch, device=job.run.device)
     plain: list[str] = []
     roots: dict[str, str] = {}
     for argument in (job.target, *job.sources):

@@ -142,6 +142,25 @@ class Bundle:
         """The compiled engine of one role, for its backend to open."""
         return EngineFile(self.engine_file(role), self.files, self.manifest.engine.files[role])
 
+    def portable_engine(self, precision: str, role: str) -> EngineFile:
+        """The graph that the engine of one role was compiled from, of the portable model inside.
+
+        Raises UsageError where the bundle carries none, and BundleInvalid where a file was altered.
+        """
+        listed = f"{PORTABLE_FOLDER}/{MANIFEST}"
+        if listed not in self.manifest.files:
+            raise UsageError(
+                f"{self.folder} is a slim bundle, without the graph that this device needs: build it without --slim"
+            )
+        where = str(self.folder / listed)
+        portable = portable_from_json(text_of(self.folder / PORTABLE_FOLDER, self.files.read(listed)), where)
+        graph = portable.graphs.get(precision, {}).get(role)
+        if graph is None:
+            raise BundleInvalid(f"{where}: graphs lacks {precision} {role}")
+        name = f"{PORTABLE_FOLDER}/{graph}"
+        self.files.check_references(name)
+        return EngineFile(self.folder / name, self.files, name)
+
     def engine_file(self, role: str) -> Path:
         """Where the compiled engine of one role lies."""
         return self.folder / self.manifest.engine.files[role]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.requirements import Requirements
+from glass_rt.bundle.requirements import Requirements, is_capability
 from glass_rt.errors import BundleUnfit
 from glass_rt.machine.device import named_gpu
 from glass_rt.machine.environment import Gpu, gpus, installed
@@ -26,8 +26,7 @@ def check_machine(bundle: Bundle, device: str | None = None) -> None:
 def misfit(requirements: Requirements, version: str | None, gpu: Gpu | None) -> str | None:
     """What is wrong with this machine for those engines, in a clause; None where nothing is.
 
-    `version` is the installed one of the required library. A GPU whose architecture nvidia-smi does not tell (some
-    Jetsons) is left to the library.
+    `version` is the installed one of the required library. A GPU of an unknown architecture is left to the library.
     """
     wanted = f"{requirements.library} {requirements.version}"
     if version is None:
@@ -37,12 +36,17 @@ def misfit(requirements: Requirements, version: str | None, gpu: Gpu | None) -> 
             f"its engines were built by {wanted}; {requirements.library} {version} is installed, and reads only its own"
         )
     if gpu is None:
-        return "its engines run on an NVIDIA GPU, and nvidia-smi lists none with that number"
-    if gpu.compute_capability.replace(".", "").isdigit() and not requirements.runs_on(gpu.compute_capability):
+        return "its engines run on an NVIDIA GPU, and this machine shows none with that number"
+    if is_capability(gpu.compute_capability) and not requirements.runs_on(gpu.compute_capability):
         later = " and later" if requirements.and_later else ""
         return (
             f"its engines are for GPUs of SM {', '.join(requirements.compute_capabilities)}{later}; "
             f"this {gpu.name} has SM {gpu.compute_capability}"
+        )
+    if requirements.gpu and gpu.name != requirements.gpu:
+        return (
+            f"its engines were tuned on {requirements.gpu} and are bound to it; this machine has {gpu.name}. "
+            "--target same-sm builds for every model of its architecture"
         )
     driver, least = gpu.driver.split(".")[0], requirements.driver
     if driver.isdigit() and least and int(driver) < int(least):

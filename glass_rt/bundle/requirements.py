@@ -37,7 +37,8 @@ class Requirements:
 
     `library` is the vendor's distribution, `version` the one that built the engines and, for this vendor, the only one
     that reads them. `compute_capabilities` are written as nvidia-smi writes them (`8.9`); `and_later` adds every
-    architecture after the first of them. `driver` is the least NVIDIA driver (`580`) of the library's CUDA.
+    architecture after the newest of them. `driver` is the least NVIDIA driver (`580`) of the library's CUDA. `gpu` is
+    the model of GPU that the engines are bound to, by its driver's name; empty where the architecture is enough.
     """
 
     library: Annotated[str, OneOf(("tensorrt", "tensorrt_rtx"))]
@@ -46,6 +47,7 @@ class Requirements:
     compute_capabilities: tuple[str, ...]
     and_later: bool
     driver: str
+    gpu: str = ""
 
     def __post_init__(self) -> None:
         for text in self.compute_capabilities:
@@ -57,15 +59,21 @@ class Requirements:
         """Whether the engines may run on a GPU of that architecture."""
         if compute_capability in self.compute_capabilities:
             return True
-        oldest = min(map(capability, self.compute_capabilities), default=(0, 0))
-        return self.and_later and capability(compute_capability) > oldest
+        newest = max(map(capability, self.compute_capabilities), default=(0, 0))
+        return self.and_later and capability(compute_capability) > newest
+
+
+def is_capability(text: str) -> bool:
+    """Whether it is written like `8.9`; nvidia-smi writes `[N/A]` on some machines."""
+    major, _, minor = text.partition(".")
+    return _is_number(major) and _is_number(minor)
 
 
 def capability(text: str) -> tuple[int, int]:
     """`8.9` -> (8, 9)."""
-    major, _, minor = text.partition(".")
-    if not (_is_number(major) and _is_number(minor)):
+    if not is_capability(text):
         raise BundleInvalid(f"compute capability: got {text!r:.60}; expected one like 8.9")
+    major, _, minor = text.partition(".")
     return int(major), int(minor)
 
 

@@ -63,7 +63,8 @@ def _rows(bundle: Bundle) -> list[tuple[str, str]]:
         needs = engine.requirements
         later = " and later" if needs.and_later else ""
         driver = f", NVIDIA driver {needs.driver} or newer" if needs.driver else ""
-        capabilities = f"SM {', '.join(needs.compute_capabilities)}{later}"
+        card = f"{needs.gpu}, " if needs.gpu else ""
+        capabilities = f"{card}SM {', '.join(needs.compute_capabilities)}{later}"
         rows.append(("runs on", f"{capabilities}, with {needs.library} {needs.version}{driver}"))
     if engine.profile is not None:
         shapes = (f"{role} {_buckets(buckets)}" for role, buckets in engine.profile.shapes.items())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeAlias
@@ -46,7 +47,8 @@ class EncodedImage:
 
         Raises ImageCorrupt, ImageFormatError, ImageTooLarge or MissingDependency, as `decode_image` does.
         """
-        return decode_image(self.data, self.header, buffer)
+        with _named(self.data):
+            return decode_image(self.data, self.header, buffer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +82,9 @@ def read_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enc
         path, data = None, bytes(source)
     else:
         path, data = os.fspath(source), read_file(source)
-    header = read_header(data)
-    _check_size(header, max_pixels)
+    with _named(data):
+        header = read_header(data)
+        _check_size(header, max_pixels)
     return EncodedImage(path, data, header, (perf_counter() - start) * 1e3)
 
 
@@ -130,6 +133,16 @@ def from_array(pixels: NDArray[np.uint8]) -> Image:
     digest = hashlib.sha256(f"{pixels.shape[0]} x {pixels.shape[1]}".encode())
     digest.update(contiguous.data)
     return Image(ImageInfo(pixels.shape[1], pixels.shape[0], "array", digest.hexdigest()), contiguous)
+
+
+@contextmanager
+def _named(data: bytes) -> Iterator[None]:
+    """Gives an error of the image the SHA-256 of its bytes, by which it is known again under another name."""
+    try:
+        yield
+    except ImageError as error:
+        error.sha256 = hashlib.sha256(data).hexdigest()
+        raise
 
 
 def _check_size(header: Header, max_pixels: int) -> None:

@@ -5,6 +5,10 @@ antialias=True)`, Pillow's `BILINEAR`); they differ in rounding. When an image s
 between the centres of two neighbouring output pixels and adds to these two alone. So each axis is cut into
 `size + 1` segments, and a segment is one product with a matrix of two rows: the pixels are converted to float32
 once, in blocks that stay in the cache, and every one of them costs two multiplications.
+
+Every call of NumPy gives the interpreter's lock back and takes it again, for which many threads queue: on 16 cores
+1,800 calls an image kept them at 50 images a second (benchmarks/results/gpu_hour). So
+neighbouring segments are one call.
 """
 
 from __future__ import annotations
@@ -20,7 +24,11 @@ from numpy.typing import NDArray
 
 from glass_rt.image.decode import Pixels
 
-ROWS_AT_ONCE = 56  # of the result: the fewer, the less memory and the more calls for the columns
+# Rows of the result that are made at once: the fewer, the less memory and the more calls for the columns. They are
+# this many, and of narrow images as many as take `PAIR_BYTES`.
+FEWEST_ROWS, PAIR_BYTES = 20, 3 << 19
+BLOCK_BYTES = 11 << 18  # of source pixels as float32: two segments of an image of 24 megapixels
+MOST_PADDING = {"rows": 1, "columns": 6}  # source pixels by which a run's windows may be longer than a segment
 PILLOW_PRECISION_BITS = 32 - 8 - 2  # Resample.c: coefficients of an 8-bit image are integers of 22 bits
 
 
@@ -33,7 +41,7 @@ def resize_antialiased(pixels: Pixels, size: int) -> NDArray[np.float32]:
     height, width, channels = pixels.shape
     result = np.empty((size, size, channels), np.float32)
     for first, rows in _row_blocks(pixels.reshape(height, width * channels), size):
-        result[first : first + len(rows)] = _reduce_columns(rows.reshape(-1, width, channels), size)
+        _reduce_columns(rows, result[first : first + len(rows)])
     return result
 
 
@@ -60,7 +68,7 @@ def resize_pillow(pixels: Pixels, size: int) -> Pixels:
 
 
 def _row_blocks(pixels: Pixels, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(H, n) uint8 -> rows of the result, float32 (at most `ROWS_AT_ONCE`, n), and the number of the first of them.
+    """(H, n) uint8 -> some rows of the result, float32 (R, n), and the number of the first of them.
 
     A block is good until the next one is asked for.
     """
@@ -68,33 +76,38 @@ def _row_blocks(pixels: Pixels, size: int) -> Iterator[tuple[int, NDArray[np.flo
     if height <= size:  # enlarging: a source pixel adds to many output pixels
         yield 0, _dense_weights(height, size) @ pixels.astype(np.float32)
         return
-    segments = _segments(height, size)
-    scratch = np.empty((max(segment.stop - segment.start for segment in segments), width), np.float32)
-    above, below = pair = np.empty((2, width), np.float32)
-    rows = np.empty((ROWS_AT_ONCE, width), np.float32)
-    for index, segment in enumerate(segments):
-        block = scratch[: segment.stop - segment.start]
-        np.copyto(block, pixels[segment.start : segment.stop], casting="unsafe")
-        np.matmul(segment.weights, block, out=pair)
-        if index > 0:
-            rows[(index - 1) % ROWS_AT_ONCE] += above
-            if index % ROWS_AT_ONCE == 0 or index == size:
-                first = (index - 1) // ROWS_AT_ONCE * ROWS_AT_ONCE
-                yield first, rows[: index - first]
-        rows[index % ROWS_AT_ONCE] = below
+    at_once = min(size, max(FEWEST_ROWS, PAIR_BYTES // (8 * width) - 1))
+    blocks = _row_runs(height, size, at_once, max(1, BLOCK_BYTES // (4 * width)))
+    scratch = np.empty((max(run.source_length for runs in blocks for run in runs), width), np.float32)
+    pairs = np.empty((at_once + 1, 2, width), np.float32)  # for the outputs above and below each segment
+    for number, runs in enumerate(blocks):
+        first = number * at_once
+        if number > 0:
+            pairs[0] = pairs[at_once]
+        for run in runs:
+            block = scratch[: run.source_length]
+            np.copyto(block, pixels[run.start : run.start + run.source_length], casting="unsafe")
+            target = pairs[run.first - first : run.first - first + len(run.weights)]
+            np.matmul(run.weights, run.over_rows(block), out=target)
+        count = min(at_once, size - first)
+        rows = pairs[:count, 1]
+        rows += pairs[1 : count + 1, 0]
+        yield first, rows
 
 
-def _reduce_columns(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """(size, W, C) float32 -> (size, size, C) float32."""
-    height, width, channels = rows.shape
+def _reduce_columns(rows: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """float32 (R, W * C) -> `out`, float32 (R, size, C)."""
+    height, size, channels = out.shape
+    width = rows.shape[1] // channels
     if width <= size:
-        return np.ascontiguousarray(np.matmul(_dense_weights(width, size), rows))
-    flat = rows.reshape(height, width * channels)
+        np.matmul(_dense_weights(width, size), rows.reshape(height, width, channels), out=out)
+        return
     pairs = np.empty((height, size + 1, 2 * channels), np.float32)
-    for index, (segment, matrix) in enumerate(_interleaved_segments(width, size, channels)):
-        np.matmul(flat[:, segment.start * channels : segment.stop * channels], matrix, out=pairs[:, index])
+    for run in _column_runs(width, size, channels):
+        target = pairs[:, run.first : run.first + len(run.weights)].transpose(1, 0, 2)
+        np.matmul(run.over_columns(rows), run.weights, out=target)
     # Segment i adds to output i - 1 (first half of its columns) and to output i (second half).
-    return pairs[:, :-1, channels:] + pairs[:, 1:, :channels]
+    np.add(pairs[:, :-1, channels:], pairs[:, 1:, :channels], out=out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +166,99 @@ def _segments(length: int, size: int) -> tuple[_Segment, ...]:
     return tuple(segments)
 
 
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Neighbouring segments as one product of many: windows of one length at one distance, with weights for each.
+
+    Segments are of two lengths, and begin at uneven places: windows are a little longer, and weigh nothing there. So
+    the sums are those of the segments alone, and one call of NumPy makes all of them without the interpreter. `first`
+    is the number of the first segment, `start` the first source element, `step` the distance of the windows. `weights`:
+    float32 (segments, 2, window) over rows, (segments, window * C, 2 * C) over columns of interleaved channels.
+    """
+
+    first: int
+    start: int
+    step: int
+    window: int
+    weights: NDArray[np.float32]
+
+    @property
+    def source_length(self) -> int:
+        """Source elements from the first window to the last."""
+        return (len(self.weights) - 1) * self.step + self.window
+
+    def over_rows(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The windows (segments, window, n) of contiguous source rows, of which `block` holds this run's."""
+        row, item = block.strides
+        shape = (len(self.weights), self.window, block.shape[1])
+        found: NDArray[np.float32] = np.ndarray(shape, np.float32, block, 0, (self.step * row, row, item))
+        return found
+
+    def over_columns(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The windows (segments, R, window) of rows, which may lie apart in the memory of a contiguous array."""
+        memory = rows if rows.base is None else rows.base
+        row, item = rows.strides
+        begin = rows.__array_interface__["data"][0] - memory.__array_interface__["data"][0] + self.start * item
+        shape = (len(self.weights), len(rows), self.window)
+        found: NDArray[np.float32] = np.ndarray(shape, np.float32, memory, begin, (self.step * item, row, item))
+        return found
+
+
 @lru_cache(maxsize=64)
-def _interleaved_segments(length: int, size: int, channels: int) -> tuple[tuple[_Segment, NDArray[np.float32]], ...]:
-    """Segments with their weights spread over interleaved channels: float32 (pixels * C, 2 * C)."""
-    identity = np.eye(channels, dtype=np.float32)
+def _row_runs(length: int, size: int, at_once: int, most_rows: int) -> tuple[tuple[_Run, ...], ...]:
+    """By block of `at_once` outputs: the runs of the segments that they need and no former block did.
+
+    A run takes at most `most_rows` source rows, or one segment.
+    """
+    segments = _segments(length, size)
+    blocks, done = [], 0
+    while done < len(segments):
+        stop = min((done - 1 if done else 0) + at_once + 1, len(segments))
+        blocks.append(tuple(_runs(segments, done, stop, most_rows, MOST_PADDING["rows"])))
+        done = stop
+    return tuple(blocks)
+
+
+@lru_cache(maxsize=64)
+def _column_runs(length: int, size: int, channels: int) -> tuple[_Run, ...]:
+    """Runs over all segments, counted in elements of interleaved channels."""
+    segments, identity = _segments(length, size), np.eye(channels, dtype=np.float32)
     return tuple(
-        (segment, np.ascontiguousarray(np.kron(segment.weights.T, identity))) for segment in _segments(length, size)
+        _Run(
+            run.first,
+            run.start * channels,
+            run.step * channels,
+            run.window * channels,
+            np.stack([np.kron(weights.T, identity) for weights in run.weights]),
+        )
+        for run in _runs(segments, 0, len(segments), length, MOST_PADDING["columns"])
     )
+
+
+def _runs(segments: tuple[_Segment, ...], first: int, stop: int, most: int, padding: int) -> Iterator[_Run]:
+    """Segments first..stop-1 in runs of at most `most` source pixels, whose windows are longer by `padding` at most."""
+    longest = max(segment.stop - segment.start for segment in segments)
+    while first < stop:
+        run = _run(segments[first : first + 1], first, 1)
+        for step in (longest - 1, longest):
+            for count in range(len(run.weights) + 1, stop - first + 1):
+                longer = _run(segments[first : first + count], first, step)
+                beyond = longer.start + longer.source_length > segments[-1].stop
+                if longer.start < 0 or beyond or longer.window > longest + padding or longer.source_length > most:
+                    break
+                run = longer
+        yield run
+        first += len(run.weights)
+
+
+def _run(segments: tuple[_Segment, ...], first: int, step: int) -> _Run:
+    start = min(segment.start - index * step for index, segment in enumerate(segments))
+    window = max(segment.stop - index * step for index, segment in enumerate(segments)) - start
+    weights = np.zeros((len(segments), 2, window), np.float32)
+    for index, segment in enumerate(segments):
+        offset = segment.start - index * step - start
+        weights[index, :, offset : offset + segment.stop - segment.start] = segment.weights
+    return _Run(first, start, step, window, weights)
 
 
 @lru_cache(maxsize=64)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from time import perf_counter
+
 from glass_rt.backends import Backend, open_backend
+from glass_rt.backends.base import Warms
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.bundle.compatibility import check_machine
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
+from glass_rt.machine.device import is_cpu
 from glass_rt.machine.environment import usable_cores
-from glass_rt.machine.memory import held_bytes
+from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
+
+log = logging.getLogger("glass_rt")
 
 
 def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Backend]:
@@ -25,7 +34,7 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
     run = run or RunOptions()
     check_machine(bundle, run.device)
     check_engines_fit(bundle, run.memory)
-    engine = bundle.manifest.engine
+    engine, device = bundle.manifest.engine, device_of(bundle.manifest, run.device)
     engines: dict[str, Backend] = {}
     before = held_bytes()
     try:
@@ -34,18 +43,57 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
                 check_next_engine_fits(bundle, role, opened, held_bytes() - before, run.memory)
             engines[role] = open_backend(
                 engine.backend,
-                bundle.engine(role),
+                engine_for(bundle, role, device),
                 precision=engine.precision,
-                device=run.device,
+                device=device,
                 threads=run.threads,
                 cache=run.cache,
             )
-        resolve_parity(bundle, engines, run.device)
+        resolve_parity(bundle, engines, device)
     except BaseException:
         for engine_at_work in engines.values():
             engine_at_work.close()
         raise
     return engines
+
+
+def device_of(manifest: BundleManifest, asked: str | None) -> str:
+    """Where the engines run: the device asked for, else the one that they were built for."""
+    return asked or manifest.engine.device
+
+
+def engine_for(bundle: Bundle, role: str, device: str) -> EngineFile:
+    """The engine that is opened for `role`: the compiled one, or for ONNX Runtime on a GPU the graph before that.
+
+    What ONNX Runtime compiles for CPUs holds operators fused for them, some of which its CUDA provider does not have;
+    the portable graph is optimised for the provider when it is opened. Raises UsageError where the bundle has none:
+    INT8 graphs are for CPUs alone.
+    """
+    engine = bundle.manifest.engine
+    if engine.backend != "onnxruntime" or is_cpu(device) or not is_cpu(engine.device):
+        return bundle.engine(role)
+    if engine.precision == "int8":
+        raise UsageError(
+            "device: ONNX Runtime's INT8 engines run on CPUs; its CUDA provider lacks their operators, and would copy "
+            "each of them to the CPU and back. Build one for the GPU: --precision fp16"
+        )
+    return bundle.portable_engine(engine.precision, role)
+
+
+def warm_up(engines: Mapping[str, Backend]) -> None:
+    """Has engines that compile for a batch size at its first run do so now, and logs how long it took.
+
+    Raises BackendError.
+    """
+    for role, engine in engines.items():
+        if not isinstance(engine, Warms):
+            continue
+        start = perf_counter()
+        left = engine.warm()
+        log.info(
+            "the %s engine is warm after %.1f s; %d batch sizes are left to their first use",
+            role, perf_counter() - start, left,
+        )  # fmt: skip
 
 
 def check_views(manifest: BundleManifest, views: str) -> None:
@@ -74,7 +122,7 @@ def open_views(views: str, device: str | None) -> ViewWriter:
         raise
 
 
-def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = None) -> int:
+def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = None, device: str | None = None) -> int:
     """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
 
     Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in a batch
@@ -88,6 +136,6 @@ def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = 
                 f"batch: got {asked}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
             )
         return asked
-    if manifest.engine.requirements:
+    if not is_cpu(device_of(manifest, device)):
         return most
     return min(most, max(4, min(usable_cores(), 16)), most_views(memory) or most)

@@ -9,11 +9,14 @@ embeddings are kept, so that no crop is computed twice.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeAlias
 
 import numpy as np
 
-from glass_rt.backends.base import Floats
+from glass_rt.backends.base import Floats, Submits
 from glass_rt.backends.embedding import embed, start_embedding
 from glass_rt.errors import BackendError
 from glass_rt.inference.head import mean_of_draws
@@ -21,7 +24,17 @@ from glass_rt.inference.judgement import Judgement
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pack import Pack, Slot
 
+Conclusion: TypeAlias = Callable[[], "list[Judgement | BackendError]"]
+
 ROUNDS = 3  # in which `crops auto` adds crops
+
+
+@dataclass(frozen=True)
+class _Started:
+    """Engines at work on a pack since `start`, and what waits for their embeddings."""
+
+    start: float
+    waiting: Mapping[str, Callable[[], Floats]]
 
 
 class Judge:
@@ -38,21 +51,50 @@ class Judge:
         Where the engines give an image numbers that are none, it has a BackendError in place of its judgement. From any
         thread; one pack at a time. Raises BackendError.
         """
-        with self._engines_in_use:
-            adaptive = any(slot.stopping is not None for slot in pack.slots)
-            return self._judge_enough(pack) if adaptive else self._judge_all(pack)
+        return self.start(pack)()()
 
-    def _judge_all(self, pack: Pack) -> list[Judgement | BackendError]:
-        start = perf_counter()
-        # An engine that can be left to itself works on the whole images while the crops are started.
-        waiting = start_embedding(self._engines["global"], pack.global_views, self._batch)
-        if "local" in self._engines:
-            local_embeddings = start_embedding(self._engines["local"], pack.crops, self._batch)()
-            global_embeddings = waiting()
-        else:
-            global_embeddings = waiting()
-            local_embeddings = np.empty((0, global_embeddings.shape[1]), np.float32)
-        per_view_ms = (perf_counter() - start) * 1e3 / (len(pack.slots) + pack.num_crops)
+    @property
+    def overlaps(self) -> bool:
+        """Whether the engines can be left to themselves, so that another pack can be started meanwhile."""
+        return all(isinstance(engine, Submits) for engine in self._engines.values())
+
+    def start(self, pack: Pack) -> Callable[[], Conclusion]:
+        """Starts to judge a pack. The function returned waits for the engines, and gives the one that concludes.
+
+        So another pack can be started between the two, and what `judge` gives comes from the last. Of a pack with a
+        slot that stops early, and by engines that are not left to themselves, all is done by the first function. The
+        pack must stay as it is until then. Raises BackendError, and so does that function.
+        """
+        if any(slot.stopping is not None for slot in pack.slots):
+            return lambda: self._judged_enough(pack)
+        started = self._start_engines(pack) if self.overlaps else None
+        return lambda: self._embedded(pack, started or self._start_engines(pack))
+
+    def _judged_enough(self, pack: Pack) -> Conclusion:
+        with self._engines_in_use:
+            judgements = self._judge_enough(pack)
+        return lambda: judgements
+
+    def _start_engines(self, pack: Pack) -> _Started:
+        """Starts both engines; one that is not left to itself has run when this returns."""
+        with self._engines_in_use:
+            start, waiting = perf_counter(), {}
+            for role, engine in self._engines.items():
+                views = pack.crops if role == "local" else pack.global_views
+                waiting[role] = start_embedding(engine, views, self._batch)
+            return _Started(start, waiting)
+
+    def _embedded(self, pack: Pack, started: _Started) -> Conclusion:
+        with self._engines_in_use:
+            embeddings = {role: wait() for role, wait in started.waiting.items()}
+        per_view_ms = (perf_counter() - started.start) * 1e3 / (len(pack.slots) + pack.num_crops)
+        return lambda: self._conclude_all(pack, embeddings, per_view_ms)
+
+    def _conclude_all(
+        self, pack: Pack, embeddings: Mapping[str, Floats], per_view_ms: float
+    ) -> list[Judgement | BackendError]:
+        global_embeddings = embeddings["global"]
+        local_embeddings = embeddings.get("local", np.empty((0, global_embeddings.shape[1]), np.float32))
         return [
             self._conclude(
                 slot,

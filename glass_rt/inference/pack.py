@@ -124,17 +124,21 @@ class Packer:
             pack.unfilled -= 1
             self._changed.notify_all()
 
-    def take(self) -> Pack | None:
-        """Waits for a pack whose views are all there; None once `close` was called."""
+    def take(self, *, wait: bool = True) -> Pack | None:
+        """A pack whose views are all there, after a `wait` if need be; None where none is, or `close` was called."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or (self._packs and self._packs[0].unfilled == 0))
-                if self._closed:
+                if wait:
+                    self._changed.wait_for(lambda: self._closed or self._one_is_full())
+                if self._closed or not self._one_is_full():
                     return None
                 pack = self._packs.popleft()
             pack.drop_cancelled()
             if pack.slots:
                 return pack
+
+    def _one_is_full(self) -> bool:
+        return bool(self._packs) and self._packs[0].unfilled == 0
 
     def close(self) -> None:
         """Lets `take` return None, and gives up the images that were not taken."""

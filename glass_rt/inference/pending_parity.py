@@ -1,5 +1,7 @@
 """Parity that was pending when the bundle was built: the gate is passed at the first opening where the engines can run.
 
+So it is where engines that passed it on a CPU are opened on a GPU, or the other way round.
+
 The outcome lies in the bundle's `cache/` folder, outside of the manifest, so that the bundle stays the one that was
 pinned. Where the caller pins it, the outcome lies in the user's cache folder: the pin does not cover what is in the
 bundle's. It holds for one bundle on one kind of GPU, driver and library version; elsewhere the gate is passed again.
@@ -11,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
 from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
-from glass_rt.machine.device import named_gpu
-from glass_rt.machine.environment import installed
+from glass_rt.machine.device import is_cpu, named_gpu
+from glass_rt.machine.environment import BACKEND_PACKAGES, installed
 from glass_rt.machine.gpu_advice import rebuild_command
 from glass_rt.machine.regular_file import read_regular
 from glass_rt.machine.write_whole import write_whole
@@ -38,7 +40,7 @@ def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str |
     passes it at every opening.
     """
     built = bundle.manifest.parity
-    if built.status != "pending":
+    if not _is_pending(bundle, device):
         return built
     circumstances = _circumstances(bundle, device)
     if (known := _found_here(bundle, circumstances)) is not None:
@@ -49,8 +51,9 @@ def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str |
         _note(bundle, circumstances, {"status": "failed", "reason": str(error)})
         engine = bundle.manifest.engine
         command = rebuild_command(str(bundle.folder), engine.backend, engine.precision)
+        where = "machine" if circumstances["gpu"] is None else "GPU"
         raise ParityError(
-            f"{bundle.folder} does not compute what PyTorch computes on this GPU: {error}. "
+            f"{bundle.folder} does not compute what PyTorch computes on this {where}: {error}. "
             f"Build it for this machine ({command}), or in fp32"
         ) from error
     _note(bundle, circumstances, asdict(parity))
@@ -60,16 +63,25 @@ def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str |
 def known_parity(bundle: Bundle, device: str | None = None) -> Parity:
     """What is known of the bundle's parity on this machine, without running anything."""
     built = bundle.manifest.parity
-    if built.status != "pending":
+    if not _is_pending(bundle, device):
         return built
-    return _found_here(bundle, _circumstances(bundle, device)) or built
+    pending = replace(built, status="pending", embedding=None, logits=None)
+    return _found_here(bundle, _circumstances(bundle, device)) or pending
+
+
+def _is_pending(bundle: Bundle, device: str | None) -> bool:
+    """Whether the build left it open, or the engines are to run on another kind of device than they passed it on."""
+    built_for = bundle.manifest.engine.device
+    elsewhere = device is not None and is_cpu(device) != is_cpu(built_for)
+    return bundle.manifest.parity.status == "pending" or elsewhere
 
 
 def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
-    requirements = bundle.manifest.engine.requirements
-    gpu = named_gpu(device)
-    library = f"{requirements.library} {installed(requirements.library)}" if requirements else None
-    return {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": library}
+    engine = bundle.manifest.engine
+    gpu = None if is_cpu(device or engine.device) else named_gpu(device)
+    packages = [engine.requirements.library] if engine.requirements else BACKEND_PACKAGES[engine.backend]
+    present = [f"{name} {number}" for name in packages if (number := installed(name))]
+    return {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": ", ".join(present)}
 
 
 def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from glass_rt.errors import BackendError, GlassError, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
@@ -20,16 +20,18 @@ from glass_rt.image.decode import BYTES_PER_PIXEL
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
+from glass_rt.inference.pack import Pack
 from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
 from glass_rt.inference.room import check_image_fits, image_room, most_decoders
 from glass_rt.machine.blas import single_threaded_blas
-from glass_rt.machine.byte_budget import ByteBudget
-from glass_rt.machine.environment import usable_cores
-from glass_rt.machine.memory import MemoryLimit
+from glass_rt.machine.environment import installed_memory, usable_cores
+from glass_rt.machine.limits.byte_budget import ByteBudget
+from glass_rt.machine.limits.memory import MemoryLimit
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 
 MAX_WORKERS = 8
+USUAL_BYTES = 6 * 25_000_000  # what decoding takes at its peak, by OpenCV, of a photograph of 25 megapixels
 log = logging.getLogger("glass_rt")
 
 PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, seconds
@@ -48,11 +50,13 @@ class Pipeline:
         self._judge = judge
         self._opened = judge.opened
         self._observe = observe
-        self.workers = workers or min(usable_cores(), MAX_WORKERS, most_decoders(self._opened.memory) or MAX_WORKERS)
+        usual = default_workers(on_gpu=self._opened.on_gpu)
+        self.workers = workers or min(usual, most_decoders(self._opened.memory) or usual)
         self._budget = ByteBudget()
         self._packer = self._opened.new_packer()
         self._of_thread = threading.local()
         self._pack_taken: float | None = None
+        self._concluded = 0.0
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
         with _threads_to_start():
@@ -147,9 +151,12 @@ class Pipeline:
     def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
         with as_image_error():
             image = read_image(source, options.max_pixels)
-        with self._budget.hold(image.peak_bytes, decoding_budget(options.max_pixels), self._room):
+        with self._budget.hold(image.peak_bytes, self._decoding_budget(options.max_pixels), self._room):
             check_image_fits(image, self._image_room())
             return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
+
+    def _decoding_budget(self, max_pixels: int) -> int:
+        return decoding_budget(max_pixels, self.workers if self._opened.on_gpu else 0)
 
     def _image_room(self) -> MemoryLimit | None:
         return image_room(self._opened.memory, self._pixel_buffer().size)
@@ -170,24 +177,76 @@ class Pipeline:
             self._judge_packs()
 
     def _judge_packs(self) -> None:
-        while (pack := self._packer.take()) is not None:
-            self._pack_taken = start = perf_counter()
-            try:
-                judgements = self._judge.judge(pack)
-            except BaseException as error:  # raised to the caller that waits for the image
-                self._pack_taken = None
-                failure = _from_the_engine(error) if isinstance(error, Exception) else error
-                for slot in pack.slots:
-                    slot.judgement.set_exception(failure)
-                continue
+        """Engines that can be left to themselves have two packs, and get the next before the former is concluded."""
+        under_way: deque[_PackUnderWay] = deque()
+        while (pack := self._packer.take(wait=not under_way)) is not None or under_way:
+            if pack is not None:
+                under_way.append(self._started(pack))
+                if self._judge.overlaps and len(under_way) == 1:
+                    continue
+            first = under_way.popleft()
+            first.wait()
+            if self._judge.overlaps and (pack := self._packer.take(wait=False)) is not None:
+                under_way.append(self._started(pack))
+            self._conclude(first)
+            self._pack_taken = under_way[0].start if under_way else None
+
+    def _started(self, pack: Pack) -> _PackUnderWay:
+        start = perf_counter()
+        if self._pack_taken is None:
+            self._pack_taken = start
+        return _PackUnderWay(pack, start, self._judge)
+
+    def _conclude(self, under_way: _PackUnderWay) -> None:
+        pack = under_way.pack
+        try:
+            judgements = under_way.judgements()
+        except BaseException as error:  # raised to the caller that waits for the image
             self._pack_taken = None
-            if self._observe is not None:
-                self._observe(len(pack.slots), pack.num_crops, perf_counter() - start)
-            for slot, judgement in zip(pack.slots, judgements, strict=True):
-                if isinstance(judgement, BackendError):
-                    slot.judgement.set_exception(judgement)
-                else:
-                    slot.judgement.set_result(judgement)
+            failure = _from_the_engine(error) if isinstance(error, Exception) else error
+            for slot in pack.slots:
+                slot.judgement.set_exception(failure)
+            return
+        self._pack_taken = None
+        since = max(under_way.start, self._concluded)  # while the one before was computed, this one waited
+        self._concluded = perf_counter()
+        if self._observe is not None:
+            self._observe(len(pack.slots), pack.num_crops, self._concluded - since)
+        for slot, judgement in zip(pack.slots, judgements, strict=True):
+            if isinstance(judgement, BackendError):
+                slot.judgement.set_exception(judgement)
+            else:
+                slot.judgement.set_result(judgement)
+
+
+class _PackUnderWay:
+    """A pack that the judge has started; errors on the way come out of `judgements`."""
+
+    def __init__(self, pack: Pack, start: float, judge: Judge) -> None:
+        self.pack, self.start = pack, start
+        self._failure: BaseException | None = None
+        self._next: Callable[[], Any] | None = None
+        self._step(lambda: judge.start(pack))
+
+    def wait(self) -> None:
+        """Waits for the engines."""
+        self._step(self._next)
+
+    def judgements(self) -> list[Judgement | BackendError]:
+        """One for each slot of the pack; raises what starting, waiting or concluding raised."""
+        if self._failure is not None:
+            raise self._failure
+        assert self._next is not None, "the engines are waited for before"
+        judgements: list[Judgement | BackendError] = self._next()
+        return judgements
+
+    def _step(self, step: Callable[[], Any] | None) -> None:
+        if step is None:
+            return
+        try:
+            self._next = step()
+        except BaseException as error:
+            self._failure, self._next = error, None
 
 
 def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verdict:
@@ -207,12 +266,23 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
     return verdict_of(prepared, judgement, opened.bundle, options)
 
 
-def decoding_budget(max_pixels: int) -> int:
+def default_workers(*, on_gpu: bool) -> int:
+    """Threads that decode: one per core and at most `MAX_WORKERS` beside engines on the CPU.
+
+    Where the engines are on a GPU, decoding is what the cores are there for: all of them but the judge's.
+    """
+    return max(1, usable_cores() - 1) if on_gpu else min(usable_cores(), MAX_WORKERS)
+
+
+def decoding_budget(max_pixels: int, gpu_workers: int = 0) -> int:
     """Bytes for all decoding threads together: the pixels of the largest image that is let in.
 
-    A lower limit than the default says what is an image here, not that decoders should wait for each other.
+    A lower limit than the default says what is an image here, not that decoders should wait for each other. A GPU
+    (`gpu_workers` threads decode for it) would starve by that: there, all threads may decode images of usual size at
+    once, within a quarter of the machine's memory.
     """
-    return BYTES_PER_PIXEL * max(max_pixels, DEFAULT_MAX_PIXELS)
+    largest = BYTES_PER_PIXEL * max(max_pixels, DEFAULT_MAX_PIXELS)
+    return max(largest, min(gpu_workers * USUAL_BYTES, installed_memory() // 4))
 
 
 def _path_of(source: ImageSource) -> str | None:

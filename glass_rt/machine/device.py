@@ -32,8 +32,13 @@ def device_from_text(text: str, kinds: Sequence[str], engines: str) -> Device:
     return Device(kind, int(index or 0))
 
 
+def is_cpu(text: str) -> bool:
+    """Whether a device's text names the processor; the backend refuses what is not well-formed."""
+    return text == "cpu"
+
+
 def named_gpu(text: str | None) -> Gpu | None:
-    """The NVIDIA GPU that `cuda` or `cuda:N` names, of those that nvidia-smi lists; None where it lists no such.
+    """The NVIDIA GPU that `cuda` or `cuda:N` names, by CUDA's numbers; None where there is no such.
 
     Without a number, or with one that is none, it is the first: the backend refuses what is not well-formed.
     """

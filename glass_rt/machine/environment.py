@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from glass_rt.machine.cgroup import cpu_quota
+from glass_rt.machine.cuda_driver import cuda_devices
+from glass_rt.machine.limits.cgroup import cpu_quota
 
+ORT_ON_CUDA = "onnxruntime-gpu"
 # Distribution names by backend, in the order in which they are looked for.
 BACKEND_PACKAGES = {
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "onnxruntime": ("onnxruntime", ORT_ON_CUDA),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
@@ -26,12 +29,13 @@ BACKEND_PACKAGES = {
 # Lines of /proc/cpuinfo, on x86-64 and on arm64.
 _TELLING = {"vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU implementer",
             "CPU architecture", "CPU variant", "CPU part", "CPU revision"}  # fmt: skip
+_DRIVER_VERSION = re.compile(r"\d{3,}(\.\d+){1,2}")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU, as `nvidia-smi` names it."""
+    """One NVIDIA GPU, as the driver or `nvidia-smi` names it; what neither tells is `[N/A]`."""
 
     name: str
     driver: str
@@ -109,18 +113,52 @@ def _allowed_cores() -> int:
         return os.cpu_count() or 1
 
 
+def installed_memory() -> int:
+    """Bytes of this machine's main memory; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs that `nvidia-smi` lists; () where there is none, or no driver."""
+    """The NVIDIA GPUs by CUDA's numbers, as the driver names them; as nvidia-smi lists them where it does not start.
+
+    () where there is neither. A field that neither tells is `[N/A]`.
+    """
+    devices = cuda_devices()
+    if not devices:
+        return tuple(Gpu(*row) for row in _listed("name,driver_version,memory.total,compute_cap"))
+    driver = _driver_version()
+    return tuple(
+        Gpu(device.name, driver, f"{device.memory_bytes >> 20} MiB", device.compute_capability) for device in devices
+    )
+
+
+@cache
+def _driver_version() -> str:
+    """The driver's version, such as `580.65.06`; asked for once, since nvidia-smi may take seconds."""
+    for row in _listed("driver_version"):
+        if row[0][:1].isdigit():
+            return row[0]
+    try:  # Jetsons without nvidia-smi, and containers that lack it
+        words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split()
+    except OSError:
+        return "[N/A]"
+    return next((word for word in words if _DRIVER_VERSION.fullmatch(word)), "[N/A]")
+
+
+def _listed(fields: str) -> list[list[str]]:
+    """nvidia-smi's rows of those fields; [] where it is not there, or fails."""
     command = shutil.which("nvidia-smi")
     if command is None:
-        return ()
-    fields = "name,driver_version,memory.total,compute_cap"
+        return []
     try:
         listing = subprocess.run(
             [command, f"--query-gpu={fields}", "--format=csv,noheader"],
             capture_output=True, text=True, timeout=20, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return []
     rows = [[cell.strip() for cell in line.split(",")] for line in listing.stdout.splitlines()]
-    return tuple(Gpu(*row) for row in rows if len(row) == 4)
+    return [row for row in rows if len(row) == len(fields.split(","))]

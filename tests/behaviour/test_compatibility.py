@@ -28,7 +28,8 @@ from tests.calibrations import calibrate
 
 ADA = Gpu("NVIDIA L4", "580.65", "23034 MiB", "8.9")
 NEEDS = Requirements("tensorrt_rtx", "1.7.1.116", "8.9", ("8.9",), False, "580")
-ANYWHERE = replace(NEEDS, target="default", compute_capabilities=("8.0", "8.6", "8.9", "12.0"), and_later=True)
+ANYWHERE = replace(NEEDS, target="default", compute_capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"), and_later=True)
+TUNED = Requirements("tensorrt", "11.4.0", "default", ("8.9",), False, "580", "NVIDIA L4")
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,16 @@ ANYWHERE = replace(NEEDS, target="default", compute_capabilities=("8.0", "8.6", 
         (NEEDS, "1.7.1.116", replace(ADA, compute_capability="8.6"), "for GPUs of SM 8.9; this NVIDIA L4 has SM 8.6"),
         (NEEDS, "1.7.1.116", replace(ADA, driver="535.104"), "needs the NVIDIA driver 580 or newer"),
         (NEEDS, "1.7.1.116", replace(ADA, compute_capability="[N/A]"), None),  # some Jetsons do not tell
-        (ANYWHERE, "1.7.1.116", replace(ADA, compute_capability="9.0"), None),
+        (ANYWHERE, "1.7.1.116", replace(ADA, compute_capability="9.0"), "for GPUs of SM 8.0, 8.6, 8.9, 12.0, 12.1 and"),
+        (TUNED, "11.4.0", ADA, None),
+        (TUNED, "11.4.0", replace(ADA, name="NVIDIA L40S"), "tuned on NVIDIA L4 and are bound to it; this machine has"),
         (ANYWHERE, "1.7.1.116", replace(ADA, compute_capability="12.1"), None),
-        (ANYWHERE, "1.7.1.116", replace(ADA, compute_capability="7.5"), "for GPUs of SM 8.0, 8.6, 8.9, 12.0 and later"),
+        (
+            ANYWHERE,
+            "1.7.1.116",
+            replace(ADA, compute_capability="7.5"),
+            "for GPUs of SM 8.0, 8.6, 8.9, 12.0, 12.1 and later",
+        ),
     ],
 )
 def test_misfits_are_named(

@@ -24,6 +24,7 @@ from glass_rt.inference.engines import open_engines
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pending_parity import RECORD, known_parity
 from glass_rt.machine.cache_files import CACHE_VARIABLE
+from glass_rt.machine.environment import installed
 from glass_rt.machine.regular_file import RegularFile
 from glass_rt.options import RunOptions
 from tests.bench_zoo import write_bundle, write_picture
@@ -225,7 +226,8 @@ def test_under_a_pin_the_noted_parity_of_the_bundles_cache_is_not_read(folder: P
     unpinned = Bundle.open(wrong)
     figures = {"embedding": 0, "logits": 0, "embedding_tolerance": 1, "logits_tolerance": 1}
     (wrong / "cache").mkdir()
-    record = {"status": "passed", "bundle_sha256": unpinned.sha256, "gpu": None, "library": None, **figures}
+    here = {"gpu": None, "library": f"onnxruntime {installed('onnxruntime')}"}
+    record = {"status": "passed", "bundle_sha256": unpinned.sha256, **here, **figures}
     (wrong / RECORD).write_text(json.dumps(record))
     assert known_parity(unpinned).status == "passed"
     pinned = Bundle.open(wrong, expect_sha256=unpinned.sha256)

@@ -20,8 +20,13 @@ from tests.docs.blocks import PAGES, README, ROOT
 
 DOCS = ROOT / "docs"
 SOURCES = (
-    "glass_rt", "engines/glass_engines", "export/glass_export", "training/glass_train", "benchmarks/glass_bench",
-)  # fmt: skip
+    "glass_rt",
+    "engines/glass_engines",
+    "export/glass_export",
+    "calibration/glass_calibrate",
+    "training/glass_train",
+    "benchmarks/glass_bench",
+)
 README_BYTES = 7000
 FEWEST_WORDS = 6  # of a sentence that may not stand twice
 TIMEOUT_S = 300

@@ -174,7 +174,7 @@ def test_force_replaces_and_its_lack_does_not(bundles: Bundles, tmp_path: Path) 
     ("options", "says"),
     [
         ({"backend": "caffe"}, "backend: got 'caffe'"),
-        ({"backend": "onnxruntime", "precision": "fp16"}, "built in fp32, int8, not in fp16"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, "built in fp32, fp16, int8, not in bf16"),
         ({"precision": "fp8"}, "expected one of fp32"),
         ({"max_batch": 0}, "at least one"),
     ],

@@ -2,8 +2,9 @@
 
     python -m glass_bench.gpu.check --output gpu-check
 
-For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is tried, after failures
-too, and the report says what failed. It has not run on a GPU yet.
+For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is a process with a time limit: one that
+crashes, hangs or loses the GPU's context costs itself alone, and the report says so. What is most likely to do that, or
+takes longest, comes last. It has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -24,52 +25,87 @@ from time import perf_counter, strftime
 from typing import Any
 
 import numpy as np
+from glass_engines.registry import choose_backend
 
 from glass_bench.gpu.verdicts import ragged_verdicts
 from glass_rt.backends import Backend
-from glass_rt.backends.embedding import INPUT, OUTPUT
+from glass_rt.backends.embedding import INPUT, OUTPUT, start_embedding
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.inference.engines import open_engines
+from glass_rt.inference.engines import open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import verify_parity
 from glass_rt.machine.environment import backend_versions, cpu_name, gpus
 from glass_rt.version import __version__
 
-BACKBONES = ("resnet50", "convnext_tiny", "vit_b16")
+BACKBONES = ("vit_b16", "resnet50", "convnext_tiny")
+STEP_SECONDS = 240.0  # of one step
+EFFORT = "2"  # of TensorRT's builder: the kit is to end within ten minutes
 CROP_COUNTS = (1, 4, 10, 64)
 SOAK_RUNS = 10_000
 WARM_UPS, REPEATS = 5, 30
 
 
 def main() -> int:
-    """Runs the kit; exit code 1 where a step failed."""
+    """Runs the kit; exit code 1 where a step failed. With `--step`, one step alone, whose outcome goes to a file."""
     options = _options()
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
+    steps = steps_of(options)
+    if options.step is not None:
+        _outcome(folder).write_text(json.dumps(_tried(steps[options.step])))
+        return 0
     report: dict[str, Any] = {"header": header(), "steps": {}}
-    steps: dict[str, Callable[[], Any]] = {"doctor": lambda: _command("doctor", "--json")}
-    backbones = options.backbones.split(",")
-    for backbone in backbones:
-        bundle = folder / f"{backbone}.{options.backend}"
-        steps |= {
-            f"{backbone}: build": partial(_build, backbone, options.backend, bundle),
-            f"{backbone}: parity": partial(parity, bundle),
-            f"{backbone}: ragged packs": partial(ragged, bundle),
-            f"{backbone}: ragged verdicts": partial(ragged_verdicts, bundle),
-            f"{backbone}: ragged verdicts, views made on the GPU": partial(ragged_verdicts, bundle, views="device"),
-            f"{backbone}: latency": partial(latencies, bundle),
-            f"{backbone}: parts": partial(parts, bundle),
-            f"{backbone}: soak": partial(soak, bundle, options.soak),
-        }
-    # What may take longest comes last: a kit that is ended early has done all of the rest.
-    steps |= {f"{backbone}: torch": partial(torch_latencies, backbone) for backbone in backbones}
-    for name, work in steps.items():
-        _step(report, name, work)
+    for name in steps:
+        print(f"{name} ...", flush=True)
+        report["steps"][name] = in_a_process(name, options)
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         (folder / "report.md").write_text(markdown(report))
     failed = [name for name, step in report["steps"].items() if "error" in step]
     print(f"{folder / 'report.md'}: {len(report['steps']) - len(failed)} steps passed, {len(failed)} failed")
     return 1 if failed else 0
+
+
+def steps_of(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
+    """The steps by name, in their order."""
+    backend, backbones = choose_backend(options.backend), options.backbones.split(",")
+    bundles = {backbone: options.output / f"{backbone}.{backend}" for backbone in backbones}
+    steps: dict[str, Callable[[], Any]] = {"doctor": lambda: _command("doctor", "--json")}
+    for backbone, bundle in bundles.items():
+        steps |= {
+            f"{backbone}: build": partial(_build, backbone, backend, bundle),
+            f"{backbone}: parity": partial(parity, bundle),
+            f"{backbone}: ragged packs": partial(ragged, bundle),
+            f"{backbone}: ragged verdicts": partial(ragged_verdicts, bundle),
+            f"{backbone}: latency": partial(latencies, bundle),
+        }
+        if backend != "onnxruntime":  # which tells no times of parts
+            steps[f"{backbone}: parts"] = partial(parts, bundle)
+        steps[f"{backbone}: soak"] = partial(soak, bundle, options.soak)
+    if backend != "onnxruntime":  # which reads views from memory
+        for backbone, bundle in bundles.items():
+            name = f"{backbone}: ragged verdicts, views made on the GPU"
+            steps[name] = partial(ragged_verdicts, bundle, views="device")
+    return steps | {f"{backbone}: torch": partial(torch_latencies, backbone) for backbone in backbones}
+
+
+def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Runs a step in a process of its own; its outcome, with the seconds that it took."""
+    start = perf_counter()
+    _outcome(options.output).unlink(missing_ok=True)
+    given = ["--output", str(options.output), "--backend", options.backend, "--backbones", options.backbones]
+    command = [sys.executable, "-m", "glass_bench.gpu.check", *given, "--soak", str(options.soak), "--step", name]
+    try:
+        done = subprocess.run(command, timeout=options.step_seconds, check=False)
+        step = json.loads(_outcome(options.output).read_text())
+    except subprocess.TimeoutExpired:
+        step = {"error": f"it was ended after {options.step_seconds:.0f} s"}
+    except (OSError, ValueError):
+        step = {"error": f"its process ended with {done.returncode} and left no outcome"}
+    return {**step, "seconds": perf_counter() - start}
+
+
+def _outcome(folder: Path) -> Path:
+    return folder / "step.json"
 
 
 def header() -> dict[str, Any]:
@@ -152,9 +188,10 @@ def soak(path: Path, runs: int) -> dict[str, Any]:
 
     with _opened(path) as (bundle, engines), closing(open_gpu()) as gpu:
         views = _views(bundle.manifest.engine.max_batch, bundle.manifest.model.crop_size)
-        counts = [1, 3, 10, len(views)]
-        for count in counts * WARM_UPS:
-            _embed(engines["local"], views[:count])
+        warm_up(engines)
+        for count in (1, 2, 3, 4) * WARM_UPS:
+            for _ in range(4):  # on both lanes, twice
+                _embed(engines["local"], views[:count])
         with gpu.current():
             before = gpu.memory()[0]
         start = perf_counter()
@@ -202,21 +239,19 @@ def markdown(report: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("gpu-check"))
-    parser.add_argument("--backend", default="tensorrt_rtx", choices=["tensorrt", "tensorrt_rtx"])
+    parser.add_argument("--backend", default="auto", choices=["auto", "tensorrt", "tensorrt_rtx", "onnxruntime"])
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     parser.add_argument("--soak", type=int, default=SOAK_RUNS)
+    parser.add_argument("--step-seconds", type=float, default=STEP_SECONDS)
+    parser.add_argument("--step", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _step(report: dict[str, Any], name: str, work: Callable[[], Any]) -> None:
-    print(f"{name} ...", flush=True)
-    start = perf_counter()
-    step: dict[str, Any] = {}
+def _tried(work: Callable[[], Any]) -> dict[str, Any]:
     try:
-        step["result"] = work()
-    except Exception:  # the report is the point: every step is tried
-        step["error"] = traceback.format_exc()
-    report["steps"][name] = {**step, "seconds": perf_counter() - start}
+        return {"result": work()}
+    except Exception:
+        return {"error": traceback.format_exc()}
 
 
 def _command(*arguments: str) -> Any:
@@ -228,6 +263,7 @@ def _command(*arguments: str) -> Any:
 
 def _build(backbone: str, backend: str, bundle: Path) -> Any:
     arguments = ["--backend", backend, "--precision", "fp16", "--output", str(bundle), "--force", "--json"]
+    arguments += ["--optimisation-level", EFFORT] if backend == "tensorrt" else []
     manifest = _command("build", "--backbone", backbone, *arguments)
     return {name: manifest[name] for name in ("engine", "parity", "precision_report", "tools")}
 
@@ -241,7 +277,8 @@ def _embed(engine: Backend, views: Any) -> Any:
 
 
 def _both(engines: dict[str, Any], whole: Any, crops: Any) -> None:
-    waits = [engines["global"].submit({INPUT: whole}), engines["local"].submit({INPUT: crops})]
+    pairs = (("global", whole), ("local", crops))
+    waits = [start_embedding(engines[role], views, len(views)) for role, views in pairs]
     for wait in waits:
         wait()
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from glass_engines.compilers.base import Compiler, compile_failure
 from glass_rt.backends.ort import load_onnxruntime
+from glass_rt.bundle.folder import link_or_copy
 from glass_rt.errors import BuildError
+from glass_rt.machine.environment import ORT_ON_CUDA, gpus, installed
 from glass_rt.machine.utf8_path import utf8_path
 
 _ERRORS_ONLY = 3
@@ -33,15 +35,27 @@ def optimised_from_onnx(graph: Path, engine: Path) -> None:
         raise BuildError(f"ONNX Runtime wrote no optimised graph for {graph.name}: is the disk full?")
 
 
+def portable_from_onnx(graph: Path, engine: Path) -> None:
+    """Takes the graph as it is: it is optimised for the provider, when it is opened there. Raises BuildError."""
+    try:
+        link_or_copy(graph, engine)
+    except OSError as error:
+        raise BuildError(f"{engine} cannot be written: {error.strerror}") from error
+
+
+def compiler_for(precision: str) -> Compiler:
+    """fp32 and INT8 are compiled for CPUs; fp16 is for CUDA, since CPUs would compute it in float32 after all."""
+    if precision != "fp16":
+        return Compiler(("fp32", "fp16", "int8"), "cpu", ".onnx", optimised_from_onnx, _tools, narrows=("int8",))
+    return Compiler(
+        ("fp16",),
+        "cuda",
+        ".onnx",
+        portable_from_onnx,
+        _tools,
+        runs_here=bool(gpus()) and installed(ORT_ON_CUDA) is not None,
+    )
+
+
 def _tools() -> Mapping[str, str]:
     return {"onnxruntime": load_onnxruntime().__version__}
-
-
-COMPILER = Compiler(
-    precisions=("fp32", "int8"),
-    narrows=("int8",),
-    device="cpu",
-    suffix=".onnx",
-    compile=optimised_from_onnx,
-    tools=_tools,
-)

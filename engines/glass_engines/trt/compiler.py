@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from glass_engines.compilers.base import Compiler
 from glass_engines.trt.cache import build_key, restore_engine, store_engine, timings
+from glass_engines.trt.float32_sums import sum_in_float32
 from glass_engines.trt.onnx_weights import GraphAndWeights, weights_apart
 from glass_engines.trt.profiles_file import ProfileFile, find_profile, with_max_batch
 from glass_engines.trt.progress import Cancellation, progress_monitor
@@ -16,7 +17,7 @@ from glass_engines.trt.settings import TrtSettings
 from glass_engines.trt.stream import stream_writer
 from glass_rt.backends.embedding import INPUT, OUTPUT
 from glass_rt.backends.trt.library import Library, load_library
-from glass_rt.bundle.requirements import Requirements, Shapes
+from glass_rt.bundle.requirements import Requirements, Shapes, is_capability
 from glass_rt.errors import BuildError
 from glass_rt.machine.cache_files import read_cached
 from glass_rt.machine.cache_files import write_cached as keep_file
@@ -66,9 +67,9 @@ def compiler_for(backend: str, settings: TrtSettings) -> Compiler:
     Raises MissingDependency where the library is not there, and UsageError: a target or profile that it does not have.
     """
     library = load_library(backend)
-    here: tuple[Gpu, ...] = gpus()
+    here: tuple[Gpu, ...] = tuple(gpu for gpu in gpus() if is_capability(gpu.compute_capability))
     file = with_max_batch(find_profile(settings.profile, (gpu.name for gpu in here)), settings.max_batch)
-    requirements = library.requirements(settings.target, here[0].compute_capability if here else None)
+    requirements = library.requirements(settings.target, here[0] if here else None)
     # What TensorRT builds depends on the very card it is built on; what RTX builds does not.
     build = TrtBuild(library, settings, file, requirements, "" if library.is_rtx or not here else here[0].name)
     return Compiler(
@@ -108,6 +109,7 @@ def _build_plan(
     parser = trt.OnnxParser(network, library.logger)
     if not _parsed(parser, graph, apart):
         raise BuildError(library.reason(f"{library.name} cannot read {graph.name}"))
+    sum_in_float32(trt, network)
     config = _configured(build, builder, network, shapes)
     config.progress_monitor = progress_monitor(trt, cancellation)
     places = _load_timings(build, config, engine)

@@ -14,7 +14,7 @@ _OPTIONS = (
     click.option("--profile", metavar="NAME", help="Batch sizes: a100, l4, orin, rtx or a file.  [default: by GPU]"),
     click.option(
         "--target", default="default", show_default=True, metavar="SM",
-        help="GPU architectures, for example 8.9 or 8.6,8.9 (RTX); default, ampere+ (TensorRT).",
+        help="GPU architectures, for example 8.9 or 8.6,8.9 (RTX); default, same-sm, ampere+ (TensorRT).",
     ),
     click.option("--workspace", "workspace_mb", type=click.IntRange(1), metavar="MB", help="Scratch memory, at most."),
     click.option("--optimisation-level", type=click.IntRange(0, 5), metavar="0..5", help="The vendor's effort."),

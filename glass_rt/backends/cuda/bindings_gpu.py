@@ -86,8 +86,10 @@ class BindingsGpu:
     def synchronize(self, stream: int) -> None:
         _checked("cuStreamSynchronize", driver.cuStreamSynchronize(stream))
 
-    def create_event(self) -> int:
-        return int(_checked("cuEventCreate", driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DEFAULT)))
+    def create_event(self, *, timed: bool = False) -> int:
+        kinds = driver.CUevent_flags
+        sleeping = kinds.CU_EVENT_BLOCKING_SYNC | kinds.CU_EVENT_DISABLE_TIMING  # the default spins, and takes a core
+        return int(_checked("cuEventCreate", driver.cuEventCreate(kinds.CU_EVENT_DEFAULT if timed else sleeping)))
 
     def destroy_event(self, event: int) -> None:
         _checked("cuEventDestroy", driver.cuEventDestroy(event))
@@ -102,7 +104,14 @@ class BindingsGpu:
         _checked("cuEventSynchronize", driver.cuEventSynchronize(event))
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        return float(_checked("cuEventElapsedTime", driver.cuEventElapsedTime(start, end)))
+        try:
+            found = driver.cuEventElapsedTime(start, end)
+        except RuntimeError as error:  # the bindings know the call by a name that came with the driver of CUDA 12.8
+            raise BackendError(
+                f"this NVIDIA driver is too old for the installed cuda-bindings, which need that of CUDA 12.8 (570) or "
+                f"newer ({error}): update the driver"
+            ) from error
+        return float(_checked("cuEventElapsedTime", found))
 
     def copy_in(self, address: int, source: Bytes, stream: int) -> None:
         result = driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, stream)

@@ -20,14 +20,17 @@ Bytes = NDArray[np.uint8]
 
 
 class GpuError(BackendError):
-    """The driver refused a call. `lost`: the context is broken, and every further call will fail too."""
+    """The driver refused a call. `status`: the CUresult's name, or what the library says in its place.
+
+    `lost`: the context is broken, and every further call will fail too.
+    """
 
     kind = "gpu"
 
     def __init__(self, call: str, status: str, *, lost: bool = False) -> None:
         remedy = "; the GPU's context is lost: restart this process" if lost else ""
         super().__init__(f"{call} failed: {status}{remedy}")
-        self.lost = lost
+        self.status, self.lost = status, lost
 
 
 class GpuOutOfMemory(GpuError):
@@ -118,8 +121,8 @@ class GpuDriver(Protocol):
     def synchronize(self, stream: int) -> None:
         """Waits until the stream's work is done; raises the errors of that work."""
 
-    def create_event(self) -> int:
-        """An event that may be timed."""
+    def create_event(self, *, timed: bool = False) -> int:
+        """An event; a thread that waits for it sleeps. Only one that is `timed` can be asked when it happened."""
 
     def destroy_event(self, event: int) -> None:
         """Destroys an event."""

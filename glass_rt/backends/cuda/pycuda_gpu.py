@@ -78,9 +78,10 @@ class PycudaGpu:
         with _explained("cuStreamSynchronize"):
             self._streams[stream].synchronize()
 
-    def create_event(self) -> int:
+    def create_event(self, *, timed: bool = False) -> int:
+        kinds = driver.event_flags
         with _explained("cuEventCreate"):
-            event = driver.Event()
+            event = driver.Event(kinds.DEFAULT if timed else kinds.BLOCKING_SYNC | kinds.DISABLE_TIMING)
         self._events[id(event)] = event
         return id(event)
 

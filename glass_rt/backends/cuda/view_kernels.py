@@ -6,25 +6,40 @@ in memory and global views within 0.0004 level, from 64 x 900 to 200 megapixels 
 
 from __future__ import annotations
 
+import logging
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
-from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver
+from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, GpuError
+from glass_rt.backends.cuda.nvrtc import compiled_from_source
 from glass_rt.image.sampling import Box
 
 _BLOCK = 256
+# What a driver says of a module that has nothing for its GPU, or was made by a newer CUDA than its own (CUresult).
+REFUSED = ("NO_BINARY_FOR_GPU", "INVALID_IMAGE", "UNSUPPORTED_PTX_VERSION", "INVALID_PTX")
+
+log = logging.getLogger("glass_rt")
 
 
 class ViewKernels:
     """The kernels of `views.fatbin` on one device. Calls are made inside `with gpu.current():` and return at once."""
 
     def __init__(self, gpu: GpuDriver) -> None:
-        image = (files("glass_rt") / "backends" / "cuda" / "kernels" / "views.fatbin").read_bytes()
         self._gpu = gpu
-        self._gather = gpu.load_kernel(image, "gather_crops")
-        self._rows = gpu.load_kernel(image, "reduce_rows")
-        self._columns = gpu.load_kernel(image, "reduce_columns")
+        try:
+            kernels = self._loaded(_file("views.fatbin"))
+        except GpuError as error:
+            if error.status not in REFUSED:
+                raise
+            log.info("the view kernels are compiled for this %s, SM %s (%s)", gpu.name, gpu.compute_capability, error)
+            kernels = self._loaded(compiled_from_source(_file("views.cu"), gpu.compute_capability))
+        self._gather, self._rows, self._columns = kernels
+
+    def _loaded(self, image: bytes) -> tuple[Any, Any, Any]:
+        load = self._gpu.load_kernel
+        return load(image, "gather_crops"), load(image, "reduce_rows"), load(image, "reduce_columns")
 
     def crops(
         self, image: DeviceBuffer, width: int, boxes: DeviceBuffer, count: int, size: int, out: int, stream: int
@@ -56,6 +71,10 @@ class ViewKernels:
 def boxes_ltwh(boxes: tuple[Box, ...]) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
     """int32 (K, 4): left, top, valid width, valid height."""
     return np.array([(box.left, box.top, box.width, box.height) for box in boxes], np.int32).reshape(-1, 4)
+
+
+def _file(name: str) -> bytes:
+    return (files("glass_rt") / "backends" / "cuda" / "kernels" / name).read_bytes()
 
 
 def _blocks(cells: int) -> int:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from glass_rt.machine.cache_files import places_for, read_cached, write_cached
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
+RUNS_TO_WARM = 2  # of a batch size on a lane: the first compiles and allocates, the second is captured
+WARM_SECONDS = 30.0
 
 log = logging.getLogger("glass_rt")
 
@@ -75,7 +78,7 @@ class TrtBackend:
 
     def __init__(self, engine: Path | EngineFile, library: Library, gpu: GpuDriver, *, cache: bool = True) -> None:
         self._gpu, self._library = gpu, library
-        self._failure: BackendError | None = None
+        self._failure: str | None = None  # not the error: its traceback would keep contexts
         self._closed = False
         self._next = 0
         self._prepared: dict[tuple[int, int], _Prepared] = {}
@@ -133,6 +136,30 @@ class TrtBackend:
                 total += self._lanes[0].timed(pixels[run.rows_of_pack], compute)
         return total
 
+    def warm(self, seconds: float = WARM_SECONDS) -> int:
+        """Runs every batch size on both lanes until all is compiled, allocated and captured, the smallest sizes first.
+
+        Ends after about `seconds`, and returns how many sizes are left to their first use. What RTX compiled is kept
+        at once: a process that is killed later has it next time. Raises BackendError.
+        """
+        self._check_usable()
+        pixels, end = self.inputs[0], perf_counter() + seconds
+        view = tuple(_fixed(size) for size in pixels.shape[1:])
+        left = 0
+        with self._guarded(), self._gpu.current():
+            for bucket in self._buckets:
+                if perf_counter() >= end:
+                    left += 1
+                    continue
+                views = np.zeros((bucket.size, *view), pixels.dtype)
+                target = np.empty((bucket.size, self._dim), np.float32)
+                for _ in range(LANES * RUNS_TO_WARM):
+                    self._launch(views, target, bucket)
+                for lane in self._lanes:
+                    lane.land()
+        self._keep_cache()
+        return left
+
     def close(self) -> None:
         """Waits for the runs under way, drops their results, and frees everything on the GPU."""
         if self._closed:
@@ -147,10 +174,11 @@ class TrtBackend:
             for lane in self._lanes:
                 lane.abandon(gone)
             self._keep_cache()
-            for prepared in self._prepared.values():
-                if prepared.graph is not None:
-                    last.callback(self._gpu.destroy_graph, prepared.graph)
-            self._prepared.clear()  # contexts go before their engine
+            # Contexts go before their engine, and after the graphs, which hold kernels of theirs.
+            last.callback(self._prepared.clear)
+            for graph in [prepared.graph for prepared in self._prepared.values()]:
+                if graph is not None:
+                    last.callback(self._gpu.destroy_graph, graph)
         self._gpu.close()
 
     def _allocate(self, undo: ExitStack) -> None:
@@ -232,7 +260,7 @@ class TrtBackend:
         try:
             yield
         except BackendError as error:
-            self._failure = error
+            self._failure = str(error)
             for lane in self._lanes:
                 lane.abandon(error)
             raise
@@ -258,5 +286,5 @@ def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple
 
 def _fixed(size: int | None) -> int:
     if size is None:
-        raise BackendError("the engine leaves the length of its embeddings open; export the model again")
+        raise BackendError("the engine leaves a size of its views or embeddings open; export the model again")
     return size

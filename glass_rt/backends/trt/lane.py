@@ -108,7 +108,7 @@ class GpuLane:
         with ExitStack() as undo:
             events = []
             for _ in range(4):
-                events.append(gpu.create_event())
+                events.append(gpu.create_event(timed=True))
                 undo.callback(gpu.destroy_event, events[-1])
             start = perf_counter()
             staged_in = self._stage(views)

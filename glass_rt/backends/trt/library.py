@@ -8,6 +8,7 @@ TensorRT keeps a timing cache. Sources: NVIDIA's "Engine Compatibility" (TensorR
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,16 +16,30 @@ from importlib.metadata import distributions
 from typing import Any
 
 from glass_rt.bundle.requirements import Requirements
-from glass_rt.errors import GlassError, MissingDependency, UsageError
-from glass_rt.machine.environment import installed
+from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError
+from glass_rt.machine.environment import Gpu, installed
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
 DEFAULT_TARGET = "default"
-# Architectures that RTX engines run on unless a target is named; its documentation adds "and later".
-RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+AMPERE_AND_LATER, SAME_CAPABILITY = "ampere+", "same-sm"
+# Architectures that RTX engines run on unless a target is named, besides those after the last of them. So says the mask
+# in a plan's header; its bits are these, 7.5, and one for whatever comes later. 9.0 and 10.x have none.
+RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
 # Least driver by CUDA generation: within one, newer minor versions run on the first one's driver.
 DRIVERS = {"13": "580", "12": "525"}
+# EngineInvalidityDiagnostics of TensorRT for RTX, by bit.
+_DIAGNOSES = {
+    1: "it was built by another version of the library (VERSION_MISMATCH): build it again",
+    2: "it has no code for this GPU's architecture (UNSUPPORTED_CC): build it with --backend tensorrt",
+    4: "the NVIDIA driver is too old (OLD_CUDA_DRIVER): update it",
+    8: "the CUDA runtime is too old (OLD_CUDA_RUNTIME): update the library",
+    16: "this GPU has too little memory for it (INSUFFICIENT_GPU_MEMORY): build it with a smaller --max-batch",
+    32: "it is no engine, or a damaged one (MALFORMED_ENGINE): build it again",
+    64: "CUDA does not work here (CUDA_ERROR): see nvidia-smi",
+}
 _LOG_LINES = 20
+
+log = logging.getLogger("glass_rt")
 
 
 class Library:
@@ -47,6 +62,8 @@ class Library:
         self._lines.clear()
         try:
             yield
+            for line in self._lines[-_LOG_LINES:]:  # all went well, and the library has something to say
+                log.warning("%s: %s", self.name, line)
         except GlassError:
             raise
         except Exception as error:  # the bindings raise RuntimeError, TypeError and ValueError alike
@@ -66,14 +83,17 @@ class Library:
             config.num_compute_capabilities = len(names)
             for index, name in enumerate(names):
                 config.set_compute_capability(self._capability(name), index)
-        elif target == "ampere+":
+        elif target == AMPERE_AND_LATER:
             config.hardware_compatibility_level = self.trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        elif target == SAME_CAPABILITY:
+            config.hardware_compatibility_level = self._same_capability()
 
-    def requirements(self, target: str, this_gpu: str | None) -> Requirements:
-        """What a machine needs for engines built for `target`; `this_gpu`: this machine's compute capability.
+    def requirements(self, target: str, here: Gpu | None) -> Requirements:
+        """What a machine needs for engines built for `target`; `here` is this machine's GPU.
 
-        RTX: `default`, or architectures such as `8.9` or `8.6,8.9`. TensorRT: `default` (this machine's GPU) or
-        `ampere+` (8.0 and all later ones, slower). Raises UsageError.
+        RTX: `default`, or architectures such as `8.9` or `8.6,8.9`. TensorRT: `default` (this machine's model of GPU:
+        NVIDIA supports no plan on another, even of the same architecture), `same-sm` (every model of its architecture)
+        or `ampere+` (8.0 and all later ones, slower). Raises UsageError.
         """
         driver = DRIVERS.get(cuda_generation(self.name) or "", "")
         if self.is_rtx:
@@ -82,15 +102,26 @@ class Library:
                 self._capability(name)
             capabilities = names or RTX_DEFAULT_CAPABILITIES
             return Requirements(self.name, self.version, target, capabilities, not names, driver)
-        if target not in (DEFAULT_TARGET, "ampere+"):
+        if target not in (DEFAULT_TARGET, SAME_CAPABILITY, AMPERE_AND_LATER):
             raise UsageError(
-                f"target: got {target!r}; tensorrt builds for this machine's GPU (default) or for ampere+. "
-                "Engines for other architectures are built by --backend tensorrt_rtx"
+                f"target: got {target!r}; tensorrt builds for this machine's GPU (default), for its architecture "
+                f"({SAME_CAPABILITY}) or for {AMPERE_AND_LATER}. Engines for other architectures are built by "
+                "--backend tensorrt_rtx"
             )
-        if this_gpu is None:
+        if here is None:
             raise UsageError(f"tensorrt builds on the GPU that the engine is for, and there is none. {GPU_COMMANDS}")
-        later = target == "ampere+"
-        return Requirements(self.name, self.version, target, ("8.0",) if later else (this_gpu,), later, driver)
+        if target == AMPERE_AND_LATER:
+            return Requirements(self.name, self.version, target, ("8.0",), True, driver)
+        if target == SAME_CAPABILITY:
+            self._same_capability()
+        bound_to = here.name if target == DEFAULT_TARGET else ""
+        return Requirements(self.name, self.version, target, (here.compute_capability,), False, driver, bound_to)
+
+    def _same_capability(self) -> Any:
+        level = getattr(self.trt.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY", None)
+        if level is None:
+            raise UsageError(f"target: {SAME_CAPABILITY} needs tensorrt 10.9 or newer; this is {self.version}")
+        return level
 
     def _capability(self, name: str) -> Any:
         found = getattr(self.trt.ComputeCapability, f"SM{name.replace('.', '')}", None)
@@ -102,10 +133,25 @@ class Library:
 
     # What differs when running ------------------------------------------------------------------
 
-    def runtime_config(self, engine: Any, cache: bytes | None) -> Any | None:
+    def check_validity(self, runtime: Any, plan: bytes, what: str) -> None:
+        """Asks RTX whether a plan runs here, before it is read. Raises BackendError with the library's diagnosis.
+
+        Where the library has no diagnosis (no driver, for one), reading the plan says what is wrong.
+        """
+        if not self.is_rtx:
+            return
+        validity, found = runtime.get_engine_validity(plan[: runtime.engine_header_size])
+        diagnosis = diagnosis_of(int(found))
+        if validity == self.trt.EngineValidity.INVALID and diagnosis:
+            raise BackendError(self.reason(f"{self.name} cannot run {what} here: {diagnosis}"))
+        if validity == self.trt.EngineValidity.SUBOPTIMAL:
+            log.warning("%s runs %s here, and not as fast as it might: build it for this GPU", self.name, what)
+
+    def runtime_config(self, engine: Any) -> Any | None:
         """How contexts are made: their memory is ours to give; None where the version has no such object (10.3).
 
-        On RTX also: its own graph capture, and what it compiled for this GPU before (`cache`).
+        On RTX also: its own graph capture; and every shape's own kernels, compiled before its first run and not beside
+        later ones, so that the kernels that pass the parity gate are those that serve.
         """
         if not hasattr(engine, "create_runtime_config"):
             return None
@@ -113,23 +159,28 @@ class Library:
         config.set_execution_context_allocation_strategy(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if self.is_rtx:
             config.cuda_graph_strategy = self.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            runtime_cache = config.create_runtime_cache()
-            if cache:
-                runtime_cache.deserialize(cache)
-            config.set_runtime_cache(runtime_cache)
+            eager = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            config.dynamic_shapes_kernel_specialization_strategy = eager
         return config
+
+    def open_cache(self, config: Any | None, kept: bytes | None) -> Any | None:
+        """RTX's cache of kernels compiled for this GPU, filled with what was `kept` before; None for TensorRT.
+
+        The caller keeps it for as long as contexts of that configuration live: the configuration alone does not.
+        """
+        if not self.is_rtx or config is None:
+            return None
+        cache = config.create_runtime_cache()
+        if kept and not cache.deserialize(kept):
+            log.info("%s passed over the kernels that were kept; it compiles them again", self.name)
+        config.set_runtime_cache(cache)
+        return cache
 
     def create_context(self, engine: Any, config: Any | None) -> Any:
         """An execution context without memory of its own, or None with the reason in the log."""
         if config is not None:
             return engine.create_execution_context(config)
         return engine.create_execution_context(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-
-    def runtime_cache(self, config: Any | None) -> bytes | None:
-        """The kernels that RTX compiled so far, to be saved for the next opening; None for TensorRT."""
-        if not self.is_rtx or config is None:
-            return None
-        return bytes(memoryview(config.get_runtime_cache().serialize()))
 
 
 @cache
@@ -159,6 +210,22 @@ def cuda_generation(name: str) -> str | None:
         if found.startswith(prefix) and found.removeprefix(prefix).isdigit():
             return found.removeprefix(prefix)
     return None
+
+
+def builds_for(name: str, compute_capability: str) -> bool:
+    """Whether that library's engines can run on a GPU of that architecture, such as `9.0`.
+
+    TensorRT for RTX has no code for 9.0 (Hopper), 10.x, nor Jetsons; TensorRT builds for whatever it is on.
+    """
+    if name != "tensorrt_rtx":
+        return True
+    everywhere = Requirements(name, "", DEFAULT_TARGET, ("7.5", *RTX_DEFAULT_CAPABILITIES), True, "")
+    return everywhere.runs_on(compute_capability)
+
+
+def diagnosis_of(found: int) -> str:
+    """What a set of TensorRT for RTX's EngineInvalidityDiagnostics says, in words; empty for none."""
+    return "; ".join(words for bit, words in _DIAGNOSES.items() if found & bit)
 
 
 def rtx_capabilities(target: str) -> tuple[str, ...]:

@@ -18,18 +18,20 @@ class TrtPlan:
     """One engine, for one worker.
 
     A captured graph holds its context's shapes and addresses. So each context is made for one batch size and one pair
-    of buffers, and keeps them.
+    of buffers, and keeps them. `kept`: what RTX compiled for this GPU before, as `runtime_cache` gave it.
     """
 
-    def __init__(self, library: Library, data: bytes, what: str, cache: bytes | None) -> None:
+    def __init__(self, library: Library, data: bytes, what: str, kept: bytes | None) -> None:
         self._library = library
         trt = library.trt
         with library.explained(BackendError, f"{library.name} cannot open {what}"):
             self._runtime = trt.Runtime(library.logger)
+            library.check_validity(self._runtime, data, what)
             self._engine = self._runtime.deserialize_cuda_engine(data)
             if self._engine is None:
                 raise BackendError(library.reason(f"{library.name} cannot open {what}"))
-            self._config = library.runtime_config(self._engine, cache)
+            self._config = library.runtime_config(self._engine)
+            self._cache = library.open_cache(self._config, kept)
             specs = [self._spec(index) for index in range(self._engine.num_io_tensors)]
         self.inputs = tuple(spec for is_input, spec in specs if is_input)
         self.outputs = tuple(spec for is_input, spec in specs if not is_input)
@@ -72,11 +74,13 @@ class TrtPlan:
 
     def runtime_cache(self) -> bytes | None:
         """The kernels compiled for this GPU; None where the library compiles none at run time."""
-        return self._library.runtime_cache(self._config)
+        return None if self._cache is None else bytes(memoryview(self._cache.serialize()))
 
     def close(self) -> None:
         """Drops the vendor's objects. The caller must have dropped the contexts before."""
-        self._config = self._engine = self._runtime = None
+        self._config = None
+        self._cache = None  # outlives the contexts and their configuration
+        self._engine = self._runtime = None
 
     def _spec(self, index: int) -> tuple[bool, TensorSpec]:
         trt, engine = self._library.trt, self._engine

@@ -32,7 +32,7 @@ def quality_of_table(table: bytes, *, wide: bool) -> int | None:
 
 @cache
 def _tables(largest: int) -> NDArray[np.int64]:
-    """The tables of qualities 1..100, (100, 64), as libjpeg's jpeg_set_quality makes them; values up to `largest`."""
+    """The tables of qualities 1..100, (100, 64), as jpeg_set_quality of libjpeg makes them, up to `largest`."""
     quality = np.arange(1, 101)
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     return np.clip((_LUMINANCE * percent[:, None] + 50) // 100, 1, largest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,17 @@ from glass_rt.inference.head import Head
 from tests.support import Bundles
 
 pytestmark = pytest.mark.slow
+
+KIT = """
+import json, sys, traceback
+from pathlib import Path
+try:
+    {code}
+    outcome = {{"result": {{}}}}
+except Exception:
+    outcome = {{"error": traceback.format_exc()}}
+Path(sys.argv[sys.argv.index("--output") + 1], "step.json").write_text(json.dumps(outcome))
+"""
 
 
 def test_verdicts_of_a_ragged_pack_are_pytorchs(bundles: Bundles) -> None:
@@ -52,23 +65,59 @@ def test_medians_are_taken_part_by_part() -> None:
     assert engine.runs == 35
 
 
-def test_the_report_is_there_after_every_step_and_pytorch_comes_last(
+def test_the_report_is_there_after_every_step_and_what_may_break_comes_last(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     names: list[str] = []
 
-    def step(report: dict[str, Any], name: str, _work: Any) -> None:
+    def step(name: str, _options: Any) -> dict[str, Any]:
         if names:
             assert f"## {names[-1]}: passed" in (tmp_path / "report.md").read_text()
         names.append(name)
-        report["steps"][name] = {"result": {}, "seconds": 0.0}
+        return {"result": {}, "seconds": 0.0}
 
-    monkeypatch.setattr(check, "_step", step)
-    monkeypatch.setattr(sys, "argv", ["gpu_check", "--output", str(tmp_path), "--backbones", "resnet50,vit_b16"])
+    monkeypatch.setattr(check, "in_a_process", step)
+    arguments = ["--output", str(tmp_path), "--backbones", "resnet50,vit_b16", "--backend", "tensorrt_rtx"]
+    monkeypatch.setattr(sys, "argv", ["gpu_check", *arguments])
     assert main() == 0
     assert names[-2:] == ["resnet50: torch", "vit_b16: torch"]
+    assert all("views made on the GPU" in name for name in names[-4:-2])
     assert names[:2] == ["doctor", "resnet50: build"]
-    assert "vit_b16: soak" in names
+    assert names.index("vit_b16: soak") == len(names) - 5
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("raise ValueError('it broke')", "ValueError: it broke"),
+        ("import os; os.abort()", "its process ended with -6 and left no outcome"),
+        ("import time; time.sleep(60)", "it was ended after 5 s"),
+        ("pass", None),
+    ],
+)
+def test_a_step_that_fails_crashes_or_hangs_costs_itself_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, outcome: str | None
+) -> None:
+    """The module that the process runs is put in place of the kit's, with that step."""
+    folder = tmp_path / "kit" / "glass_bench" / "gpu"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder.parent / "__init__.py").touch()
+    (folder / "check.py").write_text(KIT.format(code=code))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'kit'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.chdir(tmp_path)
+    options = argparse.Namespace(output=tmp_path, backend="auto", backbones="vit_b16", soak=1, step_seconds=5.0)
+    (tmp_path / "step.json").write_text('{"result": "of the step before"}')
+    found = check.in_a_process("planted", options)
+    assert outcome in found["error"] if outcome else found["result"] == {}
+    assert "of the step before" not in str(found)
+
+
+def test_onnx_runtime_has_the_steps_that_it_can_run() -> None:
+    options = argparse.Namespace(output=Path("x"), backend="onnxruntime", backbones="vit_b16", soak=1)
+    assert [name.partition(": ")[2] for name in check.steps_of(options)] == [
+        "", "build", "parity", "ragged packs", "ragged verdicts", "latency", "soak", "torch",
+    ]  # fmt: skip
 
 
 def test_the_report_has_every_step() -> None:

@@ -55,7 +55,7 @@ def test_a_bundle_says_what_it_needs_and_what_its_precision_cost(bundle: Bundle)
     engine, requirements, report = manifest.engine, manifest.engine.requirements, manifest.precision_report
     assert requirements is not None
     assert (requirements.library, requirements.version) == ("tensorrt_rtx", installed("tensorrt_rtx"))
-    assert requirements.compute_capabilities == ("8.0", "8.6", "8.9", "12.0")
+    assert requirements.compute_capabilities == ("8.0", "8.6", "8.9", "12.0", "12.1")
     assert engine.profile is not None
     assert [shape.high for shape in engine.profile.shapes["local"]] == [16, 64]
     assert engine.max_batch == 64

@@ -50,8 +50,8 @@ def with_tables(segment: bytes) -> bytes:
 
 def test_tables_of_an_unusual_kind_are_read_or_passed_over() -> None:
     own = by_opencv(50)
-    table = np.frombuffer(own[own.index(b"\xff\xdb") + 5 :][:64], np.uint8)  # that of quality 50: unscaled
-    wide = (table.astype(">u2") * 10).tobytes()
+    table = np.frombuffer(own[own.index(b"\xff\xdb") + 5 :][:64], np.uint8).astype(int)  # that of quality 50: unscaled
+    wide = (table * 10).astype(">u2").tobytes()
     assert read_header(with_tables(b"\x10" + wide)).jpeg_quality == 5  # 16 bits wide, ten times as coarse
     assert read_header(with_tables(b"\x01" + bytes(64))).jpeg_quality == 80  # of colours alone
     assert read_header(with_tables(b"\x00" + bytes(5))).jpeg_quality == 80  # cut short

@@ -56,3 +56,24 @@ def test_other_sizes_than_224_work_too() -> None:
     expected = PIL.Image.fromarray(picture).resize((64, 64), PIL.Image.Resampling.BILINEAR)
     assert (resize_pillow(picture, 64) == np.asarray(expected)).all()
     assert np.abs(resize_antialiased(picture, 64) - resize_pillow(picture, 64)).max() <= 1.0
+
+
+@pytest.mark.parametrize(("height", "width"), [(4000, 6000), (3000, 4000), (5712, 4284), (1000, 1500), (600, 800)])
+def test_an_image_takes_few_calls_of_numpy(monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
+    """Each gives the interpreter's lock back and takes it again, which threads on many cores wait for."""
+    calls = []
+
+    def counted(name: str) -> None:
+        real = getattr(np, name)
+
+        def call(*given: object, **named: object) -> object:
+            calls.append(name)
+            return real(*given, **named)
+
+        monkeypatch.setattr(np, name, call)
+
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for name in ("matmul", "copyto", "add"):
+        counted(name)
+    resize_antialiased(pixels, 224)
+    assert 4 < len(calls) < 400

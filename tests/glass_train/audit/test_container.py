@@ -18,7 +18,7 @@ FILES: dict[str, tuple[Recipe, dict[str, Any]]] = {
     **{
         f"JPEG {subsampling} {quality}": (
             Recipe(qualities=(quality,), subsamplings=(subsampling,)),
-            {"format": "jpeg", "subsampling": subsampling},
+            {"format": "jpeg", "subsampling": subsampling, "quality": quality},
         )
         for subsampling, quality in (("4:4:4", 100), ("4:2:2", 75), ("4:2:0", 30), ("4:2:0", 1))
     },
@@ -66,7 +66,9 @@ def test_metadata_is_no_part_of_the_coded_bytes(format: str) -> None:
 def test_a_grey_jpeg_has_no_tables_of_colour() -> None:
     file = BytesIO()
     Image.new("L", (20, 30), 90).save(file, "JPEG")
-    assert container_of(file.getvalue()) == Container("jpeg", 20, 30, len(file.getvalue()), len(file.getvalue()) - 18)
+    assert container_of(file.getvalue()) == Container(
+        "jpeg", 20, 30, len(file.getvalue()), len(file.getvalue()) - 18, quality=75
+    )
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])

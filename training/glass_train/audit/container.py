@@ -26,7 +26,8 @@ class Container:
     """The facts of one file.
 
     `width` and `height`: of the decoded pixels. `coded_bytes`: those of the file without its metadata. `tables` and
-    `subsampling`: of a colour JPEG, None of anything else.
+    `subsampling`: of a colour JPEG, None of anything else. `quality`: of a JPEG, 1..100 on
+    libjpeg's scale.
     """
 
     format: str
@@ -39,6 +40,7 @@ class Container:
     exif: bool = False
     icc: bool = False
     progressive: bool = False
+    quality: int | None = None
 
     @property
     def bytes_per_pixel(self) -> float:
@@ -87,6 +89,7 @@ def _of_jpeg(data: bytes, header: Header) -> Container:
         exif,
         icc,
         header.progressive,
+        header.jpeg_quality,
     )
 
 

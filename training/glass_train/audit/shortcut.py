@@ -157,8 +157,8 @@ def _described(fact: str, containers: Sequence[Container]) -> str:
     if fact == "bytes per pixel":
         return f"median {np.median([c.bytes_per_pixel for c in containers]):.2g}"
     if fact == "quantisation tables":
-        steps = [sum(c.tables[0]) / 64 for c in containers if c.tables]
-        return f"mean luma step {np.median(steps):.3g}" if steps else "none"
+        qualities = [c.quality for c in containers if c.quality is not None]
+        return f"median quality {np.median(qualities):.0f}" if qualities else "none"
     words: dict[str, Callable[[Container], str]] = {
         "format": lambda c: c.format,
         "chroma subsampling": lambda c: c.subsampling or "none",

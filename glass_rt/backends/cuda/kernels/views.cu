@@ -4,11 +4,13 @@
 // is the separable triangle filter whose support grows with the scale (PyTorch's interpolate(mode="bilinear",
 // antialias=True)), summed in float32. Off by default; run on an H100 (benchmarks/results/gpu_hour).
 //
-// nvcc line (CUDA 13; see Makefile, target `kernels`):
-//   nvcc -O3 -fatbin -gencode arch=compute_80,code=sm_80 -gencode arch=compute_86,code=sm_86
-//        -gencode arch=compute_89,code=sm_89 -gencode arch=compute_90,code=sm_90
-//        -gencode arch=compute_120,code=[sm_120,compute_120] -o views.fatbin views.cu
+// Compiled by nvcc of CUDA 13 (Makefile, target `kernels`), and on a GPU that refuses that by NVRTC (see nvrtc.py).
+#ifdef __CUDACC_RTC__  // which has no headers
+using uint8_t = unsigned char;
+using int64_t = long long;
+#else
 #include <cstdint>
+#endif
 
 // image: uint8 (height, width, 3). boxes: int32 (crops, 4) of left, top, valid width, valid height.
 // out: uint8 (crops, size, size, 3). One thread per byte of output: grid (ceil(size * size * 3 / block), crops).

@@ -55,12 +55,13 @@ R cuMemFreeHost(void *p) { return drop(p); }
 R cuStreamCreate(void **s, unsigned f) { return f == 1 ? make(s) : INVALID; }
 R cuStreamDestroy_v2(void *s) { return drop(s); }
 R cuStreamSynchronize(void *s) { (void)s; return lost; }
-R cuEventCreate(void **e, unsigned f) { (void)f; return make(e); }
+/* An event sleeps and is not timed (blocking, no timing), or is the default one. */
+R cuEventCreate(void **e, unsigned f) { R r = f == 0 || f == 3 ? make(e) : INVALID; if (!r) *(unsigned *)*e = f; return r; }
 R cuEventDestroy_v2(void *e) { return drop(e); }
 R cuEventRecord(void *e, void *s) { return e && s ? 0 : INVALID; }
 R cuStreamWaitEvent(void *s, void *e, unsigned f) { (void)f; return e && s ? 0 : INVALID; }
 R cuEventSynchronize(void *e) { return e ? 0 : INVALID; }
-R cuEventElapsedTime_v2(float *ms, void *a, void *b) { *ms = 2.5f; return a && b ? 0 : INVALID; }
+R cuEventElapsedTime_v2(float *ms, void *a, void *b) { *ms = 2.5f; return a && b && !*(unsigned *)a && !*(unsigned *)b ? 0 : INVALID; }
 R cuEventElapsedTime(float *ms, void *a, void *b) { return cuEventElapsedTime_v2(ms, a, b); }
 R cuMemcpyHtoDAsync_v2(P d, const void *h, size_t n, void *s) { return s ? copy((void *)d, h, n) : INVALID; }
 R cuMemcpyDtoHAsync_v2(void *h, P d, size_t n, void *s) { return s ? copy(h, (void *)d, n) : INVALID; }

@@ -25,7 +25,8 @@ with gpu.current():
     assert gpu.memory() == (1000, 2000)
     first, second, stream = gpu.allocate(64), gpu.allocate(64), gpu.create_stream()
     into, out = gpu.allocate_pinned(64), gpu.allocate_pinned(64)
-    begin, end = gpu.create_event(), gpu.create_event()
+    begin, end = gpu.create_event(timed=True), gpu.create_event(timed=True)
+    asleep = gpu.create_event()
 
     def there_and_back():
         gpu.copy_in(first.address, into.array, stream)
@@ -42,6 +43,11 @@ with gpu.current():
     gpu.synchronize(stream)
     assert (out.array[:32] == np.arange(32)).all() and (out.array[32:] == 0).all()
     assert gpu.elapsed_ms(begin, end) == 2.5
+    try:
+        gpu.elapsed_ms(begin, asleep)
+        raise SystemExit("waiting for an event takes a core")
+    except GpuError as error:
+        assert not error.lost
     if gpu.captures_graphs:
         graph = gpu.capture(stream, there_and_back)
         into.array[:] = 7
@@ -68,7 +74,7 @@ with gpu.current():
     del kernel  # pycuda's keeps its module
     for buffer in (first, second, into, out):
         gpu.free(buffer)
-    for event in (begin, end):
+    for event in (begin, end, asleep):
         gpu.destroy_event(event)
     gpu.destroy_stream(stream)
 gpu.close()
@@ -138,6 +144,11 @@ def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, 
     [
         (100, "does not start (cuInit: NO_DEVICE): this process sees no GPU; see CUDA_VISIBLE_DEVICES"),
         (802, "does not start (cuInit: SYSTEM_NOT_READY): GPUs joined by NVSwitch need NVIDIA's fabric manager"),
+        (803, "does not start (cuInit: SYSTEM_DRIVER_MISMATCH): the kernel's module and libcuda.so.1 are of different"),
+        (
+            999,
+            "does not start (cuInit: UNKNOWN): the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0",
+        ),
         (2, "does not start (cuInit: OUT_OF_MEMORY): nvidia-smi must list the GPU"),
     ],
 )

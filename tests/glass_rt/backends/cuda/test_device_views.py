@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glass_rt.backends.cuda.device_views import DeviceViews
+from glass_rt.backends.cuda.device_views import SLOTS, DeviceViews
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
-from glass_rt.image.views import HostViews, ViewWriter
+from glass_rt.image.views import HostViews, ViewWriter, cut_crops
 from glass_rt.inference.engines import check_views
 from glass_rt.inference.head import Head
 from glass_rt.inference.opened_bundle import OpenedBundle
@@ -148,6 +149,42 @@ def test_memory_of_a_pack_under_way_is_not_used_again(bench: Any) -> None:
     np.testing.assert_allclose(wait()["embedding"], bench.expected(pixels), atol=0.05)
 
 
+def test_images_are_on_their_way_at_the_same_time(gpu_with_kernels: GpuWithKernels) -> None:
+    """Each of four threads waits, between its copy and its wait for the GPU, until the others have come as far."""
+    gpu = gpu_with_kernels()
+    views, together = DeviceViews(gpu), threading.Barrier(SLOTS)
+    record = gpu.record
+    failures: list[BaseException] = []
+
+    def recorded(event: int, stream: int) -> None:
+        together.wait(20)
+        record(event, stream)
+
+    gpu.record = recorded  # type: ignore[method-assign]
+    boxes = stratified(300, 300, 1, 606, 224).boxes
+    places = [(views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)) for _ in range(8)]
+
+    def work(seed: int) -> None:
+        try:
+            wholes, crops = places[seed]
+            views.write(picture(300, 300, seed), boxes, wholes[0], crops)
+        except BaseException as error:  # pytest does not see other threads
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for seed, (_, crops) in enumerate(places):
+        expected = np.empty((1, 224, 224, 3), np.uint8)
+        cut_crops(picture(300, 300, seed), boxes, expected)
+        np.testing.assert_array_equal(read(gpu, crops), expected)
+    views.close()
+    assert gpu.live == {}
+
+
 def test_an_image_that_the_gpu_has_no_memory_for_is_an_error_of_that_image(gpu_with_kernels: GpuWithKernels) -> None:
     gpu = gpu_with_kernels(8 << 20)
     views = DeviceViews(gpu)
@@ -164,7 +201,7 @@ def test_views_of_a_lost_context_can_be_closed(gpu_with_kernels: GpuWithKernels)
     gpu = gpu_with_kernels()
     views = DeviceViews(gpu)
     wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
-    gpu.fail("synchronize", "ILLEGAL_ADDRESS")
+    gpu.fail("synchronize_event", "ILLEGAL_ADDRESS")
     with pytest.raises(GpuError, match="restart this process"):
         views.write(picture(300, 300), stratified(300, 300, 1, 606, 224).boxes, wholes[0], crops)
     views.close()  # the driver refuses to free; the error that matters is the one before

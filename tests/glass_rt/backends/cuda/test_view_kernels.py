@@ -15,17 +15,24 @@ import numpy as np
 import pytest
 
 import glass_rt.backends.cuda
-from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
+from glass_rt.backends.cuda import view_kernels
+from glass_rt.backends.cuda.gpu import GpuOutOfMemory
+from glass_rt.backends.cuda.nvrtc import compiled_from_source
+from glass_rt.backends.cuda.view_kernels import REFUSED, ViewKernels, boxes_ltwh
+from glass_rt.errors import BackendError, MissingDependency
 from glass_rt.image.resize import resize_antialiased
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import cut_crops
 from tests.fake_gpu import FakeGpu
 
 KERNELS = Path(str(glass_rt.backends.cuda.__file__)).parent / "kernels"
+# T4, A100, A10, Orin, L4, H100, B200, B300, Thor, RTX 50
+SMS = ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0")
 FLAGS = [
-    *(f"-gencode=arch=compute_{sm},code=sm_{sm}" for sm in (80, 86, 89, 90)),
-    "-gencode=arch=compute_120,code=[sm_120,compute_120]",
+    *("-gencode=arch=compute_{0},code=sm_{0}".format(sm.replace(".", "")) for sm in SMS),
+    *(f"-gencode=arch=compute_{sm},code=compute_{sm}" for sm in (75, 120)),
 ]
+NAMES = (b"gather_crops", b"reduce_rows", b"reduce_columns")
 
 
 def pointer(array: Any) -> ctypes.c_void_p:
@@ -84,3 +91,38 @@ def test_launches_cover_every_cell() -> None:
         ("reduce_rows", (10, 224, 1), ["uint64", "int32", "int32", "int32", "uint64"]),
         ("reduce_columns", (3, 224, 1), ["uint64", "int32", "int32", "uint64"]),
     ]
+
+
+@pytest.mark.parametrize("sm", [*SMS, "12.1"])
+def test_the_source_compiles_where_it_is_used(sm: str) -> None:
+    """By the real compiler, which needs no GPU."""
+    pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-core is not installed")
+    source = (KERNELS / "views.cu").read_bytes()
+    try:
+        image = compiled_from_source(source, sm)
+    except MissingDependency as error:
+        pytest.skip(str(error))
+    assert image.startswith(b"\x7fELF")
+    assert all(name in image for name in NAMES)
+    with pytest.raises(BackendError, match="NVRTC cannot compile the view kernels for SM"):
+        compiled_from_source(source.replace(b"blockIdx", b"blockIdy"), sm)
+
+
+@pytest.mark.parametrize("status", REFUSED)
+def test_a_gpu_that_refuses_the_shipped_kernels_gets_its_own(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    images: list[bytes] = []
+
+    class Recording(FakeGpu):
+        def load_kernel(self, image: bytes, name: str) -> Any:
+            images.append(image)
+            return super().load_kernel(image, name)
+
+    monkeypatch.setattr(view_kernels, "compiled_from_source", lambda source, sm: b"for SM " + sm.encode())
+    gpu = Recording()
+    gpu.fail("load_kernel", f"CUDA_ERROR_{status}", after=1)
+    with gpu.current():
+        ViewKernels(gpu)
+    assert images[2:] == [b"for SM 8.9"] * 3
+    gpu.fail("load_kernel", "OUT_OF_MEMORY")
+    with gpu.current(), pytest.raises(GpuOutOfMemory):
+        ViewKernels(gpu)

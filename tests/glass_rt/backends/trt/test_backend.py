@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -138,6 +140,66 @@ def test_a_capture_that_loses_the_context_fails_the_engine(bench: Any) -> None:
         for _ in range(4):
             run(backend, bench.views(MOST))
     backend.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_warming_up_leaves_nothing_to_do_at_the_first_runs(bench: Any, version: str) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu, version)
+    assert backend.warm() == 0
+    prepared = dict(backend._prepared)
+    assert len(prepared) == 2 * len(backend.buckets), "every batch size, on both lanes"
+    if version.startswith("tensorrt_rtx"):
+        assert len(list((bench.folder / "cache").iterdir())) == 1, "what it compiled is kept at once"
+    else:
+        assert all(one.graph is not None for one in prepared.values())
+    gpu.calls.clear()
+    for count in (1, 2, 3, 10, MOST, 5 * MOST):
+        views = bench.views(count)
+        np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    assert not {"capture", "allocate", "allocate_pinned"} & set(gpu.calls)
+    assert backend._prepared == prepared
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_warming_up_ends_in_time_and_says_what_is_left(bench: Any) -> None:
+    backend = bench.open(FakeGpu())
+    assert backend.warm(seconds=0) == len(backend.buckets)
+    assert backend._prepared == {}
+    views = bench.views(20)
+    np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_graphs_go_before_their_contexts_and_these_before_the_engine(bench: Any, failed: bool) -> None:
+    """A graph holds kernels of its context's modules, and an error that was raised may hold contexts."""
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    for _ in range(4):
+        run(backend, bench.views(MOST))
+    contexts = [weakref.ref(prepared.context) for prepared in backend._prepared.values()]
+    alive: dict[str, list[bool]] = {"graphs": [], "plan": []}
+    destroy, close = gpu.destroy_graph, backend._plan.close
+
+    def destroyed(graph: int) -> None:
+        alive["graphs"] += [context() is not None for context in contexts]
+        destroy(graph)
+
+    def closed() -> None:
+        gc.collect()
+        alive["plan"] += [context() is not None for context in contexts]
+        close()
+
+    gpu.destroy_graph = destroyed  # type: ignore[method-assign]
+    backend._undo.push(lambda *_: closed())
+    if failed:
+        gpu.fail("run", "LAUNCH_FAILED_ONCE")
+        with pytest.raises(BackendError):
+            run(backend, bench.views(MOST))
+    backend.close()
+    assert alive == {"graphs": [True] * 4, "plan": [False] * 2}
 
 
 def test_without_graph_capture_it_runs_all_the_same(bench: Any) -> None:
@@ -373,3 +435,39 @@ def test_soak_nothing_piles_up(bench: Any, request: pytest.FixtureRequest) -> No
     assert gpu.peak_bytes == peak
     backend.close()
     assert gpu.live == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (1, "VERSION_MISMATCH): build it again"), (2, "UNSUPPORTED_CC): build it with"), (4, "OLD_CUDA_DRIVER): update"),
+        (8, "OLD_CUDA_RUNTIME): update"), (16, "INSUFFICIENT_GPU_MEMORY): build it with a smaller --max-batch"),
+        (32, "MALFORMED_ENGINE): build"), (64, "CUDA_ERROR): see"), (6, "UNSUPPORTED_CC): build it with --backend tensorrt; the NVIDIA driver"),
+    ],
+)  # fmt: skip
+def test_rtx_is_asked_whether_it_can_run_a_plan_before_it_reads_it(bench: Any, found: int, words: str) -> None:
+    bench.faults["diagnosis"] = found
+    with pytest.raises(BackendError, match=r"cannot run .*local\.plan here: ") as caught:
+        bench.open(FakeGpu(), "tensorrt_rtx 1.7.1")
+    assert words in str(caught.value)
+
+
+def test_an_engine_that_might_be_faster_runs_and_a_line_says_so(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bench.faults["validity"] = "SUBOPTIMAL"
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert "not as fast as it might" in caplog.text
+
+
+def test_rtx_compiles_a_shapes_kernels_before_its_first_run(bench: Any) -> None:
+    """Else the parity gate would judge the general kernels, and later runs would use others."""
+    bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
+    assert bench.faults["specialisation"] == "EAGER"
+
+
+def test_what_the_library_warns_of_is_logged_although_all_goes_well(
+    bench: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = bench.library("tensorrt 11.4.0", FakeGpu())
+    with library.explained(BackendError, "nothing goes wrong"):
+        library.logger.log(2, "Using an engine plan file across different models of devices is not supported")
+    assert "tensorrt: Using an engine plan file across different models" in caplog.text

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import glass_engines.trt.compiler
+import glass_engines.trt.float32_sums
 import glass_engines.trt.progress
 import glass_engines.trt.stream
 import pytest
@@ -18,20 +19,36 @@ import glass_rt.backends.trt.plan
 
 MODULES = (
     glass_rt.backends.trt.backend, glass_rt.backends.trt.library, glass_rt.backends.trt.plan,
-    glass_engines.trt.compiler, glass_engines.trt.progress, glass_engines.trt.stream,
+    glass_engines.trt.compiler, glass_engines.trt.float32_sums, glass_engines.trt.progress, glass_engines.trt.stream,
 )  # fmt: skip
 VERSIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1", "tensorrt 11.4.0", "tensorrt_rtx 1.7.1")
 # Behind `is_rtx` or `hasattr` in trt/library.py, and only there.
-RTX_ONLY = {"ComputeCapability", "CudaGraphStrategy", "CudaGraphStrategy.WHOLE_GRAPH_CAPTURE"}
+RTX_ONLY = {
+    "ComputeCapability",
+    "CudaGraphStrategy",
+    "CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
+    "EngineValidity",
+    "EngineValidity.INVALID",
+    "EngineValidity.SUBOPTIMAL",
+    "DynamicShapesKernelSpecializationStrategy",
+    "DynamicShapesKernelSpecializationStrategy.EAGER",
+    "get_engine_validity",
+    "engine_header_size",
+}
 # Which class each object of the code is, so that the attributes used of it can be looked up.
 OBJECTS = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "profile": "IOptimizationProfile",
-    "_runtime": "Runtime", "engine": "ICudaEngine", "_engine": "ICudaEngine", "context": "IExecutionContext",
+    "_runtime": "Runtime", "runtime": "Runtime", "engine": "ICudaEngine", "_engine": "ICudaEngine", "context": "IExecutionContext", "layer": "ILayer", "reader": "ILayer",
 }  # fmt: skip
-CONFIGS = {"compiler": "IBuilderConfig", "apply_target": "IBuilderConfig", "runtime_config": "IRuntimeConfig"}
+CONFIGS = {
+    "compiler": "IBuilderConfig",
+    "apply_target": "IBuilderConfig",
+    "runtime_config": "IRuntimeConfig",
+    "open_cache": "IRuntimeConfig",
+}
 RTX_CONFIG = {
     "num_compute_capabilities", "set_compute_capability", "cuda_graph_strategy", "create_runtime_cache",
-    "set_runtime_cache", "get_runtime_cache",
+    "set_runtime_cache", "dynamic_shapes_kernel_specialization_strategy",
 }  # fmt: skip
 SINCE_10_16 = {  # probed
     "create_runtime_config", "IRuntimeConfig.set_execution_context_allocation_strategy",

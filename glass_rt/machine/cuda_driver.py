@@ -1,0 +1,56 @@
+"""The NVIDIA GPUs as the driver's own library numbers them, without a package of NVIDIA's.
+
+`cuda:N` is the driver's number: it follows CUDA_VISIBLE_DEVICES and CUDA's own order, sees a slice of MIG as a device,
+and is there on Jetsons, where nvidia-smi tells nothing. Source: CUDA driver API, device management.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """One device: the driver's name, the compute capability (`8.9`), and its memory in bytes."""
+
+    name: str
+    compute_capability: str
+    memory_bytes: int
+
+
+def cuda_devices() -> tuple[CudaDevice, ...] | None:
+    """The devices that this process sees, by number; None where there is no driver, or it does not start.
+
+    This initialises CUDA in this process, which takes no context and no memory of a device.
+    """
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return None
+    count = ctypes.c_int()
+    if library.cuInit(0) != 0 or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return None
+    found = (_device(library, index) for index in range(count.value))
+    return tuple(device for device in found if device is not None)
+
+
+def _device(library: Any, index: int) -> CudaDevice | None:
+    number, name, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    calls: tuple[Callable[[], int], ...] = (
+        lambda: library.cuDeviceGet(ctypes.byref(number), index),
+        lambda: library.cuDeviceGetName(name, len(name), number),
+        lambda: library.cuDeviceTotalMem_v2(ctypes.byref(size), number),
+        lambda: library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, number),
+        lambda: library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, number),
+    )
+    if any(call() != 0 for call in calls):
+        return None
+    return CudaDevice(name.value.decode(errors="replace"), f"{major.value}.{minor.value}", size.value)
