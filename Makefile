@@ -9,7 +9,8 @@ IMAGE ?= $(SAMPLE)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .NOTPARALLEL: # targets install into one environment
 
-.PHONY: demo first-minute main-job sound check test attack docs coverage format clean gpu-check triton-check kernels
+.PHONY: demo first-minute main-job sound check test attack docs coverage format clean gpu-check triton-check kernels \
+  container-check arm-check
 
 # $(call timed,WHAT,COMMAND): runs the command and says how long it took. A comma would end an argument.
 WITH_EXPORT := '.[cpu,export]'
@@ -87,6 +88,15 @@ $(TRITON)/.ready: Makefile pyproject.toml
 	for packages in nvidia-pytriton==0.7.0 '--editable .[cpu]' 'numpy<2'; do \
 	  $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || exit 1; done
 	touch $@
+
+# The container for CPUs, built by buildah without an engine, and its `infer` and `serve`: as root; five minutes, 3 GB of
+# disk. Of the bundle BUNDLE, or the first one under bundles/.
+container-check:
+	deploy/check_container.sh $(BUNDLE)
+
+# The bundle BUNDLE on 64-bit ARM, emulated, compared with this machine: as root; about an hour.
+arm-check: $(VENV)/.runtime
+	PYTHON=$(BIN)/python PYTHONPATH=benchmarks deploy/check_arm.sh $(BUNDLE)
 
 # The kernels that are shipped compiled; needs nvcc of CUDA 13.
 KERNELS := glass_rt/backends/cuda/kernels

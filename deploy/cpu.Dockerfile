@@ -11,8 +11,16 @@ COPY pyproject.toml README.md LICENSE ./
 COPY glass_rt glass_rt
 COPY export export
 COPY engines/glass_engines engines/glass_engines
+COPY calibration calibration
 COPY benchmarks/glass_bench benchmarks/glass_bench
-RUN python -m venv /opt/glass && /opt/glass/bin/pip install --no-cache-dir ".[$EXTRAS]"
+# Of the packages, what judging on a CPU has no use for goes: their tests, headers, and of OpenVINO the plugins for other
+# devices and the readers of other formats than its own.
+RUN python -m venv /opt/glass && /opt/glass/bin/pip install --no-cache-dir ".[$EXTRAS]" \
+ && packages=$(/opt/glass/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])") \
+ && /opt/glass/bin/pip uninstall --yes --quiet pip \
+ && find "$packages" -depth -type d \( -name tests -o -name include -o -name __pycache__ \) -exec rm -r {} + \
+ && if [ -d "$packages/openvino" ]; then find "$packages/openvino/libs" \( -name cache.json \
+      -o -name '*_plugin.so' ! -name '*_cpu_plugin.so' -o -name '*_frontend.so*' ! -name '*_ir_frontend.so*' \) -delete; fi
 
 FROM python:3.12.12-slim-bookworm AS base
 COPY --from=install /opt/glass /opt/glass

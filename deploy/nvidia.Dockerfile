@@ -12,6 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY glass_rt glass_rt
 COPY export export
 COPY engines/glass_engines engines/glass_engines
+COPY calibration calibration
 COPY benchmarks/glass_bench benchmarks/glass_bench
 RUN python -m venv /opt/glass && /opt/glass/bin/pip install --no-cache-dir ".[$EXTRAS]" "$LIBRARY"
 

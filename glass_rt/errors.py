@@ -17,6 +17,7 @@
     ├── LabelsInvalid         labelled images that are not there, or whose labels cannot be read
     ├── CalibrationInvalid    the decision of a bundle, or a file that holds one, cannot be used
     ├── CheckpointError       a checkpoint does not fit the model
+    ├── TrainingError         training cannot go on
     ├── ExportError           the export stage failed
     ├── BuildError            the engine stage failed
     │   └── ParityError       the engine does not compute what the model computes
@@ -56,9 +57,10 @@ class UsageError(GlassError, ValueError):
 
 
 class ImageError(GlassError, ValueError):
-    """One image cannot be judged."""
+    """One image cannot be judged. `sha256` is that of its file, in hexadecimal; None where it was not read."""
 
     kind = "image"
+    sha256: str | None = None
 
 
 class ImageNotReadable(ImageError):
@@ -148,6 +150,12 @@ class CheckpointError(GlassError, ValueError):
     kind = "checkpoint"
 
 
+class TrainingError(GlassError, RuntimeError):
+    """Training cannot go on, or a run cannot be resumed."""
+
+    kind = "training"
+
+
 class ExportError(GlassError, RuntimeError):
     """The export stage failed."""
 
@@ -179,8 +187,8 @@ class OutOfMemory(GlassError, MemoryError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a smaller "
-            "backbone, or allow this process more memory, and more threads (ulimit -u)"
+            f"not enough memory, or threads, to {what}: use fewer --workers, a smaller --batch, an INT8 engine or a "
+            "smaller backbone, or allow this process more memory, and more threads (ulimit -u)"
         )
 
 

@@ -9,7 +9,7 @@ from glass_rt.bundle.manifest import check_threshold
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED, Mode
-from glass_rt.machine.memory import LEAST_MEMORY
+from glass_rt.machine.limits.memory import LEAST_MEMORY
 
 Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0

@@ -18,8 +18,11 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from glass_rt.machine.telemetry import keep_silent
 
 TIMEOUT_S = 120
 STREAMS = ("stdin", "stdout", "stderr")
@@ -31,7 +34,7 @@ class Surrounding:
 
     `environment`: variables by name, None to remove one; `{own}` stands for the run's own folder. `limits`: soft and
     hard limits by their names in `resource`. `account`: user and group, both without a name. `folder`: `deleted` or
-    `closed` for a working folder that is so. `closed`: descriptors of standard streams. `fresh`: Python starts in it.
+    `closed` for a working folder that is so. `closed`: descriptors of standard streams. `stdin`: a file. `fresh`: Python starts in it.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Surrounding:
     account: int | None = None
     folder: str | None = None
     closed: tuple[int, ...] = ()
+    stdin: str = os.devnull
     fresh: bool = False
 
     def __str__(self) -> str:
@@ -82,11 +86,7 @@ class Nursery:
 
 def main() -> None:
     """Runs orders from standard input, one JSON object a line, and answers each with its exit code."""
-    import cv2  # noqa: F401  # what is imported here need not be in every run
-    import numpy as np  # noqa: F401
-
-    import glass_rt.cli  # noqa: F401
-
+    _import_what_runs_need()
     for line in sys.stdin:
         order = json.loads(line)
         port = _free_port()
@@ -95,6 +95,15 @@ def main() -> None:
         if pid == 0:
             _run(Surrounding(**order["surrounding"]), arguments, Path(order["own"]))
         print(_ended(pid, port), flush=True)
+
+
+def _import_what_runs_need() -> None:
+    from importlib import import_module
+
+    keep_silent()
+    for name in ("cv2", "numpy", "glass_rt.cli", "glass_rt.detector", "onnxruntime", "openvino"):
+        if find_spec(name) is not None:
+            import_module(name)
 
 
 def _free_port() -> int:
@@ -127,9 +136,9 @@ def _run(surrounding: Surrounding, arguments: list[str], own: Path) -> None:
     """In the forked process, which this never leaves."""
     try:
         if surrounding.account is not None:
-            _redirect(own / "warm", ())
+            _redirect(own / "warm", (), surrounding.stdin)
             _command(arguments, own / "warm")
-        _redirect(own, surrounding.closed)
+        _redirect(own, surrounding.closed, surrounding.stdin)
         _apply(surrounding, own)
         code = _fresh(arguments, own) if surrounding.fresh else _command(arguments, own)
     except BaseException:
@@ -164,12 +173,12 @@ def _placed(arguments: list[str], own: Path) -> list[str]:
     return [argument.replace("{out}", str(own / "out")) for argument in arguments]
 
 
-def _redirect(own: Path, closed: tuple[int, ...]) -> None:
+def _redirect(own: Path, closed: tuple[int, ...], stdin: str) -> None:
     """Standard streams in files of `own`, or closed, as a new interpreter sets them up."""
     own.mkdir(exist_ok=True)
     (own / "out").mkdir()
     (own / "out").chmod(0o777)
-    descriptors = [os.open(os.devnull, os.O_RDONLY)]
+    descriptors = [os.open(stdin, os.O_RDONLY)]
     descriptors += [os.open(own / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666) for name in STREAMS[1:]]
     for number, (name, descriptor) in enumerate(zip(STREAMS, descriptors, strict=True)):
         os.dup2(descriptor, number)

@@ -14,6 +14,8 @@ STAGES = {
     "glass_rt": ROOT / "glass_rt",
     "glass_export": ROOT / "export" / "glass_export",
     "glass_engines": ROOT / "engines" / "glass_engines",
+    "glass_calibrate": ROOT / "calibration" / "glass_calibrate",
+    "glass_train": ROOT / "training" / "glass_train",
     "glass_bench": ROOT / "benchmarks" / "glass_bench",
 }
 
@@ -41,9 +43,28 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("stage", "never"),
     [
-        ("glass_rt", {"glass_export", "glass_engines", "glass_bench", "torch", "torchvision", "onnx"}),
-        ("glass_engines", {"glass_export", "glass_bench", "torch", "torchvision"}),
-        ("glass_export", {"glass_engines", "glass_bench"}),
+        (
+            "glass_rt",
+            {
+                "glass_export",
+                "glass_engines",
+                "glass_calibrate",
+                "glass_train",
+                "glass_bench",
+                "torch",
+                "torchvision",
+                "onnx",
+                "sklearn",
+                "scipy",
+            },
+        ),
+        ("glass_engines", {"glass_export", "glass_calibrate", "glass_train", "glass_bench", "torch", "torchvision"}),
+        ("glass_export", {"glass_engines", "glass_calibrate", "glass_train", "glass_bench"}),
+        (
+            "glass_calibrate",
+            {"glass_export", "glass_engines", "glass_train", "glass_bench", "torch", "torchvision", "onnx"},
+        ),
+        ("glass_train", {"glass_bench"}),
     ],
 )
 def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str]) -> None:
@@ -53,8 +74,8 @@ def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str
 
 def test_importing_the_runtime_loads_no_heavy_library() -> None:
     code = (
-        "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command\n"
-        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow')\n"
+        "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command, glass_calibrate.command\n"
+        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'scipy', 'sklearn', 'matplotlib')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -91,7 +91,7 @@ def test_the_dependency_groups_are_the_tools_of_the_extra_dev() -> None:
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md"])
 def test_files_that_are_named_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    named = re.findall(r"`((?:glass_rt|export|engines|benchmarks|tests)/[\w/.]+)`", text)
+    named = re.findall(r"`((?:glass_rt|export|engines|calibration|benchmarks|tests)/[\w/.]+)`", text)
     linked = re.findall(r"\]\(([\w/.-]+)\)", text)
     assert [path for path in (*named, *linked) if not (ROOT / path).exists()] == []
 

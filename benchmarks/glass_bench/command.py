@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glass_bench.measure.record import shown_command
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, memory_option, quiet_option, threads_option
+from glass_rt.machine.command_line import shown_command
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
 from glass_rt.results.file_names import text_from_name

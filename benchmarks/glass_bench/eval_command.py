@@ -17,10 +17,19 @@ from glass_rt.results.file_names import text_from_name
 REPORT = "eval.md"
 
 
+def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """The former name of --observed-fpr."""
+    if value is not None:
+        raise click.UsageError(
+            f"--fpr is the promise of glass-rt calibrate; here the option is --observed-fpr {value}, of the rate among "
+            "the images that are evaluated"
+        )
+
+
 @click.command(short_help="Measure how often engines are right on labelled images.")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
-@click.option("--labels", default="folder", show_default=True, metavar="folder|CSV",
-              help="Sub-folders `fake` and `real`, or a CSV with the columns path and label.")  # fmt: skip
+@click.option("--labels", default="folder", show_default=True, metavar="folder|FILE",
+              help="Sub-folders `fake` and `real`, or a table with the columns path and label.")  # fmt: skip
 @click.option(
     "--engine", "engines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
     help="Bundle to evaluate; repeated, others are compared with the first.  [default: the one infer would use]",
@@ -32,8 +41,11 @@ REPORT = "eval.md"
               help="Of the crops; tiles: every window.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="Fake from here.  [default: the bundle's]")
 @batch_option
-@click.option("--fpr", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True,
-              help="Most real images called fake, for the accuracy at a limited false-positive rate.")  # fmt: skip
+@click.option("--observed-fpr", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True,
+              help="Most of these real images called fake, for the accuracy at that rate.")  # fmt: skip
+@click.option("--fpr", hidden=True, expose_value=False, callback=_renamed)
+@click.option("--by", multiple=True, metavar="COLUMN|folder",
+              help="Report errors by this; repeatable.  [default: the source, if known]")  # fmt: skip
 @click.option(
     "--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Resamples of the intervals."
 )
@@ -49,7 +61,8 @@ def evaluate(
     sampling: str,
     threshold: float | None,
     batch: int | None,
-    fpr: float,
+    observed_fpr: float,
+    by: tuple[str, ...],
     bootstrap: int,
     seed: int,
     as_json: bool,
@@ -59,13 +72,13 @@ def evaluate(
 
     Exit code 1: images could not be judged; the others are evaluated.
     """
-    from glass_bench.measure.record import shown_command
     from glass_bench.quality.evaluation import EvalOptions, evaluate_engines
     from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
     from glass_rt.inference.passed_over import PassedOver
     from glass_rt.labelled.labels import labelled_images
+    from glass_rt.machine.command_line import shown_command
 
-    options = EvalOptions(crops, sampling == "tiles", threshold, batch, fpr, bootstrap, seed)
+    options = EvalOptions(crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by)
     passed_over = PassedOver()
     images, unlabelled = labelled_images(folder, labels, passed_over)
     with only_writer_in(output):

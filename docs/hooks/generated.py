@@ -179,11 +179,14 @@ def tolerances() -> str:
 def manifest_fields() -> str:
     """The records of a manifest, field by field."""
     from glass_rt.bundle import manifest, precision_report, requirements
+    from glass_rt.decision import calibration, probability, tiers
 
     records = (
         manifest.BundleManifest, manifest.PortableManifest, manifest.Model, manifest.Weights, manifest.Engine,
         manifest.Parity, manifest.FileEntry, requirements.Requirements, requirements.Profile, requirements.Shapes,
         precision_report.PrecisionReport, precision_report.RangeReport,
+        calibration.Calibration, calibration.Conditions, calibration.Tier, tiers.TierRule, calibration.Thresholds,
+        calibration.Guarantee, probability.ProbabilityCurve,
     )  # fmt: skip
     return "\n\n".join(map(_record, records))
 
@@ -197,6 +200,17 @@ def _record(record: Any) -> str:
 def _python_type(kind: Any) -> str:
     text = kind.__name__ if inspect.isclass(kind) and not hasattr(kind, "__args__") else str(kind)
     return re.sub(r"[\w.]+\.(?=\w)", "", text).replace("|", "or")
+
+
+def calibration_tiers() -> str:
+    """The tiers that `glass-rt calibrate` has thresholds for."""
+    from glass_calibrate.tiers import DEFAULT_TIERS
+
+    rows = []
+    for tier in DEFAULT_TIERS:
+        given = [f"`{name}` {value}" for name, value in dataclasses.asdict(tier.rule).items() if value is not None]
+        rows.append((tier.name, ", ".join(given) or "every image"))
+    return _table(("tier", "takes images with"), rows)
 
 
 def extras() -> str:
@@ -233,5 +247,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "tensors": tensors,
     "tolerances": tolerances,
     "manifest_fields": manifest_fields,
+    "calibration_tiers": calibration_tiers,
     "extras": extras,
 }

@@ -39,7 +39,8 @@ Shapes = dict[str, tuple[int, ...]]
 class Checkpoint:
     """A checkpoint that fits: its tensors by the names of the model's `state_dict`.
 
-    `taken` says where in the file they lie, and `left` where other models lie that fit as well.
+    `taken` says where in the file they lie, and `left` where others lie: models that fit as well, and averages that
+    would, were they whole.
     """
 
     tensors: Mapping[str, Tensor]
@@ -91,7 +92,7 @@ def read_checkpoint(
         if not fitting:
             raise CheckpointError(_unfit(path, matches, found))
     best, *others = fitting
-    left = tuple(other.found.name for other in others)
+    left = (*(other.found.name for other in others), *_partial_averages(best, matches))
     if others and others[0].found.rank == best.found.rank:
         raise CheckpointError(
             f"{path} holds {len(fitting)} models that fit: {_some([best.found.name, *left])}. "
@@ -168,6 +169,15 @@ def _matches(found: list[StateDict], backbone: str | None, architecture: str | N
 
 def _models(found: StateDict, expected: Shapes) -> Iterator[StateDict]:
     yield from list(split_models(found, expected)) or [found]
+
+
+def _partial_averages(best: _Match, matches: list[_Match]) -> Iterator[str]:
+    """Averages of the same model that lack some of its tensors, as those of parameters alone lack its statistics."""
+    expected = expected_shapes(best.backbone, best.architecture)
+    for match in matches:
+        same = (match.backbone, match.architecture) == (best.backbone, best.architecture)
+        if same and match.found.averaged and match.mismatches and not expected.keys().isdisjoint(match.found.tensors):
+            yield f"{match.found.name} (not whole)"
 
 
 def _unfit(path: Path, matches: list[_Match], found: list[StateDict]) -> str:

@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from glass_export.foreign_file import HEAD, why_foreign, why_json
+from glass_export.foreign_file import HEAD, is_safetensors, why_foreign, why_json
 from glass_rt.errors import CheckpointError, first_line
 
 _CODE = re.compile(r"(?:GLOBAL|Unsupported global:|class|operand|type) ([\w.]+\.\w+)")
 _ADVICE = re.compile(r"weights_only|trust|allowlist|safe_globals", re.IGNORECASE)
-_SAFETENSORS_LENGTH = 8  # bytes: the length of the header, little-endian; then the header, a JSON object
 _LONGEST_INDEX = 64 << 20  # bytes; a model of ten thousand tensors has an index of 1 MB
 _SCALAR: Any = np.float64(0).__reduce__()[0]  # what NumPy's scalars are unpickled with
 # What trainers store beside the weights, of classes that hold values and run nothing: the arguments of a run, scores.
@@ -42,14 +41,14 @@ def load_checkpoint(path: Path) -> Any:
 
     `path` is a file of torch.save, safetensors, or a shard index beside its shards. Raises CheckpointError.
     """
-    if not path.exists():
-        raise CheckpointError(f"no such checkpoint: {path} (a file, or `imagenet`)")
     try:
+        if not path.exists():
+            raise CheckpointError(f"no such checkpoint: {path} (a file, or `imagenet`)")
         if foreign := why_foreign(path):
             raise CheckpointError(f"{path} {foreign}")
         with path.open("rb") as file:
             head = file.read(HEAD)
-        if head.lstrip()[:1] in (b"{", b"["):
+        if head.lstrip()[:1] in (b"{", b"[") and not is_safetensors(head):
             return _load_sharded(path)
         return _load_one(path, head)
     except OSError as error:
@@ -58,7 +57,7 @@ def load_checkpoint(path: Path) -> Any:
 
 def _load_one(path: Path, head: bytes) -> Any:
     try:
-        if _is_safetensors(head):
+        if is_safetensors(head):
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about types that PyTorch will drop, which are refused by name
@@ -68,11 +67,6 @@ def _load_one(path: Path, head: bytes) -> Any:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: out of memory") from error
     except Exception as error:  # torch, zipfile and pickle raise errors of any type for files that are none of theirs
         raise CheckpointError(_refusal(path, error)) from error
-
-
-def _is_safetensors(head: bytes) -> bool:
-    length = int.from_bytes(head[:_SAFETENSORS_LENGTH], "little")
-    return head[_SAFETENSORS_LENGTH : _SAFETENSORS_LENGTH + 1] == b"{" and length < 1 << 32
 
 
 def _refusal(path: Path, error: Exception) -> str:

@@ -48,6 +48,11 @@ _INSIDE = (  # of ZIP archives: a name inside, what the archive is, what to do
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 
 
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins so is safetensors: the length of a JSON object in 8 bytes, and the object."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+
+
 def why_foreign(path: Path) -> str | None:
     """What a file is that is no checkpoint, and what to do, as the end of a sentence; None where it may be one.
 
@@ -61,6 +66,8 @@ def why_foreign(path: Path) -> str | None:
         head = file.read(HEAD)
     if not head:
         return "is empty: its download or its writing was cut short"
+    if is_safetensors(head):  # before all others: a length may be any bytes
+        return None
     for offset, magic, what, remedy in _MAGIC:
         if head.startswith(magic, offset):
             return f"is {what}: {remedy}"

@@ -88,6 +88,6 @@ def checkpoint_module(model: Glass | ResizeOnly) -> nn.Module:
 
 def normalise(pixels: Tensor) -> Tensor:
     """(..., S, S, 3) in 0..255 -> (..., 3, S, S), scaled to 0..1 and normalised as in training."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32)
-    std = torch.tensor(IMAGENET_STD, dtype=torch.float32)
+    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=pixels.device)
+    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=pixels.device)
     return ((pixels.to(torch.float32) / 255 - mean) / std).movedim(-1, -3)

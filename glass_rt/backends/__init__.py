@@ -18,13 +18,15 @@ def open_backend(
     precision: str = "fp32",
     device: str | None = None,
     threads: int | None = None,
+    cache: bool = True,
 ) -> Backend:
     """Opens an engine: the one at a path, or one of a bundle, whose files are compared with its manifest.
 
     `precision` is the one that the engine was built in, for backends that decide it when they open one. `device` is the
     backend's own default where None; `threads` is the number of CPU threads one run may use (None: a thread per
-    physical core). Raises MissingDependency, BackendError, or UsageError for an unknown name or device,
-    and BundleInvalid where a bundle's file was altered.
+    physical core). `cache`: keep what the library compiles for this machine, and use what was kept. Raises
+    MissingDependency, BackendError, OutOfMemory, or UsageError for an unknown name or device, and BundleInvalid where a
+    bundle's file was altered.
     """
     if name == "onnxruntime":
         from glass_rt.backends.ort import OnnxRuntimeBackend
@@ -33,11 +35,11 @@ def open_backend(
     if name == "openvino":
         from glass_rt.backends.ov import OpenVinoBackend
 
-        return OpenVinoBackend(engine, precision=precision, device=device or "cpu", threads=threads)
+        return OpenVinoBackend(engine, precision=precision, device=device or "cpu", threads=threads, cache=cache)
     if name in ("tensorrt", "tensorrt_rtx"):
         from glass_rt.backends.trt.backend import open_trt
 
-        return open_trt(name, engine, device=device)
+        return open_trt(name, engine, device=device, cache=cache)
     raise UsageError(f"backend: got {name!r}; this glass-rt has {', '.join(BACKENDS)}")
 
 

@@ -6,7 +6,9 @@ the mapped file beside them: resident in full, and hardly read again.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.machine.regular_file import RegularFile
+
+_MAPS = Path("/proc/self/maps")
 
 
 class MappedWeights:
@@ -35,3 +39,36 @@ class MappedWeights:
         """Releases the pages; the system reads them again when they are touched. Does something on Linux only."""
         if sys.platform == "linux":
             self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class LibraryMapping:
+    """A file that a library has mapped, to read from alone, and whose pages can be released in the same way.
+
+    `file` may be closed afterwards. Nothing happens where the system does not list mappings as Linux does.
+    """
+
+    def __init__(self, file: RegularFile) -> None:
+        self._inode = str(os.fstat(file.descriptor).st_ino)
+        path = file.library_path
+        self._path = None if path is None else str(Path(path).readlink())
+
+    def give_back(self) -> None:
+        """Releases the pages; the system reads them again when they are touched."""
+        for start, end in self._ranges():
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Addresses at which the file is mapped. What may be written there is passed over: it would be lost."""
+        if sys.platform != "linux":
+            return []
+        found = []
+        for line in _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            fields = line.split(maxsplit=5)
+            if (
+                len(fields) == 6
+                and fields[1].startswith("r--")
+                and (fields[4] == self._inode or fields[5] == self._path)
+            ):
+                start, _, end = fields[0].partition("-")
+                found.append((int(start, 16), int(end, 16)))
+        return found

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.backends.mapped_weights import MappedWeights
+from glass_rt.backends.mapped_weights import LibraryMapping, MappedWeights
+from glass_rt.backends.ov_cache import CompiledModels
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError, GlassError, UsageError, import_failure, vendor_failure
 from glass_rt.machine.device import device_from_text
@@ -44,13 +45,19 @@ def check_precision(precision: str) -> None:
 
 
 class OpenVinoBackend:
-    """A Backend on one compiled model.
+    """A Backend on one compiled model, which is kept in the cache unless `cache` is False.
 
     A model with a fixed batch takes any number of views too: it is run as often as needed, and the last run is padded.
     """
 
     def __init__(
-        self, engine: Path | EngineFile, *, precision: str = "fp32", device: str = "cpu", threads: int | None = None
+        self,
+        engine: Path | EngineFile,
+        *,
+        precision: str = "fp32",
+        device: str = "cpu",
+        threads: int | None = None,
+        cache: bool = True,
     ) -> None:
         device_from_text(device, ("cpu",), "OpenVINO")
         check_precision(precision)
@@ -62,9 +69,15 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
         source = EngineFile.of(engine)
+        self._weights: MappedWeights | LibraryMapping | None
         try:
-            self._weights = _weights_of(source)
-            compiled = core.compile_model(_model(core, source, self._weights), "CPU", properties)
+            kept = _cache_of(core, source, properties) if cache else None
+            if kept is not None and (found := kept.open()) is not None:
+                compiled, self._weights = found
+            else:
+                self._weights = _weights_of(source)
+                model = _model(core, source, self._weights)
+                compiled = core.compile_model(model, "CPU", properties) if kept is None else kept.compile(model)
         except GlassError:
             raise
         except (RuntimeError, OSError, ValueError) as error:
@@ -108,6 +121,12 @@ class OpenVinoBackend:
     def _give_back_weights(self) -> None:
         if self._weights is not None:
             self._weights.give_back()
+
+
+def _cache_of(core: Any, engine: EngineFile, properties: Mapping[str, Any]) -> CompiledModels | None:
+    if not CompiledModels.supported(core, engine):
+        return None
+    return CompiledModels(core, load_openvino().__version__, engine, properties)
 
 
 def _check_working_folder() -> None:

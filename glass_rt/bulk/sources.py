@@ -18,6 +18,7 @@ from glass_rt.bulk.stores import LOCAL, Location, Stores, locate
 from glass_rt.errors import GlassError, ImageNotReadable, UsageError, first_line
 from glass_rt.inference.find_images import IMAGE_SUFFIXES, find_images
 from glass_rt.inference.passed_over import OTHER_SUFFIXES, RAW_SUFFIXES, PassedOver
+from glass_rt.machine.named_file import read_stream
 from glass_rt.results.file_names import name_from_text, text_from_name
 from glass_rt.results.verdict import Failure
 
@@ -34,6 +35,9 @@ class RowGroup:
     number: int
     first: int
     rows: int
+
+
+_MOST_OF_LIST = 1 << 32  # bytes: some fifty million names
 
 
 def find_sources(
@@ -115,9 +119,14 @@ def _local(argument: str, passed_over: PassedOver | None) -> Iterator[str]:
 
 def _read_stdin() -> bytes:
     try:
-        return sys.stdin.buffer.read()
+        return read_stream(sys.stdin.buffer.read, _MOST_OF_LIST, _check_names)
     except OSError as error:
         raise GlassError(f"-: standard input cannot be read: {error.strerror}") from error
+
+
+def _check_names(first: bytes) -> None:
+    if b"\0" in first:
+        raise GlassError("-: standard input is no list of paths: it holds NUL bytes")
 
 
 def _listed(file: Location, stores: Stores) -> Iterator[str]:

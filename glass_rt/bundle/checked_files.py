@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from glass_rt.bundle.hashed_files import hashed_files
 from glass_rt.bundle.manifest import FileEntry
 from glass_rt.bundle.onnx_references import external_files
 from glass_rt.errors import BundleInvalid
@@ -26,7 +27,8 @@ class CheckedFiles:
     """The files that a manifest lists, in the folder `path`.
 
     Files of the names `held` stay open from `check` until `open` gives them away, so that what is handed to a library
-    is what was compared, and nothing is read twice. Where the files are `pinned`, `open` gives a private copy that was
+    is what was compared, and nothing is read twice; nor is a large file that this process had compared before, for
+    another bundle, and that has not changed since. Where the files are `pinned`, `open` gives a private copy that was
     compared while it was made: not even a write into the file changes what a library reads.
     """
 
@@ -68,6 +70,12 @@ class CheckedFiles:
                 )
         return found
 
+    def sha256(self, name: str) -> str:
+        """What the manifest says of a file's content. Raises BundleInvalid where it lists none of that name."""
+        if name not in self._entries:
+            raise BundleInvalid(f"{self.path / one_line(name)} is not listed in the manifest")
+        return self._entries[name].sha256
+
     def open(self, name: str) -> RegularFile:
         """The file, compared with its entry; the caller closes it. Raises BundleInvalid."""
         file = self._held.pop(name, None) or self._compared(name)
@@ -94,13 +102,19 @@ class CheckedFiles:
         return content
 
     def _compared(self, name: str, folder: int | None = None) -> RegularFile:
-        file = self._sized(name, folder)
+        """The file; one that this process has hashed and that has not changed is not read again, unless pinned."""
+        file, entry = self._sized(name, folder), self._entries[name]
+        if not self.pinned and hashed_files().digest(file) == entry.sha256:
+            return file
+        before = os.fstat(file.descriptor)
         try:
-            for _ in self._compared_chunks(file, self._entries[name]):
+            for _ in self._compared_chunks(file, entry):
                 pass
         except BaseException:
             file.close()
             raise
+        if not self.pinned:
+            hashed_files().note(file, before, entry.sha256)
         return file
 
     def _sized(self, name: str, folder: int | None = None) -> RegularFile:
@@ -166,6 +180,14 @@ class EngineFile:
         if self.files is None:
             return RegularFile.open(self.path if suffix is None else self.path.with_suffix(suffix))
         return self.files.open(self.name if suffix is None else with_suffix(self.name, suffix))
+
+    def sha256(self, suffix: str | None = None) -> str:
+        """What the manifest says of the engine's file, or of the one that differs in its suffix. Raises BundleInvalid.
+
+        Only engines of bundles have it.
+        """
+        assert self.files is not None, "an engine of no bundle has no manifest"
+        return self.files.sha256(self.name if suffix is None else with_suffix(self.name, suffix))
 
     def read(self) -> bytes:
         """The engine's content, held once. Raises as `open` does."""

@@ -19,8 +19,8 @@ import click
 from glass_rt.cli.streams import Results, open_streams, reason
 from glass_rt.errors import GlassError, OutOfMemory, OutputLost, UsageError, lacks_memory
 from glass_rt.machine.leave import INTERRUPTED, leave, leave_on_interrupt
+from glass_rt.machine.limits.memory import addresses_are_limited, require_memory
 from glass_rt.machine.malloc import give_back_large_arrays
-from glass_rt.machine.memory import addresses_are_limited, require_memory
 from glass_rt.machine.telemetry import keep_silent
 from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
@@ -43,7 +43,9 @@ _OWN = {
     "bulk": "glass_rt.cli.bulk:bulk",
     "triton": "glass_rt.cli.triton_repository:triton",
 }
-_ORDER = ("build", "export", "infer", "serve", "bulk", "inspect", "verify", "doctor", "triton")
+_ORDER = (
+    "train", "card", "build", "export", "calibrate", "infer", "serve", "bulk", "inspect", "verify", "doctor", "triton",
+)  # fmt: skip
 
 
 class Commands(click.Group):

@@ -12,7 +12,7 @@ from threading import Event
 
 from glass_rt.cli.streams import reason
 from glass_rt.errors import ImageError, ImageNotReadable
-from glass_rt.image.encoded import ImageSource, read_file
+from glass_rt.image.encoded import ImageSource, read_file, read_piped
 from glass_rt.results.output import Output
 from glass_rt.results.verdict import Failure, Verdict
 
@@ -61,7 +61,9 @@ class ImageSources:
 
 def _read_stdin() -> bytes:
     try:
-        return sys.stdin.buffer.read()
+        return read_piped(sys.stdin.buffer.read)
+    except ImageError:
+        raise
     except OSError as error:
         raise ImageNotReadable(f"standard input cannot be read: {reason(error)}") from error
 

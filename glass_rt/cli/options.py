@@ -10,7 +10,7 @@ from glass_rt.cli.option_group import option_group
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
-from glass_rt.machine.memory import memory_from_text
+from glass_rt.machine.limits.memory import memory_from_text
 from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from glass_rt.cli.option_group import Decorator, option_group
 from glass_rt.cli.options import max_pixels_option
+from glass_rt.machine.limits.memory import size_from_text, smallest_limit
 from glass_rt.serve.settings import ServerSettings
 
 DEFAULTS = ServerSettings()
@@ -17,12 +17,17 @@ DEFAULTS = ServerSettings()
 
 def parse_size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Bytes, from a number with K, M or G behind it for the powers of 1024."""
-    found = re.fullmatch(r"(\d{1,15})([KMG]?)", value.strip(), re.IGNORECASE)
-    if found is None or int(found[1]) == 0:
+    size = size_from_text(value)
+    if not size:
         raise click.BadParameter(
             f"{value!r} is no size: write a number of bytes, with K, M or G behind it if you like", param=param
         )
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+    return size
+
+
+def parse_optional_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """The same, where nothing may be said."""
+    return None if value is None else parse_size(ctx, param, value)
 
 
 def _size(option: str, default: str, text: str) -> Decorator:
@@ -57,7 +62,12 @@ _OPTIONS = (
     max_pixels_option,
     _count("--max-crops", DEFAULTS.max_crops, "K", "Most crops per image that a request may ask for."),
     _count("--queue-images", DEFAULTS.queue_images, "N", "Images under way at once; further ones get 429."),
-    _size("--queue-bytes", "512M", "Bodies in memory at once; further ones get 429."),
+    click.option(
+        "--queue-bytes",
+        callback=parse_optional_size,
+        metavar="SIZE",
+        help="Bodies in memory at once; further ones get 429.  [default: 512M, at most a quarter of the memory]",
+    ),
     _seconds("--deadline", "deadline_s", "An image that is not judged by then gets 504."),
     _seconds("--body-timeout", "body_timeout_s", "For a request's body to arrive."),
     _seconds("--header-timeout", "header_timeout_s", "For a request's headers to arrive."),
@@ -65,11 +75,18 @@ _OPTIONS = (
 )
 
 
-def _settings(api_key_file: Path | None, **limits: Any) -> ServerSettings:
+def _settings(api_key_file: Path | None, queue_bytes: int | None, **limits: Any) -> ServerSettings:
     from glass_rt.serve.api_keys import read_api_keys
 
     keys = read_api_keys(api_key_file) if api_key_file else ()
-    return ServerSettings(**limits, api_keys=keys, api_key_file=api_key_file)
+    queue = queue_bytes or _default_queue_bytes(limits["max_body"])
+    return ServerSettings(**limits, queue_bytes=queue, api_keys=keys, api_key_file=api_key_file)
+
+
+def _default_queue_bytes(max_body: int) -> int:
+    """As the settings have it, or a quarter of the memory (`--memory` included); one body must fit in."""
+    limit = smallest_limit(click.get_current_context().params.get("memory"))
+    return DEFAULTS.queue_bytes if limit is None else max(max_body, min(DEFAULTS.queue_bytes, limit // 4))
 
 
 # The command gets `settings`, a ServerSettings.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from glass_rt.decision.calibration import Calibration, Conditions, Guarantee, Thresholds
@@ -58,7 +58,16 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """The `decision` object of a verdict: every field but the label and the probability, which stand beside it."""
-        return {name: value for name, value in asdict(self).items() if name not in ("label", "probability")}
+        return {
+            "basis": self.basis,
+            "id": self.id,
+            "tier": self.tier,
+            "reason": self.reason,
+            "threshold": self.threshold,
+            "thresholds": None if self.thresholds is None else dict(vars(self.thresholds)),
+            "guarantee": None if self.guarantee is None else dict(vars(self.guarantee)),
+            "prior": self.prior,
+        }
 
 
 def decide(score: float, facts: InputFacts, rule: DecisionRule) -> Decision:

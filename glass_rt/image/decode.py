@@ -33,6 +33,7 @@ from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Frame, Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
 from glass_rt.image.tiff_blocks import uncompressed
+from glass_rt.image.tiff_damage import check_deflated
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -145,6 +146,8 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     try:
         if header.rewritten:
             parts = [uncompressed(data)]
+        elif header.format == "tiff":
+            check_deflated(data)
         if header.format in _FROM_FILE and can_hold_files():
             with file_in_memory(*parts) as path:
                 pixels = cv2.imread(path, None, rgb)  # None: into an array of Python's

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.errors import ImageFormatError, ImageNotReadable, ImageTooLarge
+from glass_rt.errors import ImageError, ImageFormatError, ImageNotReadable, ImageTooLarge
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import Image, ImageInfo, decode_image, peak_bytes
-from glass_rt.image.header import Header, read_header
+from glass_rt.image.header import Header, looks_like_image, read_header
+from glass_rt.machine.named_file import read_named, read_stream
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 DEFAULT_MAX_PIXELS = 200_000_000
+MOST_BYTES = (1 << 31) - 1  # of a file; decoders take no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,8 @@ class EncodedImage:
 
         Raises ImageCorrupt, ImageFormatError, ImageTooLarge or MissingDependency, as `decode_image` does.
         """
-        return decode_image(self.data, self.header, buffer)
+        with _named(self.data):
+            return decode_image(self.data, self.header, buffer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +82,9 @@ def read_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enc
         path, data = None, bytes(source)
     else:
         path, data = os.fspath(source), read_file(source)
-    header = read_header(data)
-    _check_size(header, max_pixels)
+    with _named(data):
+        header = read_header(data)
+        _check_size(header, max_pixels)
     return EncodedImage(path, data, header, (perf_counter() - start) * 1e3)
 
 
@@ -89,9 +94,28 @@ def load(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, buffer: P
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; raises ImageNotReadable with the system's reason."""
+    """The bytes of an image file or pipe, of which no more is read where it does not begin like an image.
+
+    Raises ImageNotReadable with the system's reason, and ImageFormatError.
+    """
+    return _read(lambda: read_named(path, MOST_BYTES, _check_start))
+
+
+def read_piped(read: Callable[[int], bytes]) -> bytes:
+    """The bytes of an image from a stream that `read(bytes)` reads, as `read_file` has it."""
+    return _read(lambda: read_stream(read, MOST_BYTES, _check_start))
+
+
+def _check_start(first: bytes) -> None:
+    if not looks_like_image(first):
+        read_header(first)  # which has the words for it
+
+
+def _read(read: Callable[[], bytes]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read()
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageNotReadable("no such file") from None
     except IsADirectoryError:
@@ -109,6 +133,16 @@ def from_array(pixels: NDArray[np.uint8]) -> Image:
     digest = hashlib.sha256(f"{pixels.shape[0]} x {pixels.shape[1]}".encode())
     digest.update(contiguous.data)
     return Image(ImageInfo(pixels.shape[1], pixels.shape[0], "array", digest.hexdigest()), contiguous)
+
+
+@contextmanager
+def _named(data: bytes) -> Iterator[None]:
+    """Gives an error of the image the SHA-256 of its bytes, by which it is known again under another name."""
+    try:
+        yield
+    except ImageError as error:
+        error.sha256 = hashlib.sha256(data).hexdigest()
+        raise
 
 
 def _check_size(header: Header, max_pixels: int) -> None:

@@ -8,39 +8,51 @@ from __future__ import annotations
 import lzma
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.errors import ImageCorrupt, ImageError, ImageFormatError
+from glass_rt.errors import ImageCorrupt, ImageError, ImageFormatError, MissingDependency
 from glass_rt.image import exif
 from glass_rt.image.exif import Directory
 from glass_rt.image.header import tiff
 
-NONE, DEFLATE, OLD_DEFLATE, LZMA, ZSTD = 1, 8, 32946, 34925, 50000
+NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD = 1, 5, 8, 32773, 32946, 34925, 50000
+_PREDICTING = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD)  # libtiff passes over the tag of other codecs
 _LZMA_BYTES = 128 << 20  # its dictionary; libtiff writes with at most 64 MB
 _PREDICTOR, _COLOUR_MAP, _SAMPLE_FORMAT, _FILL_ORDER = 317, 320, 339, 266
 _KEPT = (tiff.WIDTH, tiff.LENGTH, tiff.PHOTOMETRIC, exif.ORIENTATION, tiff.PLANES, tiff.ROWS_PER_STRIP,
          tiff.TILE_WIDTH, tiff.TILE_LENGTH, _COLOUR_MAP, _FILL_ORDER)  # fmt: skip
 _MOST_VALUES = 3 << 16  # of the tags kept: a palette of 16 bits
 _CODES = {3: "H", 4: "I"}
+Tags: TypeAlias = dict[int, tuple[int, tuple[int, ...]]]  # type and values, by tag
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # samples of a pixel that are colours, by photometric interpretation
 
 
 def uncompressed(data: bytes) -> bytes:
     """The file with its pixels unpacked, and no samples beyond its colours and alpha.
 
-    Raises ImageFormatError where it needs what is not here, and ImageCorrupt where a strip cannot be unpacked.
+    Raises ImageFormatError where it needs what is not here, ImageCorrupt where a strip cannot be unpacked, and
+    MissingDependency.
     """
     try:
         directory = exif.first_directory(data)
         return _written(directory, _layout(directory))
     except ImageError:
         raise
-    except (exif.DirectoryUnreadable, struct.error, ValueError, lzma.LZMAError, zlib.error, EOFError) as error:
+    except (
+        exif.DirectoryUnreadable,
+        struct.error,
+        cv2.error,
+        ValueError,
+        lzma.LZMAError,
+        zlib.error,
+        EOFError,
+    ) as error:
         raise ImageCorrupt(f"the TIFF cannot be unpacked: {error}") from error
 
 
@@ -66,7 +78,9 @@ class _Layout:
 def _layout(directory: Directory) -> _Layout:
     width, height = directory.first(tiff.WIDTH, 0), directory.first(tiff.LENGTH, 0)
     samples, photometric = directory.first(tiff.SAMPLES, 1), directory.first(tiff.PHOTOMETRIC, 0)
-    bits, predictor = directory.first(tiff.BITS, 1), directory.first(_PREDICTOR, 1)
+    bits = directory.first(tiff.BITS, 1)
+    predicts = directory.first(tiff.COMPRESSION, NONE) in _PREDICTING
+    predictor = directory.first(_PREDICTOR, 1) if predicts else 1
     plain = bits in (1, 2, 4) and samples == 1 and predictor == 1
     if photometric not in _COLOURS or not (plain or (bits in (8, 16) and predictor in (1, 2))):
         raise ImageFormatError("a TIFF of this kind is not supported; save it with Deflate or LZW")
@@ -81,7 +95,7 @@ def _layout(directory: Directory) -> _Layout:
 
 def _written(directory: Directory, layout: _Layout) -> bytes:
     blocks = list(_blocks(directory, layout))
-    tags: dict[int, tuple[int, tuple[int, ...]]] = {
+    tags: Tags = {
         tiff.BITS: (3, (layout.bits,) * layout.kept),
         tiff.COMPRESSION: (3, (NONE,)),
         tiff.SAMPLES: (3, (layout.kept,)),
@@ -105,15 +119,16 @@ def _blocks(directory: Directory, layout: _Layout) -> Iterator[bytes]:
     )
     if min(len(offsets), len(counts)) < layout.blocks * planes:
         raise ImageCorrupt("the TIFF lacks strips or tiles")
-    unpack = _unpacker(directory.first(tiff.COMPRESSION, NONE))
+    unpack = _unpacker(directory.first(tiff.COMPRESSION, NONE), directory.first(_FILL_ORDER, 1))
     samples = 1 if layout.planar else layout.samples
     kind: Any = np.dtype(np.uint8 if layout.bits == 8 else directory.order + "u2")
     for index in range(layout.blocks * (layout.kept if layout.planar else 1)):
         number = index % layout.blocks
         rows = layout.rows if layout.tiled else min(layout.rows, layout.height - number * layout.rows)
-        size = rows * -(-layout.columns * samples * layout.bits // 8)
+        row_bytes = -(-layout.columns * samples * layout.bits // 8)
+        size = rows * row_bytes
         packed = memoryview(directory.tiff)[offsets[index] : offsets[index] + counts[index]]
-        unpacked = unpack(packed, size)
+        unpacked = unpack(packed, rows, row_bytes)
         if len(unpacked) < size:
             raise ImageCorrupt("a strip or tile of the TIFF ends early")
         if layout.bits < 8:
@@ -126,34 +141,66 @@ def _blocks(directory: Directory, layout: _Layout) -> Iterator[bytes]:
         yield pixels[:, :, : layout.kept].tobytes()
 
 
-def _unpacker(compression: int) -> Callable[[memoryview, int], bytes]:
-    """What unpacks one strip or tile to at most so many bytes."""
+_Unpack: TypeAlias = Callable[[memoryview, int, int], bytes]
+
+
+def _unpacker(compression: int, fill_order: int) -> _Unpack:
+    """What unpacks one strip or tile to at most so many rows of so many bytes."""
     if compression == NONE:
-        return lambda packed, size: bytes(packed[:size])
+        return lambda packed, rows, row_bytes: bytes(packed[: rows * row_bytes])
     if compression in (DEFLATE, OLD_DEFLATE):
-        return lambda packed, size: zlib.decompressobj().decompress(packed, size)
+        return lambda packed, rows, row_bytes: zlib.decompressobj().decompress(packed, rows * row_bytes)
+    if compression in (LZW, PACKBITS):
+        return lambda packed, rows, row_bytes: _by_libtiff(packed, rows, row_bytes, compression, fill_order)
     if compression == LZMA:
-        return lambda packed, size: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_BYTES).decompress(packed, size)
+        return lambda packed, rows, row_bytes: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_BYTES).decompress(
+            packed, rows * row_bytes
+        )
     if compression == ZSTD:
         return _zstd()
     raise ImageFormatError(f"a TIFF of compression {compression} is not supported; save it with Deflate")
 
 
-def _zstd() -> Callable[[memoryview, int], bytes]:
+def _by_libtiff(packed: memoryview, rows: int, row_bytes: int, compression: int, fill_order: int) -> bytes:
+    """A strip unpacked by OpenCV's libtiff, which takes it for a picture of one grey byte a pixel."""
+    tags: Tags = {
+        tiff.WIDTH: (4, (row_bytes,)),
+        tiff.LENGTH: (4, (rows,)),
+        tiff.BITS: (3, (8,)),
+        tiff.COMPRESSION: (3, (compression,)),
+        tiff.PHOTOMETRIC: (3, (1,)),
+        _FILL_ORDER: (3, (fill_order,)),
+        tiff.SAMPLES: (3, (1,)),
+        tiff.ROWS_PER_STRIP: (4, (rows,)),
+        tiff.COUNTS: (4, (len(packed),)),
+    }
+    grey = cv2.imdecode(np.frombuffer(_file("<", tags, tiff.OFFSETS, [packed]), np.uint8), cv2.IMREAD_UNCHANGED)
+    if grey is None or grey.shape != (rows, row_bytes):
+        raise ImageCorrupt("a strip or tile of the TIFF cannot be unpacked")
+    return grey.tobytes()
+
+
+def _zstd() -> _Unpack:
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14 on
     except ImportError:
-        raise ImageFormatError("a TIFF of ZSTD is not supported before Python 3.14; save it with Deflate") from None
+        try:
+            from backports import zstd
+        except ImportError:
+            raise MissingDependency("backports.zstd", "tiff", "reading TIFFs of ZSTD before Python 3.14") from None
 
-    def unpack(packed: memoryview, size: int) -> bytes:
+    def unpack(packed: memoryview, rows: int, row_bytes: int) -> bytes:
         options = {zstd.DecompressionParameter.window_log_max: 27}  # 128 MB
-        unpacked: bytes = zstd.ZstdDecompressor(options=options).decompress(packed, size)
+        try:
+            unpacked: bytes = zstd.ZstdDecompressor(options=options).decompress(packed, rows * row_bytes)
+        except zstd.ZstdError as error:
+            raise ImageCorrupt(f"the TIFF cannot be unpacked: {error}") from None
         return unpacked
 
     return unpack
 
 
-def _file(order: str, tags: dict[int, tuple[int, tuple[int, ...]]], offsets_tag: int, blocks: list[bytes]) -> bytes:
+def _file(order: str, tags: Tags, offsets_tag: int, blocks: Sequence[bytes | memoryview]) -> bytes:
     """A classic TIFF of these tags (type, values) and, one after the other, the blocks."""
     tags = {**tags, offsets_tag: (4, (0,) * len(blocks))}
     table = 8 + 2 + 12 * len(tags) + 4

@@ -18,7 +18,7 @@ from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
 from glass_rt.machine.device import is_cpu
 from glass_rt.machine.environment import usable_cores
-from glass_rt.machine.memory import held_bytes
+from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
 
 log = logging.getLogger("glass_rt")
@@ -47,6 +47,7 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
                 precision=engine.precision,
                 device=device,
                 threads=run.threads,
+                cache=run.cache,
             )
         resolve_parity(bundle, engines, device)
     except BaseException:

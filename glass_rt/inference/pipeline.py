@@ -24,9 +24,9 @@ from glass_rt.inference.pack import Pack
 from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
 from glass_rt.inference.room import check_image_fits, image_room, most_decoders
 from glass_rt.machine.blas import single_threaded_blas
-from glass_rt.machine.byte_budget import ByteBudget
 from glass_rt.machine.environment import installed_memory, usable_cores
-from glass_rt.machine.memory import MemoryLimit
+from glass_rt.machine.limits.byte_budget import ByteBudget
+from glass_rt.machine.limits.memory import MemoryLimit
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 

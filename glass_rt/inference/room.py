@@ -11,7 +11,7 @@ from glass_rt.bundle.checked_files import with_suffix
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import OutOfMemory
 from glass_rt.image.encoded import ArrayImage, EncodedImage
-from glass_rt.machine.memory import MB, MemoryLimit, require_memory, smallest_limit, tightest
+from glass_rt.machine.limits.memory import MB, MemoryLimit, require_memory, smallest_limit, tightest
 
 _BYTES_PER_VIEW = 64 * MB  # of the limit, for each view of a run: layers took 3 to 8 MB of them, weights the most
 _BYTES_PER_DECODER = 128 * MB  # of the limit: the pixels of a 24 MP photograph, twice

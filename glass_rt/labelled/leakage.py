@@ -13,7 +13,10 @@ LEAK = 0.10  # a guess by group alone that is this much better than the base rat
 
 @dataclass(frozen=True)
 class Guess:
-    """How often the majority label of an image's group is right, against that of all images together."""
+    """How often the likelier label of an image's group is right, against the same guess for every image.
+
+    Both classes weigh alike, however many images they have: `base_rate` is 0.5, or 1 where there is one class.
+    """
 
     by: str
     accuracy: float
@@ -36,6 +39,10 @@ def size_class(width: int, height: int) -> str:
 def guess_by_group(by: str, groups: Sequence[str], fake: Sequence[bool]) -> Guess:
     """The guess that knows nothing but the group."""
     counts = Counter(zip(groups, fake, strict=True))
-    right = sum(max(counts[group, True], counts[group, False]) for group in set(groups))
     fakes = sum(fake)
-    return Guess(by, right / len(fake), max(fakes, len(fake) - fakes) / len(fake))
+    if fakes in (0, len(fake)):
+        return Guess(by, 1.0, 1.0)
+    right = sum(
+        max(counts[group, True] / fakes, counts[group, False] / (len(fake) - fakes)) for group in sorted(set(groups))
+    )
+    return Guess(by, right / 2, 0.5)

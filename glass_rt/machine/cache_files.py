@@ -35,6 +35,28 @@ def user_places(*parts: str) -> tuple[Path, ...]:
         return ()
 
 
+def places_for(bundle: Path, name: str, own: tuple[str, ...], *, pinned: bool) -> tuple[Path, ...]:
+    """Where the file `name` of a bundle's folder may lie: in its cache; where that cannot be written, also at `own`.
+
+    `own`: the parts of its name in the user's cache. Where the bundle is `pinned` it lies only there: the pin does not
+    cover what lies in the bundle's cache.
+    """
+    beside = bundle / BESIDE / name
+    if not pinned and os.access(bundle, os.W_OK):
+        return (beside,)
+    return user_places(*own) if pinned else (beside, *user_places(*own))
+
+
+def keep_newest(folder: Path, suffix: str, most: int) -> None:
+    """Removes the oldest files of a folder whose names end in `suffix`, until there are `most`."""
+    try:
+        aged = sorted((path.stat().st_mtime, path) for path in folder.iterdir() if path.name.endswith(suffix))
+        for _, path in aged[:-most]:
+            path.unlink(missing_ok=True)
+    except OSError:  # another process is at it, or it may not be written
+        return
+
+
 def write_cached(data: bytes, places: Iterable[Path]) -> Path | None:
     """Writes `data`, behind its SHA-256, at the first of the places that can be written; None where none can."""
     for place in places:
@@ -47,8 +69,8 @@ def write_cached(data: bytes, places: Iterable[Path]) -> Path | None:
     return None
 
 
-def read_cached(places: Iterable[Path]) -> bytes | None:
-    """The first of these files that is whole, this user's, and writable by this user alone."""
+def read_cached(places: Iterable[Path], most: int | None = None) -> bytes | None:
+    """The first of these files that is whole, of at most `most` bytes, this user's, and writable by this user alone."""
     for place in places:
         try:
             file = RegularFile.open(place)
@@ -57,6 +79,8 @@ def read_cached(places: Iterable[Path]) -> bytes | None:
         try:
             status = os.fstat(file.descriptor)
             if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+                continue
+            if most is not None and status.st_size > most + _DIGEST_BYTES:
                 continue
             content = file.read(status.st_size)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -14,8 +15,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from glass_rt.machine.cgroup import cpu_quota
 from glass_rt.machine.cuda_driver import cuda_devices
+from glass_rt.machine.limits.cgroup import cpu_quota
 
 ORT_ON_CUDA = "onnxruntime-gpu"
 # Distribution names by backend, in the order in which they are looked for.
@@ -25,6 +26,9 @@ BACKEND_PACKAGES = {
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
 }
+# Lines of /proc/cpuinfo, on x86-64 and on arm64.
+_TELLING = {"vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU implementer",
+            "CPU architecture", "CPU variant", "CPU part", "CPU revision"}  # fmt: skip
 _DRIVER_VERSION = re.compile(r"\d{3,}(\.\d+){1,2}")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
 
@@ -71,6 +75,20 @@ def cpu_name() -> str:
         pass
     extensions = [flag for flag in _CPU_FLAGS if flag in flags]
     return f"{name} ({platform.machine()}{''.join(', ' + flag for flag in extensions)})"
+
+
+@cache
+def cpu_fingerprint() -> str:
+    """What tells processors apart for which code is compiled: SHA-256 of the model and all that it can do, in hex."""
+    told = [platform.machine(), platform.system()]
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        told.append(platform.processor())
+    else:
+        lines = (line.partition(":") for line in first.splitlines())
+        told += [value.strip() for name, _, value in lines if name.strip() in _TELLING]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def usable_cores() -> int:

@@ -45,6 +45,7 @@ def csv_line(result: Verdict | Failure, columns: Sequence[str] = CSV_COLUMNS) ->
 def _csv_row(result: Verdict | Failure) -> dict[str, object]:
     values = result.to_json()
     if isinstance(result, Failure):
-        return {"path": values["path"], "error_kind": result.error.kind, "error": values["error"]["message"]}
+        named = {name: values.get(name) for name in ("path", "sha256")}
+        return {**named, "error_kind": result.error.kind, "error": values["error"]["message"]}
     decided = decision_columns(values)
     return {**values, **decided, "crops": len(result.crops), "notices": "; ".join(result.notices)}

@@ -86,7 +86,8 @@ def row_from_json(result: Mapping[str, Any]) -> Row:
     Verdicts of schema 1, which hold no decision, have no value in its columns.
     """
     if "error" in result:
-        return {"path": result["path"], "error_kind": result["error"]["kind"], "error": result["error"]["message"]}
+        named = {"path": result["path"], "sha256": result.get("sha256")}
+        return {**named, "error_kind": result["error"]["kind"], "error": result["error"]["message"]}
     draws = result["draws"] and result["draws"]["probabilities_fake"]
     return {
         **result,

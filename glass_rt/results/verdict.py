@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from glass_rt.decision.decide import Decision, Label
@@ -113,15 +113,22 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `glass-rt infer --json` prints; its path is `text_from_name`'s."""
-        values = asdict(self)
-        after = ("path", "sha256", "width", "height", "format", "jpeg_quality")
         return {
             "schema": SCHEMA,
-            **{name: values.pop(name) for name in after},
             "path": _text(self.path),
+            **{name: getattr(self, name) for name in ("sha256", "width", "height", "format", "jpeg_quality")},
             "label": self.label,
             "calibrated_probability_fake": self.decision.probability,
-            **values,
+            "probability_fake": self.probability_fake,
+            "probabilities": dict(self.probabilities),
+            **{name: getattr(self, name) for name in ("logits", "trained", "seed", "sampling", "stratified", "grid")},
+            "trained_crops": self.trained_crops,
+            "crops": tuple(dict(vars(crop)) for crop in self.crops),
+            "draws": None if self.draws is None else dict(vars(self.draws)),
+            "orientation": self.orientation,
+            "notices": self.notices,
+            "engine": dict(vars(self.engine)),
+            "timings_ms": dict(vars(self.timings_ms)),
             "decision": self.decision.to_json(),
             "runtime": __version__,
         }
@@ -135,6 +142,11 @@ class Failure:
     error: GlassError
 
     @property
+    def sha256(self) -> str | None:
+        """SHA-256 of the image's file, in hexadecimal; None where it was not read."""
+        return self.error.sha256 if isinstance(self.error, ImageError) else None
+
+    @property
     def lasting(self) -> bool:
         """Whether the image's own content is at fault: files that cannot be read and engines that fail may recover."""
         return isinstance(self.error, ImageError) and not isinstance(self.error, ImageNotReadable)
@@ -142,7 +154,8 @@ class Failure:
     def to_json(self) -> dict[str, Any]:
         """The JSON object that stands where a verdict would."""
         error = {"kind": self.error.kind, "message": text_from_name(str(self.error))}
-        return {"schema": SCHEMA, "path": _text(self.path), "error": error}
+        known = {} if self.sha256 is None else {"sha256": self.sha256}
+        return {"schema": SCHEMA, "path": _text(self.path), **known, "error": error}
 
 
 def _text(path: str | None) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glass_rt.errors import UsageError
+from glass_rt.machine.named_file import read_named_text
 from glass_rt.serve.refusals import Unauthorized
 
 SHORTEST = 16  # characters; shorter ones can be guessed
@@ -15,7 +16,7 @@ SHORTEST = 16  # characters; shorter ones can be guessed
 def read_api_keys(path: Path) -> tuple[bytes, ...]:
     """The keys of a file, one per line; empty lines and those of a comment (#) are passed over. Raises UsageError."""
     try:
-        lines = [line.strip() for line in path.read_text("ascii").splitlines()]
+        lines = [line.strip() for line in read_named_text(path, "ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--api-key-file {path} cannot be read: {error}") from error
     keys = [line for line in lines if line and not line.startswith("#")]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any
 
@@ -58,7 +58,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Http(uvicorn.Server):
-    """uvicorn without its signal handlers, which end the process by the signal instead of with an exit code."""
+    """uvicorn that says when it listens, without its signal handlers.
+
+    These end the process by the signal instead of with an exit code.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -94,10 +105,9 @@ async def serve(
         stack.push_async_callback(service.stop)
         for companion in companions:
             await stack.enter_async_context(companion)
-        http = _Http(_config(app, service))
+        fields = {"url": f"http://{_shown(listener)}", "bundle_sha256": service.bundle_sha256}
+        http = _Http(_config(app, service), lambda: log.info("listening", extra={"fields": fields}))
         serving = asyncio.create_task(http.serve(sockets=[listener]))
-        url = f"http://{_shown(listener)}"
-        log.info("listening", extra={"fields": {"url": url, "bundle_sha256": service.bundle_sha256}})
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()

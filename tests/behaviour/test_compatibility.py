@@ -16,6 +16,7 @@ import pytest
 from glass_rt.bundle import compatibility
 from glass_rt.bundle.bundle import HEAD, REFERENCE, Bundle
 from glass_rt.bundle.compatibility import misfit
+from glass_rt.bundle.decision import remove_calibration
 from glass_rt.bundle.folder import write_manifest
 from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weights
 from glass_rt.bundle.requirements import Profile, Requirements, Shapes
@@ -23,6 +24,7 @@ from glass_rt.errors import BundleUnfit, ParityError
 from glass_rt.inference import pending_parity
 from glass_rt.machine import device
 from glass_rt.machine.environment import Gpu
+from tests.calibrations import calibrate
 
 ADA = Gpu("NVIDIA L4", "580.65", "23034 MiB", "8.9")
 NEEDS = Requirements("tensorrt_rtx", "1.7.1.116", "8.9", ("8.9",), False, "580")
@@ -195,3 +197,23 @@ def test_a_full_disk_leaves_no_half_a_record(bundle: Bundle, monkeypatch: pytest
     monkeypatch.setattr(os, "fdopen", full)
     assert pending_parity.resolve_parity(bundle, {"global": Answers(bundle)}).status == "passed"
     assert list((bundle.folder / "cache").iterdir()) == []
+
+
+def test_what_was_noted_of_parity_stays_when_the_bundle_is_calibrated(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(monkeypatch, ADA)
+    model = bundle.manifest.model
+    trained = replace(bundle.manifest, model=replace(model, weights=replace(model.weights, trained=True)))
+    write_manifest(bundle.folder, trained)
+    opened = Bundle.open(bundle.folder)
+    engine = Answers(opened)
+    noted = pending_parity.resolve_parity(opened, {"global": engine})
+    calibrate(bundle.folder)
+    calibrated = Bundle.open(bundle.folder)
+    assert calibrated.sha256 != opened.sha256
+    runs = engine.runs
+    assert pending_parity.resolve_parity(calibrated, {"global": engine}) == noted
+    assert engine.runs == runs  # the gate was not passed again
+    remove_calibration(bundle.folder)
+    assert pending_parity.known_parity(Bundle.open(bundle.folder)) == noted

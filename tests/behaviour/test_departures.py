@@ -9,7 +9,7 @@ import pytest
 from glass_rt import DetectOptions, Detector, Verdict
 from glass_rt.image.encoded import ImageSource
 from glass_rt.inference.judgement import jackknife_error
-from glass_rt.machine.byte_budget import ByteBudget
+from glass_rt.machine.limits.byte_budget import ByteBudget
 from tests.support import Bundles
 
 pytestmark = pytest.mark.slow

@@ -14,12 +14,12 @@ from glass_rt import Detector
 from glass_rt.errors import OutOfMemory
 from glass_rt.inference import room
 from glass_rt.inference.pipeline import MAX_WORKERS
-from glass_rt.machine import cgroup
-from glass_rt.machine.memory import MB, MemoryLimit
+from glass_rt.machine.limits import cgroup
+from glass_rt.machine.limits.memory import MB, MemoryLimit
 from glass_rt.results.verdict import Failure
 from tests.bench_zoo import write_bundle, write_picture
 from tests.command_line import Cli
-from tests.glass_rt.machine.test_cgroup import V2, made, stat
+from tests.glass_rt.machine.limits.test_cgroup import V2, made, stat
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_engines_that_do_not_fit_are_refused_before_they_are_opened(
 
 def test_the_second_engine_is_measured_by_the_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = (MemoryLimit("--memory", 900 * MB, 800 * MB),)
-    monkeypatch.setattr("glass_rt.machine.memory.memory_limits", lambda asked: limit)
+    monkeypatch.setattr("glass_rt.machine.limits.memory.memory_limits", lambda asked: limit)
     with Detector.open(folder) as detector:
         room.check_next_engine_fits(detector.bundle, "local", "global", 20 * MB, None)
         with pytest.raises(OutOfMemory, match="to open the local engine of bundle"):
@@ -131,6 +131,8 @@ def test_few_addresses_end_in_words(folder: Path, picture: Path) -> None:
         assert done.returncode in (0, 1), (limit, done)
         assert "Traceback" not in done.stderr
         if done.returncode == 1:
-            assert re.search(r"not enough memory to .*allow this process more memory", done.stdout + done.stderr)
+            assert re.search(
+                r"not enough memory, or threads, to .*allow this process more memory", done.stdout + done.stderr
+            )
         ends.append(done.returncode)
     assert ends[:2] == [1, 1]

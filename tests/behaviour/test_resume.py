@@ -1,6 +1,7 @@
 """`infer --output` and `--resume`: every image exactly once, whatever happened in between."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -72,6 +73,31 @@ def test_renamed_files_are_known_by_their_content(
     shutil.copy(pictures[1], folder / "other.png")
     assert cli("infer", folder, "--engine", engine, "--output", output, "--resume").returncode == 0
     assert [Path(str(row["path"])).name for row in rows(output)] == ["old.jpg", "other.png"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_damaged_images_too_are_known_by_their_content(
+    suffix: str, cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    folder, output = tmp_path / "album", tmp_path / f"r{suffix}"
+    folder.mkdir()
+    (folder / "cut.jpg").write_bytes(pictures[0].read_bytes()[:200])
+    (folder / "text.png").write_text("no image")
+    engine = bundles("mobilenet_v3_small").folder
+    assert cli("infer", folder, "--engine", engine, "--output", output).returncode == 1
+    for path in list(folder.iterdir()):
+        path.rename(path.with_stem(f"moved {path.stem}"))
+    assert cli("infer", folder, "--engine", engine, "--output", output, "--resume").returncode == 1
+    if suffix == ".parquet":
+        found = pq.read_table(output).to_pylist()
+    elif suffix == ".csv":
+        found = list(csv.DictReader(output.read_text().splitlines()))
+    else:
+        found = rows(output)
+    assert sorted(Path(str(row["path"])).name for row in found) == ["cut.jpg", "text.png"]
+    assert {row["sha256"] for row in found} == {
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()
+    }
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

@@ -60,7 +60,12 @@ def test_a_row_says_what_the_json_says(verdicts: tuple[Verdict, ...], tmp_path: 
         assert {name: row.pop(name) for name in engine} == engine
         assert row.pop("probabilities_of_draws") == (draws and draws["probabilities_fake"])
         assert (row.pop("error_kind"), row.pop("error")) == (None, None)
-        assert said.pop("schema") == 1
+        assert said.pop("schema") == 2
+        decision = said.pop("decision")
+        thresholds = decision.pop("thresholds") or {"fake_above": None, "real_below": None}
+        assert {name: row.pop(name) for name in thresholds} == thresholds
+        assert row.pop("decision_id") == decision.pop("id")
+        assert {name: row.pop(name) for name in decision} == decision
         assert said.pop("probabilities") == pytest.approx(
             {"fake": row["probability_fake"], "real": 1 - row["probability_fake"]}, abs=1e-6
         )
@@ -68,7 +73,7 @@ def test_a_row_says_what_the_json_says(verdicts: tuple[Verdict, ...], tmp_path: 
 
 
 def test_every_field_of_a_verdict_has_a_column() -> None:
-    spread = {"engine", "draws", "probabilities"}
+    spread = {"engine", "draws", "probabilities", "decision"}
     assert {field.name for field in fields(Verdict)} - spread <= set(SCHEMA.names)
 
 

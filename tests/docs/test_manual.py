@@ -19,7 +19,14 @@ from glass_rt.cli import cli
 from tests.docs.blocks import PAGES, README, ROOT
 
 DOCS = ROOT / "docs"
-SOURCES = ("glass_rt", "engines/glass_engines", "export/glass_export", "benchmarks/glass_bench")
+SOURCES = (
+    "glass_rt",
+    "engines/glass_engines",
+    "export/glass_export",
+    "calibration/glass_calibrate",
+    "training/glass_train",
+    "benchmarks/glass_bench",
+)
 README_BYTES = 7000
 FEWEST_WORDS = 6  # of a sentence that may not stand twice
 TIMEOUT_S = 300
@@ -68,7 +75,7 @@ def test_readme_links_to_files_that_are_there() -> None:
 
 
 def test_files_that_pages_name_are_there() -> None:
-    tops = "benchmarks|deploy|engines|examples|export|glass_bench|glass_rt|tests|docs"
+    tops = "benchmarks|deploy|engines|examples|export|training|glass_bench|glass_rt|tests|docs"
     for page in PAGES:
         for name in re.findall(rf"`((?:{tops})/[\w./*-]+)`", page.read_text("utf-8")):
             found = [path for root in (ROOT, ROOT / "benchmarks") for path in root.glob(name.rstrip("/"))]

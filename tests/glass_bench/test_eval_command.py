@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from glass_rt.decision.tiers import TierRule
 from tests.bench_zoo import write_bundle, write_labelled_pictures, write_picture
+from tests.calibrations import calibrate, tier
 from tests.support import Cli
 
 
@@ -122,3 +124,57 @@ def test_one_class_alone_has_no_auc(zoo: dict[str, Path], cli: Cli, tmp_path: Pa
     done = cli("eval", tmp_path / "set", "--engine", zoo["good_resize"], "--output", tmp_path / "out", "--bootstrap", 0)
     assert done.returncode == 0, done.stderr
     assert "only one class is there: no AUC" in done.stdout
+
+
+def test_the_decision_of_a_bundle_is_evaluated_as_it_is(labelled: Path, cli: Cli, tmp_path: Path) -> None:
+    decided = write_bundle(tmp_path / "decided", "resize")
+    small = tier("small", 0.9, 0.1, TierRule(longer_below=1000))
+    calibration = calibrate(decided, small, tier("the rest", 0.6, 0.4))
+    for number in range(3):  # scores near 0.5 are unsure
+        write_picture(tmp_path / "set" / "fake" / "grey" / f"{number}.png", (110, 110, 110 + number))
+        write_picture(tmp_path / "set" / "real" / "red" / f"{number}.png", (170 + number, 90, 80))
+        write_picture(tmp_path / "set" / "real" / "blue" / f"{number}.png", (80, 100, 160 + number))
+    write_picture(tmp_path / "set" / "fake" / "large" / "0.png", (170, 90, 80), 1000, 300)
+    done = cli("eval", tmp_path / "set", "--engine", decided, "--output", tmp_path / "out", "--bootstrap", 0, "-q")
+    assert done.returncode == 0, done.stderr
+    assert f"calibrated {calibration.id}" in done.stdout
+    found = evaluation(tmp_path / "out")["engines"][0]["decision"]
+    assert (found["basis"], found["id"], found["unsure"]) == ("calibrated", calibration.id, 3)
+    counts = {name: (rate["count"], rate["images"]) for name, rate in found["answers"].items()}
+    assert counts == {"decided": (7, 10), "wrong": (3, 7), "fpr": (3, 6), "fnr": (0, 4)}
+    rows = {
+        (table["by"], table["error"]): [
+            (row["group"], row["rate"]["count"], row["rate"]["images"]) for row in table["rows"]
+        ]
+        for table in found["tables"]
+    }
+    assert rows == {
+        ("tier", "fpr"): [("small", 3, 6)],
+        ("tier", "fnr"): [("small", 0, 3), ("the rest", 0, 1)],
+        ("source", "fpr"): [("red", 3, 3), ("blue", 0, 3)],
+        ("source", "fnr"): [("grey", 0, 3), ("large", 0, 1)],
+    }
+    assert "## decided: real images labelled fake, by source" in (tmp_path / "out" / "eval.md").read_text()
+    with (tmp_path / "out" / "eval.csv").open(newline="") as file:
+        answers = {row["image"]: (row["answer"], row["tier"]) for row in csv.DictReader(file)}
+    assert answers["fake/grey/0.png"] == ("unsure", "small")
+    assert answers["fake/large/0.png"] == ("fake", "the rest")
+
+
+def test_a_bundle_without_a_decision_is_evaluated_at_its_threshold(judged: tuple[str, Path]) -> None:
+    good = evaluation(judged[1])["engines"][0]["decision"]
+    assert (good["basis"], good["id"], good["unsure"]) == ("threshold", None, 0)
+    assert good["answers"]["wrong"]["value"] == 0
+
+
+def test_the_former_name_of_an_option_is_refused_with_the_new_one(labelled: Path, cli: Cli, tmp_path: Path) -> None:
+    done = cli("eval", labelled, "--fpr", 0.1, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "here the option is --observed-fpr 0.1" in done.stderr
+    assert "--fpr " not in cli("eval", "--help").stdout.replace("--observed-fpr ", "")
+
+
+def test_errors_by_a_column_that_is_not_there(zoo: dict[str, Path], labelled: Path, cli: Cli, tmp_path: Path) -> None:
+    done = cli("eval", labelled, "--engine", zoo["good"], "--by", "camera", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "no image has a 'camera'" in done.stderr

@@ -123,6 +123,24 @@ def test_glass_may_have_its_branches_wrapped(tmp_path: Path) -> None:
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
 
 
+def test_averages_of_parameters_alone_are_not_taken_and_the_reader_is_told(tmp_path: Path) -> None:
+    torch.save({**under("model.", RAW), **under("model_ema.", PARAMETERS)}, tmp_path / "x.pt")
+    found = read_checkpoint(tmp_path / "x.pt")
+    assert (found.taken, found.left) == ("model", ("model_ema (not whole)",))
+
+
+def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path: Path) -> None:
+    """Its bytes may be those with which JSON, pages and archives begin."""
+    path = tmp_path / "x.safetensors"
+    save_file(RAW, path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    for longer in (0x7B20, 0x120308):  # " {" and ONNX's first bytes
+        header = data[8 : 8 + length].ljust(longer)
+        path.write_bytes(longer.to_bytes(8, "little") + header + data[8 + length :])
+        assert read_checkpoint(path).architecture == "resize"
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "another layer beside the model": (
         {**under("model.", RAW), "fusion.weight": torch.ones(2, 8)},

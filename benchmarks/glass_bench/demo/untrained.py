@@ -1,4 +1,4 @@
-"""`glass-rt infer` on one image, told as a number: a label by untrained weights would be noise in capital letters.
+"""`glass-rt infer` on one image, told as a number: untrained weights give no label.
 
 python -m glass_bench.demo.untrained --engine bundles/vit_b16 --output demo demo/sample.jpg
 """
@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import cv2
-
-from glass_rt.results.overlay import PANEL
 
 
 def in_words(verdict: Mapping[str, Any]) -> str:
@@ -33,13 +30,6 @@ def in_words(verdict: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def cut_headline(picture: Path) -> None:
-    """Removes the panel of an evidence picture, whose headline is a label."""
-    pixels = cv2.imread(str(picture))
-    assert pixels is not None, "it was just written"
-    cv2.imwrite(str(picture), pixels[:-PANEL])
-
-
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--engine", required=True, help="The bundle.")
@@ -54,10 +44,7 @@ def main(image: Path, engine: str, output: Path) -> None:
         sys.exit(done.returncode)
     verdict = json.loads(done.stdout)
     click.echo(in_words(verdict))
-    picture = output / f"{image.stem}.{verdict['sha256'][:8]}.jpg"
-    if not verdict["trained"]:
-        cut_headline(picture)
-    click.echo(f"  what it looked at: {picture}")
+    click.echo(f"  what it looked at: {output / image.stem}.{verdict['sha256'][:8]}.jpg")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,16 @@ from time import perf_counter
 
 import torch
 from glass_engines.build import BuildOptions, build_bundle, prepare_export
+from glass_train.recipe import Recipe
 from safetensors.torch import save_file
 
 from glass_bench.experiment.scenes import SceneSpec, render, scene_specs
-from glass_bench.experiment.training import Recipe, Trained, train
+from glass_bench.experiment.training import Trained, recipe_for, train
 from glass_bench.experiment.views import ViewSet, view_set
-from glass_bench.measure.record import shown_command
 from glass_bench.quality.evaluation import EvalOptions, EvalRecord, evaluate_engines
 from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
 from glass_rt.labelled.labels import FOLDER, labelled_images
+from glass_rt.machine.command_line import shown_command
 from glass_rt.machine.environment import usable_cores
 from glass_rt.progress import Stage, silent
 
@@ -65,7 +66,7 @@ def run_claim(options: ClaimOptions, output: Path, stage: Stage = silent) -> str
     trained = {}
     for architecture in NAMES:
         with stage(f"training {architecture}\n   "):
-            trained[architecture] = _train(architecture, training, validation, options, _printer(stage))
+            trained[architecture] = _train(architecture, training, validation, options, output, _printer(stage))
             _save(trained[architecture], output, architecture)
         with stage(f"building the engine of {architecture}"):
             _build(output, architecture, options.backend)
@@ -129,15 +130,21 @@ def _specs(count: int, seed: int) -> tuple[SceneSpec, ...]:
 def _recipe(architecture: str, epochs: int) -> Recipe:
     """Resize-only sees a fifth of the views, so it gets twice the epochs: its failure is not for want of training."""
     if architecture == "glass":
-        return Recipe(epochs, batch=8, crops=CROPS, learning_rates=(3e-4, 1e-3, 1e-3))
-    return Recipe(2 * epochs, batch=8, crops=0, learning_rates=(1e-3, 1e-3, 1e-3))
+        return recipe_for(BACKBONE, epochs, CROPS, (3e-4, 1e-3, 1e-3))
+    return recipe_for(BACKBONE, 2 * epochs, 0, (1e-3, 1e-3, 1e-3))
 
 
 def _train(
-    architecture: str, training: ViewSet, validation: ViewSet, options: ClaimOptions, report: Callable[[str], None]
+    architecture: str,
+    training: ViewSet,
+    validation: ViewSet,
+    options: ClaimOptions,
+    output: Path,
+    report: Callable[[str], None],
 ) -> Trained:
     recipe = _recipe(architecture, options.epochs)
-    return train(architecture, BACKBONE, recipe, training, validation, options.seed, report)
+    folder = output / "training" / NAMES[architecture]
+    return train(architecture, BACKBONE, recipe, training, validation, options.seed, folder, report)
 
 
 def _save(trained: Trained, output: Path, architecture: str) -> None:

@@ -15,6 +15,7 @@ from glass_bench.errors import BenchError
 from glass_bench.measure.machine import Machine
 from glass_bench.measure.systems import Description
 from glass_rt.bundle.from_json import record_from_json
+from glass_rt.machine.named_file import read_named_text
 
 SCHEMA = 1
 
@@ -149,7 +150,7 @@ class Record:
 def read_record(path: Path) -> Record:
     """Reads a record; raises BenchError by the field that is wrong."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_named_text(path))
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} cannot be read as a record: {error}") from None
     if not isinstance(values, dict) or values.get("kind") != "bench":
@@ -171,15 +172,3 @@ def six_digits(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [six_digits(item) for item in value]
     return value
-
-
-def shown_command(argv: list[str]) -> str:
-    """The command line for a record: paths are cut to their last part, which says enough and betrays nothing."""
-    return " ".join(["glass-rt", *(_last_part(word) for word in argv[1:])])
-
-
-def _last_part(word: str) -> str:
-    option, equals, value = word.partition("=")
-    if equals and option.startswith("--"):
-        return f"{option}={_last_part(value)}"
-    return Path(word).name if "/" in word else word

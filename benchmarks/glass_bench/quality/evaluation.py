@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +16,7 @@ import numpy as np
 from glass_bench.errors import BenchError
 from glass_bench.measure.machine import Machine, this_machine
 from glass_bench.measure.participants import unique_names
+from glass_bench.quality.decisions import DecisionResult, columns_of, decision_result
 from glass_bench.quality.drift import Drift, drift
 from glass_bench.quality.metrics import Quality, quality
 from glass_rt.detector import Detector
@@ -33,7 +34,10 @@ SMALL_GROUP = 5  # fewer images say nothing about a group
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """How to evaluate: `crops`, `sampling` and `threshold` as for infer; `fpr_limit` for the operating point."""
+    """How to evaluate: `crops`, `sampling` and `threshold` as for infer.
+
+    `fpr_limit`: of the observed operating point. `by`: columns of the labels whose groups are compared.
+    """
 
     crops: int | None = None
     tiles: bool = False
@@ -42,15 +46,16 @@ class EvalOptions:
     fpr_limit: float = 0.05
     resamples: int = 1000
     seed: int = 606
+    by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.fpr_limit < 1:
-            raise UsageError(f"fpr: got {self.fpr_limit}; expected a share of the real images, 0..1")
+            raise UsageError(f"observed-fpr: got {self.fpr_limit}; expected a share of the real images, 0..1")
 
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """The result of one engine for one image: a probability, or the error."""
+    """The result of one engine for one image: a probability, its label (`answer`) and the tier, or the error."""
 
     name: str
     fake: bool
@@ -59,6 +64,8 @@ class JudgedImage:
     format: str
     probability_fake: float | None
     error: str | None
+    answer: str | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class EngineResult:
     failures: int
     quality: Quality
     groups: tuple[Group, ...]
+    decision: DecisionResult
     judged: tuple[JudgedImage, ...]
 
 
@@ -118,12 +126,13 @@ class EvalRecord:
         (folder / "eval.json").write_text(text + "\n", encoding="utf-8")
         with (folder / "eval.csv").open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["engine", "image", "label", "probability_fake", "width", "height", "format", "error"])
+            rows.writerow(["engine", "image", "label", "probability_fake", "width", "height", "format", "error",
+                           "answer", "tier"])  # fmt: skip
             for engine in self.engines:
                 for item in engine.judged:
                     label = "fake" if item.fake else "real"
                     row = [item.probability_fake, item.width, item.height, item.format, item.error or ""]
-                    rows.writerow([engine.name, item.name, label, *row])
+                    rows.writerow([engine.name, item.name, label, *row, item.answer or "", item.tier or ""])
 
 
 def evaluate_engines(
@@ -137,6 +146,7 @@ def evaluate_engines(
 ) -> EvalRecord:
     """Judges every image with every engine, one after the other. Raises BenchError where an engine judges none."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    options = replace(options, by=columns_of(images, options.by))
     results = []
     for path, name in zip(engines, unique_names(engines), strict=True):
         with stage(f"{name} judges {len(images)} images"):
@@ -198,15 +208,15 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
             seed=options.seed,
         ),
         groups=tuple(_groups(scored, threshold)),
+        decision=decision_result(images, results, options.by),
         judged=judged,
     )
 
 
 def _judged(image: LabelledImage, result: Verdict | Failure) -> JudgedImage:
     if isinstance(result, Verdict):
-        return JudgedImage(
-            image.name, image.fake, result.width, result.height, result.format, result.probability_fake, None
-        )
+        facts = image.name, image.fake, result.width, result.height, result.format
+        return JudgedImage(*facts, result.probability_fake, None, result.label, result.decision.tier)
     width, height, kind = _size_of(image.path)
     return JudgedImage(image.name, image.fake, width, height, kind, None, f"{result.error.kind}: {result.error}")
 
@@ -261,8 +271,8 @@ def _warnings(results: Sequence[EngineResult], guesses: Sequence[Guess], unlabel
     for guess in guesses:
         if guess.leaks:
             yield (
-                f"the label hides in the {guess.by}: guessing by it alone is right for {guess.accuracy:.0%} of the "
-                f"images (always the same guess: {guess.base_rate:.0%}), so scores here may say nothing of content"
+                f"the label hides in the {guess.by}: guessing by it alone is right for {guess.accuracy:.0%}, both "
+                f"classes weighing alike (by chance {guess.base_rate:.0%}), so scores here may say nothing of content"
             )
     for result in results:
         if not result.trained:

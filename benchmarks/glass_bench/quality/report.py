@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glass_bench.quality.decision_report import decision_rows, decision_tables
 from glass_bench.quality.evaluation import EngineResult, EvalRecord
 from glass_bench.report.plots import COLOURS, load_pyplot
 from glass_bench.report.statistics import Interval
@@ -25,7 +26,16 @@ def quality_markdown(record: EvalRecord, plots: Sequence[str] = ()) -> str:
         f"- {len(record.engines[0].judged)} images: {first.fake} fake, {first.real} real judged",
     ]
     warnings = [f"- **{line}**" for line in record.warnings]
-    parts = [head, warnings, quality_table(record), _confusions(record), _group_tables(record), _drifts(record)]
+    names, decisions = [e.name for e in record.engines], [e.decision for e in record.engines]
+    parts = [
+        head,
+        warnings,
+        quality_table(record),
+        _confusions(record),
+        list(decision_tables(names, decisions)),
+        _group_tables(record),
+        _drifts(record),
+    ]
     parts.append([f"![{name.removesuffix('.png')}]({name})" for name in plots])
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -41,12 +51,17 @@ def quality_table(record: EvalRecord) -> list[str]:
         ["mean confidence when right", *(_number(e.quality.confidence_right) for e in record.engines)],
         ["mean confidence when wrong", *(_number(e.quality.confidence_wrong) for e in record.engines)],
         ["ECE (15 bins)", *(_interval(e.quality.ece) for e in record.engines)],
-        ["accuracy at a limited false-positive rate", *(_operating_point(e) for e in record.engines)],
-        ["threshold", *(f"{e.threshold:g}" for e in record.engines)],
+        ["accuracy at an observed false-positive rate", *(_operating_point(e) for e in record.engines)],
+        ["threshold of the figures above", *(f"{e.threshold:g}" for e in record.engines)],
+        *decision_rows([e.decision for e in record.engines]),
         ["ms per image (a folder at once, one run)", *(f"~{rounded(e.ms_per_image, 2)}" for e in record.engines)],
     ]
     names = [f"{e.name} ({e.architecture}, {e.backend} {e.precision})" for e in record.engines]
-    return [*table(["", *names], rows), "", "In brackets: 95 % bootstrap intervals over the images."]
+    return [
+        *table(["", *names], rows),
+        "",
+        "In brackets: 95 % intervals, exact ones of percentages, bootstrap over the images of the rest.",
+    ]
 
 
 def write_quality_plots(record: EvalRecord, folder: Path) -> tuple[str, ...]:
@@ -114,7 +129,7 @@ def _group_tables(record: EvalRecord) -> list[str]:
             cells = [str(group.images), str(group.fake), f"{group.accuracy:.3f}", _number(group.auc)]
             rows.append([engine.name, f"{group.by} {group.name}", *cells])
     guesses = [
-        f"Guessing by {guess.by} alone is right for {guess.accuracy:.0%}; always the same guess, {guess.base_rate:.0%}."
+        f"Guessing by {guess.by} alone is right for {guess.accuracy:.0%}; by chance {guess.base_rate:.0%}."
         for guess in record.guesses
     ]
     header = ["", "class", "images", "of these fake", "accuracy", "AUC"]

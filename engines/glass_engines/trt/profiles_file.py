@@ -17,6 +17,7 @@ from typing import Any
 from glass_rt.bundle.from_json import record_from_json
 from glass_rt.bundle.requirements import Profile, Shapes
 from glass_rt.errors import BundleInvalid, UsageError
+from glass_rt.machine.named_file import read_named_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,7 +58,11 @@ def find_profile(name: str | None, gpu_names: Iterable[str] = ()) -> ProfileFile
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"profile: got {name!r}; expected one of {', '.join(shipped_profiles())}, or a TOML file")
-    return profile_from_toml(path.stem, path.read_text(encoding="utf-8"))
+    try:
+        text = read_named_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"profile {name} cannot be read: {error}") from None
+    return profile_from_toml(path.stem, text)
 
 
 def profile_from_toml(name: str, text: str) -> ProfileFile:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from glass_rt.backends.trt.library import Library, load_library
 from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
-from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
+from glass_rt.machine.cache_files import places_for, read_cached, write_cached
 from glass_rt.machine.device import device_from_text
 
 LANES = 2
@@ -40,7 +39,7 @@ WARM_SECONDS = 30.0
 log = logging.getLogger("glass_rt")
 
 
-def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None) -> TrtBackend:
+def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None, cache: bool = True) -> TrtBackend:
     """Opens a plan with `tensorrt` or `tensorrt_rtx` on `cuda` or `cuda:N`.
 
     Raises MissingDependency, UsageError for another device, and BackendError.
@@ -49,7 +48,7 @@ def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None)
     library = load_library(name)
     gpu = open_gpu(index)
     try:
-        return TrtBackend(engine, library, gpu)
+        return TrtBackend(engine, library, gpu, cache=cache)
     except BaseException:
         gpu.close()
         raise
@@ -74,10 +73,10 @@ class TrtBackend:
 
     `gpu` becomes this backend's and is closed with it. What RTX compiles for this GPU is kept in `cache/` beside the
     engine, or in the user's cache folder where that cannot be written or the bundle is pinned (see
-    `glass_rt.machine.cache_files`).
+    `glass_rt.machine.cache_files`); nowhere where `cache` is False.
     """
 
-    def __init__(self, engine: Path | EngineFile, library: Library, gpu: GpuDriver) -> None:
+    def __init__(self, engine: Path | EngineFile, library: Library, gpu: GpuDriver, *, cache: bool = True) -> None:
         self._gpu, self._library = gpu, library
         self._failure: str | None = None  # not the error: its traceback would keep contexts
         self._closed = False
@@ -86,7 +85,8 @@ class TrtBackend:
         with gpu.current(), ExitStack() as undo:
             source = EngineFile.of(engine)
             data = source.read()
-            self._kernels = _kernel_places(source, data, f"{library.version}-sm{gpu.compute_capability}")
+            circumstances = f"{library.version}-sm{gpu.compute_capability}"
+            self._kernels = _kernel_places(source, data, circumstances) if cache else ()
             self._captures = gpu.captures_graphs and not library.is_rtx  # RTX captures by itself
             self._plan = TrtPlan(library, data, str(source.path), read_cached(self._kernels))
             undo.callback(self._plan.close)
@@ -279,16 +279,9 @@ class TrtBackend:
 
 
 def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple[Path, ...]:
-    """Beside the engine; where that cannot be written also in the user's cache, under the engine's SHA-256.
-
-    Under a pin only there: the pin does not cover what lies in the bundle's cache.
-    """
-    folder = source.path.parent
-    beside = folder / BESIDE / f"{source.path.stem}-{circumstances}.kernels"
-    if not source.pinned and os.access(folder, os.W_OK):
-        return (beside,)
-    own = user_places("kernels", f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels")
-    return own if source.pinned else (beside, *own)
+    """Beside the engine, or in the user's cache under the engine's SHA-256."""
+    own = ("kernels", f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels")
+    return places_for(source.path.parent, f"{source.path.stem}-{circumstances}.kernels", own, pinned=source.pinned)
 
 
 def _fixed(size: int | None) -> int:

@@ -27,12 +27,12 @@ def quality_of_table(table: bytes, *, wide: bool) -> int | None:
     values = np.frombuffer(table, np.dtype(">u2") if wide else np.uint8).astype(np.int64)
     if len(values) != len(_LUMINANCE):
         return None
-    return int(np.abs(_tables() - values).sum(axis=1).argmin()) + 1
+    return int(np.abs(_tables(32767 if wide else 255) - values).sum(axis=1).argmin()) + 1
 
 
 @cache
-def _tables() -> NDArray[np.int64]:
-    """The tables of qualities 1..100, (100, 64), as libjpeg's jpeg_set_quality makes them."""
+def _tables(largest: int) -> NDArray[np.int64]:
+    """The tables of qualities 1..100, (100, 64), as jpeg_set_quality of libjpeg makes them, up to `largest`."""
     quality = np.arange(1, 101)
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return np.clip((_LUMINANCE * percent[:, None] + 50) // 100, 1, 255)
+    return np.clip((_LUMINANCE * percent[:, None] + 50) // 100, 1, largest)

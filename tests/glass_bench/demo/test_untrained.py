@@ -28,7 +28,8 @@ def test_a_verdict_of_untrained_weights_is_a_number_and_no_label(bundles: Bundle
     assert "UNTRAINED" in done.output
     assert not any(word in done.output for word in ("FAKE", "REAL", "fake", "real"))
     (picture,) = tmp_path.glob("a picture.*.jpg")
-    assert load(str(picture)).info.height == 1000, f"the image alone, without the {PANEL} rows of the headline"
+    assert f"what it looked at: {picture}" in done.output
+    assert load(str(picture)).info.height == 1000 + PANEL
 
 
 def test_the_numbers_are_those_of_infer(bundles: Bundles, image: Path, cli: Cli) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from glass_bench.errors import BenchError
-from glass_bench.measure.record import SweepPoint, read_record, shown_command
+from glass_bench.measure.record import SweepPoint, read_record
 
+from glass_rt.machine.command_line import shown_command
 from tests.glass_bench.records import FAST, SLOW, entry, record
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"

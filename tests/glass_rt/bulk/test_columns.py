@@ -56,7 +56,7 @@ def test_a_string_is_a_path_whatever_its_column_is_called(name: str, kind: pa.Da
 
 
 # Row by row: both, bytes alone, a path alone, neither, no struct at all.
-STRUCTS = [
+STRUCTS: list[dict[str, Any] | None] = [
     {"bytes": b"one", "path": "a.jpg"},
     {"bytes": b"two", "path": None},
     {"bytes": None, "path": "deep/../b.jpg"},
@@ -71,8 +71,8 @@ STRUCTS = [
 @pytest.mark.parametrize("binary", BINARIES, ids=str)
 @pytest.mark.parametrize("string", STRINGS, ids=str)
 def test_a_struct_has_an_image_or_else_its_path(binary: pa.DataType, string: pa.DataType, tmp_path: Path) -> None:
-    inner = [[None if row is None else row[name] for row in STRUCTS] for name in ("bytes", "path")]
-    children = [array(inner[0], binary), array(inner[1], string)]
+    data, paths = ([None if row is None else row[name] for row in STRUCTS] for name in ("bytes", "path"))
+    children = [array(data, binary), array(paths, string)]
     missing = pa.array([row is None for row in STRUCTS])
     structs = pa.StructArray.from_arrays(children, ["bytes", "path"], mask=missing)
     pq.write_table(pa.table({"label": range(8), "image": structs}), tmp_path / "x.parquet")

@@ -5,6 +5,7 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ MODES: list[tuple[str, tuple[str, ...], tuple[dict[str, Any], ...]]] = [
     ("TIFF", ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "RGBX"), tuple({"compression": c} for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"))),
     ("TIFF", ("RGB", "L", "YCbCr"), ({"compression": "jpeg"},)),
     ("TIFF", ("RGB", "RGBA", "L", "LA", "P", "CMYK"), ({"compression": "lzma"}, {"compression": "lzma", "tiffinfo": {317: 2}})),
-    ("TIFF", ("1",), ({"compression": "lzma"},)),
+    ("TIFF", ("RGB", "RGBA", "L", "LA", "P", "CMYK"), ({"compression": "zstd"}, {"compression": "zstd", "tiffinfo": {317: 2}})),
+    ("TIFF", ("1",), ({"compression": "lzma"}, {"compression": "zstd"})),
     ("TIFF", ("1",), ({"compression": "group3"}, {"compression": "group4"})),
     ("BMP", ("RGB", "RGBA", "L", "P", "1"), ({},)),
     ("AVIF", ("RGB", "RGBA", "L", "LA", "P"), tuple({"subsampling": s, "speed": 10} for s in ("4:4:4", "4:2:2", "4:2:0", "4:0:0"))),
@@ -103,6 +105,24 @@ PNG, GIF = encoded(PICTURE, "PNG"), encoded(PICTURE.convert("P"), "GIF")
 FIVE, CMYK = np.dstack([RGBA, GREY]), np.asarray(PICTURE.convert("CMYK"))
 FIVE_SAMPLES = "5 samples a pixel: the colours among them are judged"
 LA = np.dstack([GREY, RGBA[:, :, 3]])
+
+
+def _five_packed(codec: str, predictor: int) -> bytes:
+    """Two strips, packed by Pillow as if they were grey; its own files have at most four samples."""
+    pixels = np.diff(FIVE, axis=1, prepend=FIVE[:, :1] * 0) if predictor == 2 else FIVE
+    strips = []
+    for half in (pixels[:40], pixels[40:]):
+        grey = encoded(PIL.Image.fromarray(half.reshape(len(half), -1)), "TIFF", compression=codec, tiffinfo={278: 64})
+        with PIL.Image.open(io.BytesIO(grey)) as picture:
+            (offset,), (count,) = picture.tag_v2[273], picture.tag_v2[279]  # type: ignore[attr-defined]
+            compression = picture.tag_v2[259]  # type: ignore[attr-defined]
+        strips.append(grey[offset : offset + count])
+    tags = {256: (3, [96]), 257: (3, [64]), 258: (3, [8] * 5), 259: (3, [compression]), 262: (3, [2]), 277: (3, [5]),
+            273: (4, [0, len(strips[0])]), 278: (3, [40]), 279: (4, [len(strips[0]), len(strips[1])]),
+            317: (3, [predictor]), 338: (3, [2, 0])}  # fmt: skip
+    return tiff_of(tags, b"".join(strips))
+
+
 # What Pillow judges and does not write itself: name, file, our notices.
 ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: alpha not associated", lambda: tiff_of_pixels(RGBA, _338=(3, [2])), (TRANSPARENT,)),
@@ -123,6 +143,8 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: five samples", lambda: tiff_of_pixels(FIVE, _338=(3, [0, 0])), (FIVE_SAMPLES,)),
     ("tiff: five samples, alpha", lambda: tiff_of_pixels(FIVE, _338=(3, [2, 0])), (FIVE_SAMPLES, TRANSPARENT)),
     ("tiff: five samples, alpha associated", lambda: tiff_of_pixels(FIVE, _338=(3, [1, 0])), (FIVE_SAMPLES, TRANSPARENT)),
+    *((f"tiff: five samples of {codec}, predictor {predictor}", partial(_five_packed, codec, predictor), (FIVE_SAMPLES, TRANSPARENT))
+      for codec in ("tiff_lzw", "packbits", "tiff_adobe_deflate", "lzma", "zstd") for predictor in (1, 2)),
     ("tiff: cmyk and a fifth sample", lambda: tiff_of_pixels(np.dstack([CMYK, GREY]), 5, _338=(3, [0])), (FIVE_SAMPLES, "CMYK converted to RGB without its colour profile")),
     ("gif: first frame smaller than the screen", lambda: gif_frame_on_screen((128, 100), (10, 20)), ()),
     ("gif: frame larger than the screen", lambda: gif_frame_on_screen((40, 40), (0, 0)), ()),

@@ -22,3 +22,7 @@ def test_a_failure_has_its_error_in_columns(of_job: bool) -> None:
     values = pa.Table.from_pylist([row], row_schema(of_job=of_job)).to_pylist()[0]
     said = {name: value for name, value in values.items() if value is not None}
     assert said == {"path": "a.jpg", "error_kind": "format", "error": "not an image"}
+    known = row_from_json(
+        {"schema": 1, "path": "a.jpg", "sha256": "ab", "error": {"kind": "format", "message": "not an image"}}
+    )
+    assert pa.Table.from_pylist([known], row_schema(of_job=of_job)).to_pylist()[0]["sha256"] == "ab"

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 
 from glass_rt import Detector
 from glass_rt.serve.http.page import content_security_policy, page_html
-from tests.serving import Process
+from tests.bench_zoo import write_bundle
+from tests.bench_zoo import write_picture as write_zoo_picture
+from tests.calibrations import calibrate, tier
+from tests.serving import Process, serve_process
 from tests.support import write_picture
 
 pytestmark = pytest.mark.browser
@@ -257,3 +261,50 @@ def test_each_inline_script_and_style_has_its_hash() -> None:
         re.findall(r"script-src( 'sha256-[^']+')+", content_security_policy(html))
     )
     assert not re.search(r"\son[a-z]+=|style=", html)  # attributes have no hash
+
+
+RED, BLUE, GREY = (170, 90, 80), (80, 100, 160), (120, 120, 120)
+LABELLED = [("plain", RED, "fake"), ("plain", BLUE, "real")]
+LABELLED += [("calibrated", RED, "fake"), ("calibrated", BLUE, "real"), ("calibrated", GREY, "unsure")]
+
+
+@pytest.fixture(scope="module")
+def labelling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, Process]]]:
+    """A bundle that is calibrated and one that is not, each with its server."""
+    folder = tmp_path_factory.mktemp("labelling")
+    with ExitStack() as stack:
+        found = {}
+        for name in ("plain", "calibrated"):
+            bundle = write_bundle(folder / name / "bundle")
+            if name == "calibrated":
+                calibrate(bundle, tier("the rest", 0.505, 0.495))
+            found[name] = bundle, stack.enter_context(serve_process(bundle, folder / name))
+        yield found
+
+
+@pytest.mark.parametrize(("name", "colour", "label"), LABELLED)
+def test_the_page_shows_the_label_and_its_ground(
+    browser: Any,
+    labelling: dict[str, tuple[Path, Process]],
+    name: str,
+    colour: tuple[int, int, int],
+    label: str,
+    tmp_path: Path,
+) -> None:
+    bundle, server = labelling[name]
+    picture = write_zoo_picture(tmp_path / "picture.png", colour, 640, 480)
+    with Detector.open(bundle) as detector:
+        verdict = detector.detect(picture)
+    browser.get(f"http://{server.http}/")
+    choose(browser, picture)
+    wait_for_verdict(browser)
+    assert text(browser, "verdict") == f"{label.upper()} — P(AI-generated) = {verdict.probability_fake:.4f}"
+    assert browser.find_element("id", "verdict").get_attribute("class") == label
+    ground = text(browser, "decision")
+    if name == "plain":
+        assert ground == "Called fake from 0.5 on. No guarantee: the bundle is not calibrated."
+    else:
+        assert f"Calibration {verdict.decision.id}, tier the rest" in ground
+        assert "fake above 0.5050, real below 0.4950, else unsure" in ground
+        assert "at most 0.01 of real images are called fake" in ground
+        assert (verdict.decision.reason or "confidence 0.95") in ground

@@ -1,6 +1,7 @@
 """`POST /v1/verdict` gives what `infer --json` gives, and refuses with our messages."""
 
 import base64
+import hashlib
 import json
 import shutil
 import subprocess
@@ -108,7 +109,12 @@ def test_what_cannot_be_judged_is_refused_in_our_words(
     with pytest.raises(ImageError) as refused:
         judge.detect(body)
     assert response.status == status
-    assert response.json == {"schema": 2, "path": None, "error": {"kind": kind, "message": str(refused.value)}}
+    assert response.json == {
+        "schema": 2,
+        "path": None,
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "error": {"kind": kind, "message": str(refused.value)},
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from glass_rt.machine import cgroup
-from glass_rt.machine.cgroup import GroupMemory, cpu_quota, group_memory
 from glass_rt.machine.environment import limited_cores, usable_cores
-from glass_rt.machine.memory import memory_limits
+from glass_rt.machine.limits import cgroup
+from glass_rt.machine.limits.cgroup import GroupMemory, cpu_quota, group_memory
+from glass_rt.machine.limits.memory import memory_limits
 
 MB = 1 << 20
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"

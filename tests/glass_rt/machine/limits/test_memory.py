@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from glass_rt.errors import OutOfMemory, UsageError
-from glass_rt.machine import memory
-from glass_rt.machine.memory import (
+from glass_rt.machine.limits import memory
+from glass_rt.machine.limits.memory import (
     MB,
     MemoryLimit,
     held_bytes,

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from glass_rt.errors import OutOfMemory, UsageError
-from glass_rt.machine.cgroup import group_memory
+from glass_rt.machine.limits.cgroup import group_memory
 
 resource: ModuleType | None
 try:
@@ -28,10 +28,15 @@ _STATUS = Path("/proc/self/status")
 _MEMINFO = Path("/proc/meminfo")
 
 
-def memory_from_text(text: str) -> int:
-    """Bytes that a text such as `1g`, `512m` or `1.5 GiB` means; units are powers of 1024. Raises UsageError."""
+def size_from_text(text: str) -> int | None:
+    """Bytes that a text such as `1g`, `1.5 GiB` or `4096` means, by powers of 1024; None where it is no size."""
     found = _SIZE.fullmatch(text.strip())
-    size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    return int(float(found[1]) * _UNITS[found[2].lower()]) if found else None
+
+
+def memory_from_text(text: str) -> int:
+    """The value of `--memory`, in bytes. Raises UsageError."""
+    size = size_from_text(text) or 0
     if size < LEAST_MEMORY:
         raise UsageError(
             f"memory: got {text[:40]!r}; expected a size from {LEAST_MEMORY // MB}m on, such as 512m or 1g"

@@ -1,0 +1,1 @@
+"""Calibration seen from outside: what its guarantee is worth on scores whose distribution is known."""

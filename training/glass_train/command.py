@@ -1,0 +1,131 @@
+"""`glass-rt train`: labelled images to a bundle that may be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from glass_rt.bundle.manifest import ARCHITECTURES
+from glass_rt.cli.options import quiet_option
+from glass_rt.errors import UsageError
+from glass_rt.machine.one_writer import only_writer_in
+from glass_rt.progress import reporter, silent
+
+
+def _triple(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    try:
+        numbers = None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if numbers is not None and len(numbers) != 3:
+        raise click.BadParameter(f"{value!r}: expected three numbers, for global, local and head", param=param)
+    return numbers
+
+
+def _words(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+_N = click.IntRange(1)
+_RATE = click.FloatRange(0)
+
+
+@click.command(short_help="Labelled images to a checkpoint, a bundle and its card.")
+@click.argument("data", type=click.Path(path_type=Path), metavar="DIR", required=False)
+@click.option("--labels", metavar="folder|TABLE", help="Sub-folders `fake` and `real`, or a CSV or Parquet file.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="RUN", help="Folder of the run.")
+@click.option("--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small.")
+@click.option("--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass]")
+@click.option("--weights", metavar="imagenet|none|FILE", help="To begin with.  [default: imagenet]")
+@click.option("--quick", is_flag=True, help="Freeze the backbones and train the head on embeddings that are kept.")
+@click.option("--crops", type=_N, metavar="K", help="Crops per image.  [default: the authors']")
+@click.option("--epochs", type=_N, metavar="N", help="[default: 50]")
+@click.option("--batch", type=_N, metavar="N", help="Images of a step.  [default: the authors']")
+@click.option("--accumulate", type=_N, metavar="N", help="Parts in which a batch is computed.  [default: 1]")
+@click.option("--repeats", type=_N, metavar="N", help="Visits of an image in one epoch.  [default: 1]")
+@click.option("--learning-rates", callback=_triple, metavar="G,L,H",
+              help="Of global backbone, local backbone, head.  [default: the authors']")  # fmt: skip
+@click.option("--weight-decays", callback=_triple, metavar="G,L,H", help="Likewise.  [default: the authors']")
+@click.option("--final-learning-rate", type=_RATE, metavar="X", help="Where the cosine ends.  [default: 1e-6]")
+@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X", help="[default: 0.1]")
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), metavar="P", help="[default: the authors']")
+@click.option("--clip", type=click.FloatRange(0, min_open=True), metavar="X", help="Largest norm of the gradients.")
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), metavar="X",
+              help="Keep averaged weights with this decay a step.")  # fmt: skip
+@click.option("--freeze", callback=_words, metavar="ROLES", help="Some of global,local,head stay as they are.")
+@click.option("--local-first", type=click.IntRange(0), metavar="N",
+              help="Epochs at first in which the local backbone alone learns.  [default: 0]")  # fmt: skip
+@click.option("--crop-loss", type=_RATE, metavar="X", help="Weight of each crop's own loss.  [default: 0]")
+@click.option("--high-pass", is_flag=True, help="First convolutions begin without their mean.")
+@click.option("--batch-norm-momentum", type=click.FloatRange(0, 1), metavar="X",
+              help="[default: the backbone's; 0.1 with random weights]")  # fmt: skip
+@click.option("--precision", type=click.Choice(("fp32", "bf16", "fp16")), help="Of autocast.  [default: fp32]")
+@click.option("--patience", type=_N, metavar="N", help="Stop after N epochs without a better validation.")
+@click.option("--tiers", callback=_words, metavar="NAMES",
+              help="Deliveries that validation looks at.  [default: clean,jpeg90,jpeg70,web]")  # fmt: skip
+@click.option("--delivery", metavar="none|mild|web|FILE",
+              help="What happens to training images on their way.  [default: none]")  # fmt: skip
+@click.option("--deliveries", type=_N, metavar="M", help="Of each image.  [default: 8]")
+@click.option("--keep-aside", multiple=True, metavar="SOURCE", help="Use this source for the test alone; repeatable.")
+@click.option("--shuffle-labels", is_flag=True, help="A control: train on labels that mean nothing.")
+@click.option("--align", is_flag=True, help="Cut and code both classes alike while training, where the files give the "
+              "label away.")  # fmt: skip
+@click.option("--allow-shortcuts", is_flag=True, help="Train even so; it stands in the checkpoint and in every card.")
+@click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="MIN", help="Stop after so many minutes.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Of everything.  [default: 606]")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda where PyTorch finds one]")
+@click.option("--devices", type=_N, metavar="N", help="Processes, one a device.  [default: 1]")
+@click.option("--threads", type=_N, metavar="N", help="CPU threads of PyTorch.  [default: cores]")
+@click.option("--workers", type=_N, metavar="N", help="Threads that decode.  [default: cores]")
+@click.option("--checkpoint-steps", type=_N, metavar="N", help="Steps between checkpoints.  [default: 10 minutes]")
+@click.option("--tensorboard", is_flag=True, help="Log for TensorBoard too.")
+@click.option("--backend", metavar="NAME", help="Of the bundle, as for build.  [default: auto]")
+@click.option("--bundle/--no-bundle", default=True,
+              help="End with the bundle, the test and the card; else --resume --bundle does so later.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the run in RUN, by the options it began with.")
+@click.option("--force", is_flag=True, help="Begin anew where RUN holds a run.")
+@quiet_option
+@click.pass_context
+def train(
+    ctx: click.Context, /, data: Path | None, output: Path, resume: bool, force: bool, quiet: bool, **given: Any
+) -> int:
+    """Train a model on the labelled images of DIR, build its bundle, and evaluate it on the test split.
+
+    RUN holds the run: checkpoints, logs, best.safetensors, bundle/, card.md. A run that was stopped or killed goes on
+    with --resume, on a CPU to the same bits. Ctrl-C stops after the step at work.
+    """
+    from glass_train.finish.finish import BUNDLE
+    from glass_train.loop.files import BEST
+    from glass_train.options import TrainOptions
+    from glass_train.run import join_run, resume_run, start_run
+
+    stage = silent if quiet else reporter()
+    report = (lambda _line: None) if quiet else (lambda line: click.echo(line, err=True))
+    chosen = {
+        name: value
+        for name, value in given.items()
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT and value is not None
+    }
+    if data is not None:
+        chosen["data"] = str(data.resolve())
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # Lightning Fabric has started this process for a run with --devices
+        join_run(output, chosen, resume=resume)
+        return 0
+    with only_writer_in(output):
+        if resume:
+            resume_run(output, chosen, stage=stage, report=report)
+        else:
+            if missing := [name for name, word in (("data", "DIR"), ("backbone", "--backbone")) if name not in chosen]:
+                raise UsageError(
+                    f"{'DIR' if missing[0] == 'data' else '--backbone'} is missing; only --resume knows it"
+                )
+            start_run(TrainOptions(**chosen), output, force=force, stage=stage, report=report)
+    click.echo(f"weights: {output / BEST}")
+    if given["bundle"]:
+        click.echo(f"bundle:  {output / BUNDLE}")
+        click.echo(f"card:    {output / 'card.md'}")
+    return 0

@@ -1,0 +1,226 @@
+"""The parts of a data set: train, val (chooses the epoch), calibration (chooses the decision), test (read once).
+
+Images of one group, of one pair, or with the same pixels never lie in two parts. Splits that the data gives are kept;
+what they lack is taken from `train`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from glass_rt.errors import LabelsInvalid
+from glass_train.data.scan import Scanned, Unreadable
+
+PARTS = ("train", "val", "calibration", "test")
+SHARES = {"val": 0.1, "calibration": 0.1, "test": 0.15}
+FEWEST_CALIBRATION = 100  # images of each class; fewer promise nothing worth having
+FEWEST_SOURCES = 5  # of a class, from which on its sources are kept whole
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images by part, in the order of their names; `notes` say what was decided and what was left out.
+
+    `audit`: what the shortcut audit found, as JSON values; None before it.
+    """
+
+    parts: Mapping[str, tuple[Scanned, ...]]
+    unreadable: tuple[Unreadable, ...]
+    notes: tuple[str, ...]
+    audit: dict[str, Any] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over part, label, group, pair and file of every image: the same for the same data and split."""
+        return _digest((part, image) for part in PARTS for image in self.parts[part])
+
+    def part_sha256(self, part: str) -> str:
+        """The same over one part."""
+        return _digest((part, image) for image in self.parts[part])
+
+
+def make_parts(
+    images: Sequence[Scanned], unreadable: Sequence[Unreadable], seed: int, keep_aside: Sequence[str] = ()
+) -> Dataset:
+    """Divides images into the four parts.
+
+    `keep_aside`: sources whose images are used for the test alone; pairs and groups are not torn for it: of what else
+    is in them, nothing changes place. Raises LabelsInvalid: one class, too few groups, the same pixels in two parts or
+    with both labels, a group in two parts.
+    """
+    _refuse_two_labels(images)
+    chosen, notes = _aside(images, keep_aside)
+    units = _units(chosen)
+    parts: dict[str, list[Scanned]] = {part: [] for part in PARTS}
+    open_units = []
+    for unit in units:
+        given = {scanned.image.split for scanned in unit if scanned.image.split}
+        if len(given) > 1:
+            raise LabelsInvalid(_across(unit))
+        parts[given.pop()].extend(unit) if given else open_units.append(unit)
+    given_parts = {part for part in PARTS if parts[part]}
+    notes += _fill(parts, open_units, given_parts, seed)
+    _check_classes(parts)
+    if unreadable:
+        names = ", ".join(one.name for one in unreadable[:_NAMED])
+        notes.append(f"{len(unreadable)} images cannot be read and are left out (first: {names})")
+    return Dataset(
+        {part: tuple(sorted(found, key=lambda scanned: scanned.image.name)) for part, found in parts.items()},
+        tuple(unreadable),
+        tuple(notes),
+    )
+
+
+def _refuse_two_labels(images: Sequence[Scanned]) -> None:
+    seen: dict[str, Scanned] = {}
+    for scanned in images:
+        before = seen.setdefault(scanned.pixels_sha256, scanned)
+        if before.image.fake != scanned.image.fake:
+            raise LabelsInvalid(f"{before.image.name} and {scanned.image.name} have the same pixels and both labels")
+    classes = {scanned.image.fake for scanned in images}
+    if len(classes) < 2:
+        there = "fake" if True in classes else "real" if False in classes else "readable"
+        raise LabelsInvalid(f"training needs images of both classes; only {there} images are there"
+                            if classes else "no image of the data can be read")  # fmt: skip
+
+
+def _aside(images: Sequence[Scanned], sources: Sequence[str]) -> tuple[list[Scanned], list[str]]:
+    """Without the images of sources that are kept aside, unless they are for the test anyway."""
+    known = {scanned.image.source for scanned in images}
+    if strange := [source for source in sources if source not in known]:
+        there = ", ".join(sorted(source for source in known if source)) or "none"
+        raise LabelsInvalid(f"keep-aside: no image has the source {strange[0]!r}; there are: {there}")
+    kept = [one for one in images if one.image.source not in sources or one.image.split in ("test", None)]
+    if not sources:
+        return kept, []
+    left_out = len(images) - len(kept)
+    return kept, [f"kept aside for the test: {', '.join(sources)} ({left_out} images of other parts are not used)"]
+
+
+def _units(images: Sequence[Scanned]) -> list[list[Scanned]]:
+    """Images that must stay together, by group, pair and pixels, as connected sets in the order of their names."""
+    leader = list(range(len(images)))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = index = leader[leader[index]]
+        return index
+
+    whole_sources = _whole_sources(images)
+    first: dict[tuple[str, str], int] = {}
+    for index, scanned in enumerate(images):
+        image = scanned.image
+        keys = [("pixels", scanned.pixels_sha256), ("group", image.group), ("pair", image.pair)]
+        if whole_sources and image.split is None:
+            keys.append(("source", f"{image.fake} {image.source}" if image.source else None))
+        for kind, value in keys:
+            if value is not None:
+                other = first.setdefault((kind, value), index)
+                leader[find(index)] = find(other)
+    units: dict[int, list[Scanned]] = defaultdict(list)
+    for index, scanned in enumerate(images):
+        units[find(index)].append(scanned)
+    return list(units.values())
+
+
+def _whole_sources(images: Sequence[Scanned]) -> bool:
+    """Whether sources can be kept whole: no group says better, and each class has enough of them."""
+    if any(scanned.image.group or scanned.image.pair for scanned in images):
+        return False
+    sources: dict[bool, set[str]] = {True: set(), False: set()}
+    for scanned in images:
+        if scanned.image.source:
+            sources[scanned.image.fake].add(scanned.image.source)
+    return min(map(len, sources.values())) >= FEWEST_SOURCES
+
+
+def _across(unit: Sequence[Scanned]) -> str:
+    by_split = {scanned.image.split: scanned for scanned in unit if scanned.image.split}
+    (one, first), (two, second) = sorted(by_split.items(), key=str)[:2]
+    why = "have the same pixels" if first.pixels_sha256 == second.pixels_sha256 else "belong to one group or pair"
+    return f"{first.image.name} ({one}) and {second.image.name} ({two}) {why}; a split may not tear them apart"
+
+
+def _fill(parts: dict[str, list[Scanned]], open_units: list[list[Scanned]], given: set[str], seed: int) -> list[str]:
+    """Divides what has no split, and takes from `train` what the given splits lack; returns notes."""
+    notes = []
+    if open_units:
+        wanted = [part for part in ("val", "test") if part not in given]
+        rest = _take(parts, open_units, wanted, seed)
+        parts["train"] += (scanned for unit in rest for scanned in unit)
+        notes.append(f"divided by {_basis(open_units)}, with the seed {seed}")
+    lacking = [part for part in ("val", "calibration") if not parts[part]]
+    for part in lacking:
+        units = _units(parts["train"])
+        counts = Counter(scanned.image.fake for scanned in parts["train"])
+        if part == "calibration" and min(counts.values(), default=0) * SHARES[part] < FEWEST_CALIBRATION:
+            notes.append(
+                f"no part for calibration: {SHARES[part]:.0%} of {len(parts['train'])} images is less than "
+                f"{FEWEST_CALIBRATION} of each class"
+            )
+            continue
+        rest = _take(parts, units, [part], seed)
+        parts["train"] = [scanned for unit in rest for scanned in unit]
+        notes.append(f"{part}: {len(parts[part])} images taken from train")
+    if not parts["test"]:
+        notes.append("no test split: nothing is known of unseen images")
+    return notes
+
+
+def _basis(units: Sequence[Sequence[Scanned]]) -> str:
+    images = [scanned.image for unit in units for scanned in unit]
+    if any(image.group or image.pair for image in images):
+        return "group"
+    return (
+        "source" if any(len({one.pixels_sha256 for one in unit}) > 1 for unit in units) else "image (no groups known)"
+    )
+
+
+def _take(
+    parts: dict[str, list[Scanned]], units: Sequence[list[Scanned]], wanted: Sequence[str], seed: int
+) -> list[list[Scanned]]:
+    """Moves units into the wanted parts until each has its share of both classes; returns the rest."""
+    order = sorted(units, key=lambda unit: _rank(seed, unit))
+    total = Counter(scanned.image.fake for unit in units for scanned in unit)
+    left = []
+    for unit in order:
+        has = Counter(scanned.image.fake for scanned in unit)
+        for part in wanted:
+            there = Counter(scanned.image.fake for scanned in parts[part])
+            if all(there[fake] < max(1, SHARES[part] * total[fake]) for fake in has):
+                parts[part] += unit
+                break
+        else:
+            left.append(unit)
+    return left
+
+
+def _rank(seed: int, unit: Sequence[Scanned]) -> bytes:
+    return hashlib.sha256(f"{seed} {min(one.pixels_sha256 for one in unit)}".encode()).digest()
+
+
+def _check_classes(parts: Mapping[str, Sequence[Scanned]]) -> None:
+    for part in ("train", "val"):
+        classes = {scanned.image.fake for scanned in parts[part]}
+        if len(classes) < 2:
+            missing = "real" if True in classes else "fake"
+            raise LabelsInvalid(
+                f"the part {part} has no {missing} images (of {len(parts[part])}): too few groups to divide, or a "
+                "split that lacks them; add images, or give a `split` column"
+            )
+
+
+def _digest(rows: Iterable[tuple[str, Scanned]]) -> str:
+    return hashlib.sha256("\n".join(_lines(rows)).encode()).hexdigest()
+
+
+def _lines(rows: Iterable[tuple[str, Scanned]]) -> Iterator[str]:
+    for part, scanned in rows:
+        image = scanned.image
+        yield json.dumps([part, image.name, image.fake, image.group, image.pair, image.source, scanned.sha256])

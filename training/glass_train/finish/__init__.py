@@ -1,0 +1,1 @@
+"""The end of a run: bundle, evaluation on the test split, card."""

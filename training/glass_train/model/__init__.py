@@ -1,0 +1,1 @@
+"""What is trained: start values, and the module whose loss is computed."""

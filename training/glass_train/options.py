@@ -1,0 +1,135 @@
+"""What a run is asked to do, as plain values: the command's options, and what a run's folder remembers of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from glass_export.backbones import Backbone, find_backbone
+
+from glass_rt.bundle.manifest import ARCHITECTURES
+from glass_rt.errors import UsageError
+from glass_rt.labelled.labels import FOLDER
+from glass_rt.machine.environment import usable_cores
+from glass_train.data.tiers import DEFAULT_TIERS, check_tiers
+from glass_train.delivery.policy import UNCHANGED, Policy, policy_from
+from glass_train.model.start import IMAGENET, NONE
+from glass_train.quick import quick_recipe
+from glass_train.recipe import Recipe, default_recipe
+
+MILD = replace(UNCHANGED, horizontal_flip=0.5, jpeg=0.3, quality=(92, 98), subsamplings=("4:2:0", "4:4:4"))
+DELIVERIES: dict[str, Policy | None] = {"none": None, "mild": MILD, "web": Policy()}
+# Of a run that goes on, these may be others than they were: they do not change the weights.
+FREE = ("workers", "max_time", "checkpoint_steps", "tensorboard", "backend", "bundle")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """One run. What is None takes the recipe's value for the backbone, or the machine's.
+
+    `max_time`: minutes. `delivery`: `none`, `mild`, `web`, or a JSON file of a policy. `deliveries`: of one image.
+    `bundle`: whether the run ends with bundle, test and card.
+    """
+
+    data: str
+    backbone: str
+    labels: str = FOLDER
+    architecture: str = "glass"
+    weights: str = IMAGENET
+    crops: int | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    accumulate: int | None = None
+    repeats: int | None = None
+    learning_rates: tuple[float, ...] | None = None
+    weight_decays: tuple[float, ...] | None = None
+    final_learning_rate: float | None = None
+    label_smoothing: float | None = None
+    dropout: float | None = None
+    clip: float | None = None
+    ema: float | None = None
+    freeze: tuple[str, ...] = ()
+    local_first: int | None = None
+    crop_loss: float | None = None
+    high_pass: bool = False
+    batch_norm_momentum: float | None = None
+    precision: str | None = None
+    patience: int | None = None
+    tiers: tuple[str, ...] = DEFAULT_TIERS
+    delivery: str = "none"
+    deliveries: int = 8
+    quick: bool = False
+    keep_aside: tuple[str, ...] = ()
+    shuffle_labels: bool = False
+    align: bool = False
+    allow_shortcuts: bool = False
+    seed: int = 606
+    device: str | None = None
+    devices: int = 1
+    threads: int | None = None
+    workers: int | None = None
+    max_time: float | None = None
+    checkpoint_steps: int | None = None
+    tensorboard: bool = False
+    backend: str = "auto"
+    bundle: bool = True
+
+    def __post_init__(self) -> None:
+        find_backbone(self.backbone)
+        check_tiers(self.tiers)
+        if self.architecture not in ARCHITECTURES:
+            raise UsageError(f"architecture: got {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+        for name in ("learning_rates", "weight_decays"):
+            if (value := getattr(self, name)) is not None and len(value) != 3:
+                raise UsageError(f"{name}: got {len(value)} values; expected three: global, local, head")
+        if self.quick and self.weights == NONE:
+            raise UsageError("quick: random backbones that stay frozen know nothing; use --weights imagenet or FILE")
+        self.policy()
+
+    @property
+    def row(self) -> Backbone:
+        """The backbone's row of the table."""
+        return find_backbone(self.backbone)
+
+    def recipe(self) -> Recipe:
+        """The backbone's recipe with what these options change. Raises UsageError."""
+        recipe = default_recipe(self.row, self.architecture, pretrained=self.weights != NONE)
+        known = {field.name for field in fields(Recipe)}
+        given = {name: value for name, value in vars(self).items() if name in known and value is not None}
+        if self.architecture != "glass":
+            given["crops"] = given["local_first"] = given["crop_loss"] = 0
+        recipe = replace(recipe, **given)
+        return quick_recipe(recipe) if self.quick else recipe
+
+    def policy(self) -> Policy | None:
+        """The delivery policy; None: pictures as they are. Raises UsageError."""
+        if self.delivery in DELIVERIES:
+            return DELIVERIES[self.delivery]
+        try:
+            values = json.loads(Path(self.delivery).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"delivery: {self.delivery!r} is none of {', '.join(DELIVERIES)}, and no file of a policy: {error}"
+            ) from None
+        if not isinstance(values, dict):
+            raise UsageError(f"delivery: {self.delivery} holds no mapping of a policy's values")
+        return policy_from(values)
+
+    @property
+    def loader_threads(self) -> int:
+        """Threads that decode and cut."""
+        return self.workers or usable_cores()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainOptions:
+        """What `to_json` gave."""
+        tuples: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**tuples)
