@@ -26,7 +26,7 @@ import numpy as np
 import glass_rt.inference.pipeline
 from glass_rt.backends.base import Array, TensorSpec
 from glass_rt.backends.embedding import INPUT, OUTPUT
-from glass_rt.bundle.manifest import Model, Weights
+from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weights
 from glass_rt.image.decode import Image, ImageInfo
 from glass_rt.inference.head import Head, head_shapes
 from glass_rt.inference.judge import Judge
@@ -34,6 +34,7 @@ from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pipeline import Pipeline
 from glass_rt.machine.environment import cpu_name, usable_cores
 from glass_rt.options import DetectOptions
+from glass_rt.results.verdict import Failure
 
 DECODE_MS, IMAGE_MS = 44.0, 0.9
 CROPS, BATCH, DIM = 10, 256, 768
@@ -119,15 +120,15 @@ def opened(device: SleepingDevice) -> OpenedBundle:
         "simulated", "glass", "vit_b16", DIM, ("fake", "real"), SIZE, CROPS, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5),
         Weights("none", "0" * 64, trained=False),
     )  # fmt: skip
-    engine = SimpleNamespace(backend="simulated", precision="fp16")
-    manifest = SimpleNamespace(model=model, threshold=0.5, engine=engine)
+    engine = Engine("tensorrt", "fp16", "cuda", BATCH, {"global": "global.plan", "local": "local.plan"})
+    manifest = BundleManifest(model, engine, Parity("passed"), 0.5, {})
     bundle: Any = SimpleNamespace(manifest=manifest, sha256="0" * 64)
     engines = {role: SleepingEngine(device, IMAGE_MS / (CROPS + 1)) for role in ("global", "local")}
     return OpenedBundle(bundle, engines, Head.for_model(model, parameters), BATCH, NoViews(), on_gpu=True)
 
 
-def simulated(cores: int, seconds: float, decode_ms: float = DECODE_MS) -> dict[str, float]:
-    """Images per second through the pipeline with a decoder per core but one, after a second of warming up."""
+def simulated(cores: int, seconds: float, decode_ms: float = DECODE_MS, warm_s: float = 1.0) -> dict[str, float]:
+    """Images per second through the pipeline with a decoder per core but one, after `warm_s` of warming up."""
     device, workers, numbers = SleepingDevice(), cores - 1, itertools.count()
     limit = min(workers * 1e3 / decode_ms, 1e3 / IMAGE_MS)
     finished = threading.Event()
@@ -143,9 +144,11 @@ def simulated(cores: int, seconds: float, decode_ms: float = DECODE_MS) -> dict[
     ):
         results, count, start, busy, processor = pipeline.run(images(), DetectOptions()), 0, 0.0, 0.0, 0.0
         begin = perf_counter()
-        for _ in results:
+        for result in results:
+            if isinstance(result, Failure):
+                raise result.error
             now = perf_counter()
-            if start == 0.0 and now - begin > 1.0:
+            if start == 0.0 and now - begin > warm_s:
                 start, count, busy, processor = now, 0, device.busy_s, process_time()
                 packs.clear()
             count += 1

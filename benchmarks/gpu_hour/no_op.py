@@ -10,7 +10,7 @@ import numpy as np
 
 from glass_rt.backends.base import Array, Backend, TensorSpec
 from glass_rt.backends.embedding import INPUT, OUTPUT
-from glass_rt.bundle.manifest import Model, Weights
+from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weights
 from glass_rt.inference.head import Head, head_shapes
 from glass_rt.inference.opened_bundle import OpenedBundle
 
@@ -43,8 +43,8 @@ def model(dim: int = DIM) -> Model:
 
 def bundle(dim: int = DIM) -> Any:
     """As far as a pipeline looks at one."""
-    engine = SimpleNamespace(backend="stand-in", precision="fp16")
-    manifest = SimpleNamespace(model=model(dim), threshold=0.5, engine=engine)
+    engine = Engine("tensorrt", "fp16", "cuda", 64, {"global": "none", "local": "none"})
+    manifest = BundleManifest(model(dim), engine, Parity("passed"), 0.5, {})
     return SimpleNamespace(manifest=manifest, sha256="0" * 64)
 
 
