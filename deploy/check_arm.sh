@@ -36,21 +36,21 @@ fi
 
 say "Debian for arm64 in $root"
 if [ ! -x "$root/usr/bin/python3" ]; then
-  debootstrap --arch arm64 --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$root" ${MIRROR:+"$MIRROR"} \
+  debootstrap --arch arm64 --variant=minbase --include=python3,python3-venv bookworm "$root" ${MIRROR:+"$MIRROR"} \
     >"$root.log" || { tail -n 3 "$root.log"; exit 1; }
   rm -f "$root.log"
 fi
 mount --bind /proc "$root/proc"; mounted+=("$root/proc")
 mkdir -p "$root/src" "$root/bundle"
 for path in /etc/resolv.conf /etc/pip.conf; do [ ! -e "$path" ] || cp -L "$path" "$root$path"; done
-mkdir -p "$root/etc/ssl/certs"
+mkdir -p "$root/etc/ssl/certs" # of which the package would make every link by itself, emulated
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null || true
 cp -r pyproject.toml README.md LICENSE glass_rt export engines benchmarks "$root/src/"
 rm -rf "$root/bundle"; cp -r "$bundle" "$root/bundle"
 inside() { env -u PIP_FIND_LINKS PATH=/glass/bin:/usr/bin:/bin HOME=/root chroot "$root" "$@"; }
 
 say "glass-rt there: wheels for aarch64"
-[ -x "$root/glass/bin/glass-rt" ] || { inside python3 -m venv /glass; inside pip install --quiet --only-binary :all: numpy opencv-python-headless; }
+[ -x "$root/glass/bin/glass-rt" ] || { inside python3 -m venv /glass; }
 inside pip install --quiet "/src[cpu,openvino,jpeg]"
 inside glass-rt doctor
 

@@ -103,14 +103,6 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="SHARE",
     help="Share of fakes that the calibrated probability is true for.",
 )
-@click.option(
-    "--draw-seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=606,
-    show_default=True,
-    metavar="N",
-    help="Of the draw of one image a source, of folds and resamples.",
-)
 @_judging
 @click.option("--report", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Folder for scores, report and plots.  [default: calibrate/<bundle>]")  # fmt: skip
@@ -135,7 +127,6 @@ def calibrate(
     group: str | None,
     by: tuple[str, ...],
     prior: float,
-    draw_seed: int,
     options: DetectOptions,
     report: Path | None,
     dry_run: bool,
@@ -168,7 +159,7 @@ def calibrate(
     from glass_calibrate.pipeline import Request
     from glass_calibrate.thresholds import Targets
 
-    settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior, draw_seed)
+    settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior)
     folder = report or REPORTS / bundle.resolve().name
     request = Request(bundle, labelled, labels, settings, folder, options, run, dry_run)
     return _calibrate(request, as_json=as_json, quiet=quiet)

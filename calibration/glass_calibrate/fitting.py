@@ -25,7 +25,11 @@ FEWEST_FOR_PROBABILITY = 10  # of each class
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked for. `tiers` False: one tier. `group`: the column of the source. `by`: columns of the rates."""
+    """What is asked for. `tiers` False: one tier. `group`: the column of the source. `by`: columns of the rates.
+
+    `seed`: of the draw of one image a source, of folds and of resamples. The command has no option for it: a draw that
+    is chosen by its outcome promises nothing.
+    """
 
     targets: Targets
     tiers: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def _det(record: Record, chart: Figure) -> bool:
     axes.set_yticks(ticks, [f"{tick:.1%}" for tick in _DET_TICKS])
     axes.set(xlabel="real images above a threshold", ylabel="fakes not above it", title="Detection error trade-off")
     axes.axvline(ndtri(record.settings.targets.fpr), color="#999999", linestyle=":", label="--fpr")
-    _finish(axes)
+    _finish(axes, "upper right")
     return bool(drawn.any())
 
 
@@ -156,10 +156,11 @@ def _errors(raw: Floats, fake: Flags) -> tuple[Floats, Floats]:
     return above, np.searchsorted(fakes, thresholds, "right") / len(fakes)
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, legend: Literal["upper left", "upper right"] = "upper left") -> None:
+    """`legend`: where it stands; to let matplotlib look for the best place takes seconds on a busy machine."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc=legend)
 
 
 _PLOTS: dict[str, Callable[[Record, Figure], bool]] = {

@@ -15,9 +15,11 @@ import numpy as np
 from glass_calibrate.judging import Scored
 from glass_rt.decision.tiers import InputFacts
 from glass_rt.errors import GlassError, LabelsInvalid, UsageError
-from glass_rt.image.encoded import load
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, read_image
+from glass_rt.inference.pipeline import MAX_WORKERS, decoding_budget
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.limits.byte_budget import ByteBudget
 
 BY_FOLDER = "folder"
 _OF_IMAGE = ("group", "pair", "source", "split")  # columns that go by several names, see LabelledImage
@@ -112,18 +114,22 @@ def _pixel_hashes(images: Sequence[LabelledImage], scored: Mapping[str, Scored])
     """Hashes of the pixels of those images that have another's width and height, by path."""
     sizes = Counter(_size(scored[image.path]) for image in images)
     paths = [image.path for image in images if sizes[_size(scored[image.path])] > 1]
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return {path: found for path, found in zip(paths, pool.map(_pixel_hash, paths), strict=True) if found}
+    budget = ByteBudget()
+    with ThreadPoolExecutor(min(usable_cores(), MAX_WORKERS)) as pool:
+        hashes = pool.map(lambda path: _pixel_hash(path, budget), paths)
+        return {path: found for path, found in zip(paths, hashes, strict=True) if found}
 
 
 def _size(scored: Scored) -> tuple[int, int]:
     return scored.facts.width, scored.facts.height
 
 
-def _pixel_hash(path: str) -> str | None:
+def _pixel_hash(path: str, budget: ByteBudget) -> str | None:
     try:
-        pixels = load(path, max_pixels=sys.maxsize).pixels
-        return f"{pixels.shape} {hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()}"
+        image = read_image(path, sys.maxsize)
+        with budget.hold(image.peak_bytes, decoding_budget(DEFAULT_MAX_PIXELS)):
+            pixels = image.decode().pixels
+            return f"{pixels.shape} {hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()}"
     except (GlassError, MemoryError, ValueError):  # it was judged, and has gone since
         return None
 

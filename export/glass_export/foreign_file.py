@@ -60,12 +60,13 @@ def why_foreign(path: Path) -> str | None:
     """
     if path.is_dir():
         return _of_folder(path)
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         return "is no regular file: name a file"
+    if status.st_size == 0:  # files of /proc too, some of which are waited for without an end
+        return "is empty: its download or its writing was cut short"
     with path.open("rb") as file:
         head = file.read(HEAD)
-    if not head:
-        return "is empty: its download or its writing was cut short"
     if is_safetensors(head):  # before all others: a length may be any bytes
         return None
     for offset, magic, what, remedy in _MAGIC:

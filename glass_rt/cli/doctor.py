@@ -14,6 +14,7 @@ from glass_rt.cli.options import json_option
 from glass_rt.machine.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
+from glass_rt.machine.limits.memory import memory_limits
 from glass_rt.version import __version__
 
 _PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")
@@ -38,6 +39,7 @@ def doctor(as_json: bool) -> int:
             "platform": platform.platform(),
             "cpu": cpu_name(),
             "cores": usable_cores(),
+            "memory": [{"limited_by": each.name, "bytes": each.limit, "left": each.room} for each in memory_limits()],
             "gpus": [asdict(gpu) for gpu in found],
             "packages": packages,
             "backends": dict(backends),
@@ -56,6 +58,8 @@ def _print(
     click.echo(f"glass-rt {__version__}, Python {platform.python_version()} ({sys.executable})")
     click.echo(f"{platform.platform()}")
     click.echo(f"CPU       {cpu_name()}, {usable_cores()} cores")
+    for limit in memory_limits():
+        click.echo(f"Memory    {limit}")
     for gpu in found:
         click.echo(f"GPU       {gpu.name}, {gpu.memory}, SM {gpu.compute_capability}, driver {gpu.driver}")
     if not found:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from glass_rt.errors import CalibrationInvalid
 
+MOST_TIERS = 64  # a manifest is not trusted, and a table is walked for every image
 ARRAY = "array"  # the format of an image that came as pixels
 
 
@@ -83,6 +84,8 @@ def check_table(tiers: Sequence[NamedRule]) -> None:
     """Raises CalibrationInvalid unless names differ and the last tier, and no other, takes every image."""
     if not tiers:
         raise CalibrationInvalid("tiers: there are none; expected at least one")
+    if len(tiers) > MOST_TIERS:
+        raise CalibrationInvalid(f"tiers: there are {len(tiers)}; at most {MOST_TIERS} are taken")
     names = [tier.name for tier in tiers]
     if twice := [name for name in names if names.count(name) > 1]:
         raise CalibrationInvalid(f"tiers: two are called {twice[0]!r}")

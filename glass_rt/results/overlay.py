@@ -12,7 +12,7 @@ import numpy as np
 
 from glass_rt.errors import GlassError
 from glass_rt.image.decode import Pixels
-from glass_rt.results.decision_text import in_words
+from glass_rt.results.decision_text import NOT_CALIBRATED, in_words
 from glass_rt.results.verdict import UNTRAINED, CropEvidence, Verdict
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -133,11 +133,13 @@ def _panel(width: int, verdict: Verdict) -> Pixels:
     panel = np.full((PANEL, width, 3), PAPER, np.uint8)
     baseline = 36
     for text, size, colour, weight in panel_texts(verdict):
-        _write_fitting(panel, text, baseline, size, colour, weight)
-        baseline += LINE
+        if text:
+            _write_fitting(panel, text, baseline, size, colour, weight)
+            baseline += LINE
     if verdict.crops:
         _legend(panel, MARGIN, baseline)
-    warning = UNTRAINED if not verdict.trained else "; ".join(verdict.notices)
+    notices = [notice for notice in verdict.notices if notice != NOT_CALIBRATED]  # the ground of the label says that
+    warning = UNTRAINED if not verdict.trained else "; ".join(notices)
     _write_fitting(panel, warning, PANEL - 11, 16, WARNING, weight=600)
     return panel
 

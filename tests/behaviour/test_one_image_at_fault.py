@@ -192,12 +192,19 @@ def test_too_little_memory_for_an_image_is_not_called_corrupt(folder: Path, tmp_
         (RuntimeError("std::bad_alloc"), "out_of_memory"),
         (RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer of size 9"), "out_of_memory"),
         (RuntimeError("could not allocate 12 bytes"), "out_of_memory"),
+        (RuntimeError("env.cc:327 pthread_create failed, error code: 11 error msg: Resource temporarily unavailable"), "out_of_memory"),
+        (RuntimeError("Exception from core.cpp:117:\nException from plugin.cpp:921:\nResource temporarily unavailable"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("the device is lost"), "backend"),
     ],
 )  # fmt: skip
 def test_a_vendor_s_lack_of_memory_is_told_by_its_words(error: Exception, kind: str) -> None:
     assert vendor_failure("ONNX Runtime", "run the engine", error).kind == kind
+
+
+def test_a_vendor_s_reason_is_not_where_it_was_raised() -> None:
+    error = RuntimeError("Exception from src/core.cpp:117:\nException from src/plugin.cpp:9:\nthe device is lost\n\n")
+    assert str(vendor_failure("OpenVINO", "open it", error)) == "OpenVINO cannot open it: the device is lost"
 
 
 @pytest.mark.parametrize(

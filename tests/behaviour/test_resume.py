@@ -82,7 +82,7 @@ def test_damaged_images_too_are_known_by_their_content(
     folder, output = tmp_path / "album", tmp_path / f"r{suffix}"
     folder.mkdir()
     (folder / "cut.jpg").write_bytes(pictures[0].read_bytes()[:200])
-    (folder / "text.png").write_text("no image")
+    (folder / "wide.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x80\0\0\0\x80\0\x08\2\0\0\0")
     engine = bundles("mobilenet_v3_small").folder
     assert cli("infer", folder, "--engine", engine, "--output", output).returncode == 1
     for path in list(folder.iterdir()):
@@ -94,7 +94,7 @@ def test_damaged_images_too_are_known_by_their_content(
         found = list(csv.DictReader(output.read_text().splitlines()))
     else:
         found = rows(output)
-    assert sorted(Path(str(row["path"])).name for row in found) == ["cut.jpg", "text.png"]
+    assert sorted(Path(str(row["path"])).name for row in found) == ["cut.jpg", "wide.png"]
     assert {row["sha256"] for row in found} == {
         hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()
     }

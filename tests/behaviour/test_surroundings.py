@@ -35,7 +35,7 @@ COMMANDS = {
     "infer": INFER,
     "infer-openvino": ["infer", "--engine", "{in}/ov", "{in}/bilder/fake/0.png"],
     "infer-files": [*INFER, "--overlay", "{out}/ä", "--output", "{out}/ö.csv"],
-    "eval": ["eval", "--engine", "{in}/ort", "--output", "{out}/e", "{in}/bilder"],
+    "eval": ["eval", "--engine", "{in}/ort", "--bootstrap", "9", "--output", "{out}/e", "{in}/bilder"],
     "inspect": ["inspect", "{in}/ort"],
     "verify": ["verify", "{in}/ort"],
     "doctor": ["doctor"],
@@ -48,6 +48,7 @@ ON_OPENVINO = ("infer-openvino", "build-openvino")
 
 
 # What rows try that need not try every command.
+QUICK = tuple(command for command in COMMANDS if command != "eval")
 JUDGING = ("infer", "infer-files", "build", "serve")
 OPENING = ("infer", "infer-openvino", "build", "build-openvino", "serve")
 
@@ -86,16 +87,17 @@ NO_THREADS = "not enough memory, or threads, to "
 SHUT = "OpenVINO needs a working folder that this account may enter"
 ROWS = [
     Row(Surrounding("no home and no name", NOBODY, account=ACCOUNT)),
-    Row(Surrounding("a home that is not there", {"HOME": "/nonexistent/home"}, fresh=True), OPENING),
+    Row(Surrounding("a home that is not there", {"HOME": "{own}/absent/home"}, fresh=True), OPENING),
     Row(Surrounding("a home that is read-only", READ_ONLY, account=ACCOUNT), OPENING),
     Row(Surrounding("no folder for temporary files", {"TMPDIR": "{own}/shut/tmp"}, account=ACCOUNT), JUDGING),
     Row(Surrounding("the C locale", {"LC_ALL": "C"}, fresh=True), JUDGING),
-    Row(Surrounding("a locale without UTF-8", NO_UTF8, fresh=True)),
+    Row(Surrounding("a locale without UTF-8", NO_UTF8, fresh=True), QUICK),
     Row(Surrounding("8 open files", limits={"RLIMIT_NOFILE": 8}), refused=refusing(MANY, but=("help", "doctor"))),
     Row(Surrounding("32 open files", limits={"RLIMIT_NOFILE": 32}), JUDGING),
     Row(
         Surrounding("no threads", limits={"RLIMIT_NPROC": 1}, account=ACCOUNT),
-        refused=refusing(NO_THREADS, but=("help", "inspect", "doctor", "triton")),
+        QUICK,
+        refusing(NO_THREADS, but=("help", "inspect", "doctor", "triton")),
     ),
     Row(Surrounding("a stack of 256 KiB", limits={"RLIMIT_STACK": 1 << 18}, fresh=True), OPENING),
     Row(Surrounding("a working folder that was deleted", folder="deleted"), JUDGING),
@@ -105,7 +107,7 @@ ROWS = [
         dict.fromkeys(ON_OPENVINO, SHUT),
     ),
     closed(0),
-    closed(1, commands=tuple(COMMANDS)),
+    closed(1, commands=QUICK),
     closed(2),
     *(closed(*pair, commands=("infer", "infer-files", "serve")) for pair in combinations(range(3), 2)),
     closed(0, 1, 2),
@@ -181,7 +183,7 @@ CLOSED_FILES = [
     ("ort/head.safetensors", 0o600, "infer", "head.safetensors cannot be read: Permission denied"),
     ("ort/global.onnx", 0o600, "verify", "global.onnx cannot be read: Permission denied"),
     ("ort/manifest.json", 0o600, "inspect", "manifest.json cannot be read: Permission denied"),
-    ("ort", 0o700, "serve", "ort.*Permission denied"),
+    ("ort", 0o700, "serve", "ort' is not readable"),
     ("ort/local.onnx", 0o600, "triton", "local.onnx cannot be read: Permission denied"),
     ("portable/global.fp32.onnx", 0o600, "build", "global.fp32.onnx cannot be read: Permission denied"),
 ]
@@ -200,7 +202,7 @@ def test_what_another_owner_has_closed_is_named(
     finally:
         path.chmod(before)
     said = run.out + run.err
-    assert run.code == 1, said
+    assert run.code in (1, 2), said
     assert "Traceback" not in said
     assert len([line for line in said.splitlines() if re.search(words, line)]) == 1, said
 

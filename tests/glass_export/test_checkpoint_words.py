@@ -79,3 +79,9 @@ def test_a_damaged_checkpoint_is_never_another_error(tmp_path: Path) -> None:
             read_checkpoint(tmp_path / "x.pt")
         if "does not fit" not in str(caught.value):
             check(str(caught.value))
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/proc/kmsg", "/proc/self/environ"])
+def test_files_of_the_system_are_no_checkpoints(path: str) -> None:
+    with pytest.raises(CheckpointError, match=r"is no regular file|is empty"):
+        read_checkpoint(Path(path))

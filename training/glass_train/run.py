@@ -260,7 +260,7 @@ def _write_run(folder: Path, options: TrainOptions, recipe: Recipe, dataset: Dat
 
 def _clear(folder: Path) -> None:
     """Removes what an earlier run left, and nothing else."""
-    for name in ("bundle", DELIVERIES, "tensorboard"):
+    for name in ("bundle", "calibration", DELIVERIES, "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (RUN, "data.csv", "last.pt", BEST, "steps.csv", "epochs.csv", "card.json", "card.md", "test.csv"):
         (folder / name).unlink(missing_ok=True)

@@ -119,32 +119,44 @@ def largest_chance(images: int, rate: float, risk: float) -> tuple[int, float]:
     raise AssertionError("all of it is more than any risk")
 
 
-def excess_by_tier(trials: Mapping[str, Trial], targets: Targets, seed: int) -> tuple[dict[str, Excess], float]:
+@dataclass(frozen=True)
+class TierExcess:
+    """How often each tier's true rates exceed what was asked for, and in what share of the sets any tier's FPR does."""
+
+    each: dict[str, dict[Side, Excess]]
+    any_fpr: float
+
+
+def excess_by_tier(trials: Mapping[str, Trial], targets: Targets, seed: int) -> TierExcess:
     """Several tiers calibrated together by `glass-rt calibrate`'s own code, each with scores of its own.
 
-    Returns how often the true false-positive rate of each exceeds what was asked for, and in what share of the sets any
-    tier's does. All trials have equally many sets, of which `targets` takes the place of theirs.
+    All trials have equally many sets; `targets`, of both rates, takes the place of theirs.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     table = tier_rules(tuple(trials))
     sets = next(iter(trials.values())).sets
-    broken, any_broken = dict.fromkeys(trials, 0), 0
+    broken: dict[str, dict[Side, int]] = {name: dict.fromkeys(SIDES, 0) for name in trials}
+    any_broken = 0
     for _ in range(sets):
         scores = {
             name: TierScores(trial.real.draw(generator, trial.images), trial.fake.draw(generator, trial.images))
             for name, trial in trials.items()
         }
         over = [
-            tier.name
+            (tier.name, side)
             for tier in fit_tiers(table, scores, targets)
-            if tier.thresholds is not None and exceeds(tier.thresholds, trials[tier.name], "fpr")
+            for side in SIDES
+            if tier.thresholds is not None and exceeds(tier.thresholds, trials[tier.name], side)
         ]
-        any_broken += bool(over)
-        for name in over:
-            broken[name] += 1
+        any_broken += any(side == "fpr" for _, side in over)
+        for name, side in over:
+            broken[name][side] += 1
     each = replace(targets, confidence=targets.confidence_of_each(len(trials)))
-    found = {name: compared(broken[name], replace(trial, targets=each), "fpr") for name, trial in trials.items()}
-    return found, any_broken / sets
+    found = {
+        name: {side: compared(broken[name][side], replace(trial, targets=each), side) for side in SIDES}
+        for name, trial in trials.items()
+    }
+    return TierExcess(found, any_broken / sets)
 
 
 def tier_rules(names: Sequence[str]) -> tuple[NamedRule, ...]:

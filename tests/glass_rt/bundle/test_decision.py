@@ -15,7 +15,7 @@ import pytest
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.decision import content_sha256_of, install_calibration, remove_calibration
 from glass_rt.bundle.folder import MANIFEST
-from glass_rt.errors import BundleInvalid, CalibrationInvalid, GlassError
+from glass_rt.errors import BundleInvalid, BundleNotFound, CalibrationInvalid, GlassError
 from glass_rt.machine.one_writer import locked_file
 from tests.bench_zoo import write_bundle
 from tests.calibrations import calibrate, calibration_for, tier
@@ -139,6 +139,22 @@ def test_one_process_calibrates_at_a_time(bundle: Path) -> None:
         pytest.raises(GlassError, match="is being calibrated by process"),
     ):
         install_calibration(bundle, calibration)
+
+
+def test_a_manifest_that_cannot_be_written_stays_as_it_was(bundle: Path) -> None:
+    calibration = calibration_for(bundle)
+    before = (bundle / MANIFEST).read_bytes()
+    (bundle / "cache").write_text("in the way")
+    with pytest.raises(GlassError, match=r"cannot be written: .*; the bundle is as it was"):
+        install_calibration(bundle, calibration)
+    assert (bundle / MANIFEST).read_bytes() == before
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
+    for change in (lambda: remove_calibration(tmp_path), lambda: content_sha256_of(tmp_path)):
+        with pytest.raises(BundleNotFound):
+            change()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_writer_left_is_passed_over_and_removed(bundle: Path) -> None:

@@ -55,6 +55,10 @@ def test_the_first_tier_whose_rule_takes_the_image_is_its_tier() -> None:
         [NamedRule("a", TierRule(shorter_below=3))],  # most images have no tier
         [NamedRule("a", TierRule()), NamedRule("b", TierRule())],  # b never comes
         [NamedRule("a", TierRule(shorter_below=3)), NamedRule("a", TierRule())],
+        [
+            *(NamedRule(str(number), TierRule(shorter_below=3)) for number in range(10**5)),
+            NamedRule("rest", TierRule()),
+        ],
     ],
 )
 def test_a_table_without_one_tier_for_every_image_is_refused(table: list[NamedRule]) -> None:

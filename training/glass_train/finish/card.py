@@ -68,7 +68,7 @@ def _model_lines(card: dict[str, Any]) -> Iterator[str]:
     yield f"- architecture: {model['architecture']} on {model['backbone']}{crops}"
     yield f"- weights: {'trained' if model['trained'] else 'UNTRAINED'}, SHA-256 {model['weights_sha256']}"
     yield f"- bundle: SHA-256 {model['bundle_sha256']}"
-    yield f"- threshold: {model['threshold']:g}; {card['calibration']}"
+    yield f"- decision: {card['calibration']}"
     yield ""
 
 
@@ -149,7 +149,7 @@ def _test_lines(card: dict[str, Any]) -> Iterator[str]:
         yield "No test split was judged. Nothing is known of images that were not trained on."
         return
     yield f"{test['images']} images, judged once by this bundle; SHA-256 of the split {test['sha256']}."
-    yield "Intervals: 95 %, resampled by group."
+    yield f"Intervals: 95 %, resampled by group. Called fake: from {card['model']['threshold']:g} on."
     yield ""
     yield "| images | delivery | fake | real | AUC | fakes called fake | reals called fake |"
     yield "|---|---|---|---|---|---|---|"

@@ -23,6 +23,7 @@ def card_of(
     dataset: Dataset,
     state: State,
     bundle: Bundle,
+    calibration: str,
     tested: Sequence[dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """The card as JSON values, from the facts of a run alone."""
@@ -45,7 +46,7 @@ def card_of(
         },
         "data": _data(options, dataset),
         "audit": dataset.audit,
-        "calibration": _calibration(dataset),
+        "calibration": calibration,
         "test": None
         if tested is None
         else {"sha256": dataset.part_sha256("test"), "images": len(dataset.parts["test"]), "rows": list(tested)},
@@ -69,13 +70,6 @@ def _data(options: TrainOptions, dataset: Dataset) -> dict[str, Any]:
         "unreadable": len(dataset.unreadable),
         "notes": list(dataset.notes),
     }
-
-
-def _calibration(dataset: Dataset) -> str:
-    count = len(dataset.parts["calibration"])
-    if not count:
-        return "not calibrated: too few images; the threshold of 0.5 promises nothing"
-    return f"not calibrated: {count} images are kept for it; the threshold of 0.5 promises nothing until then"
 
 
 def _finite(scores: dict[str, float]) -> dict[str, float | None]:

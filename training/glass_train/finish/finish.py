@@ -22,6 +22,7 @@ from glass_train.data.scan import Scanned
 from glass_train.data.tiers import DEFAULT_TIERS
 from glass_train.delivery.step import Step
 from glass_train.finish.card import CARD, card_markdown
+from glass_train.finish.decision import calibrated
 from glass_train.finish.facts import card_of
 from glass_train.finish.judged import Judged, judge_tiers, rows
 from glass_train.loop.files import BEST
@@ -39,7 +40,10 @@ def finish(options: TrainOptions, recipe: Recipe, dataset: Dataset, folder: Path
     """
     if (folder / CARD).exists():
         return
-    bundle = _build(options, recipe, folder, stage)
+    _build(options, recipe, folder, stage)
+    kept_apart = dataset.parts["calibration"]
+    calibration = calibrated(folder / BUNDLE, Path(options.data), kept_apart, folder, options.seed, stage)
+    bundle = Bundle.open(folder / BUNDLE)
     tested: list[dict[str, Any]] | None = None
     images = dataset.parts["test"]
     if images:
@@ -48,7 +52,7 @@ def finish(options: TrainOptions, recipe: Recipe, dataset: Dataset, folder: Path
             judged = judge_tiers(folder / BUNDLE, images, tiers, _other_containers(images, options))
         _write_test(folder, [scanned.image.name for scanned in images], judged)
         tested = rows(images, judged, bundle.manifest.threshold, options.seed)
-    card = card_of(options, recipe, dataset, state, bundle, tested)
+    card = card_of(options, recipe, dataset, state, bundle, calibration, tested)
     write_whole(folder / "card.md", card_markdown(card).encode())
     write_whole(folder / CARD, (json.dumps(card, indent=1) + "\n").encode())
 
@@ -60,16 +64,14 @@ def _other_containers(images: Sequence[Scanned], options: TrainOptions) -> dict[
     return again if swapped is None else again | {"containers swapped": swapped}
 
 
-def _build(options: TrainOptions, recipe: Recipe, folder: Path, stage: Stage) -> Bundle:
+def _build(options: TrainOptions, recipe: Recipe, folder: Path, stage: Stage) -> None:
     export = ExportOptions(
         backbone=options.backbone,
         architecture=options.architecture,
         weights=str(folder / BEST),
         crops=recipe.crops or None,
     )
-    return build_bundle(
-        prepare_export(export, stage), folder / BUNDLE, BuildOptions(options.backend), force=True, stage=stage
-    )
+    build_bundle(prepare_export(export, stage), folder / BUNDLE, BuildOptions(options.backend), force=True, stage=stage)
 
 
 def _write_test(folder: Path, names: Sequence[str], judged: Sequence[Judged]) -> None:
