@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from glass_export.checkpoint import expected_shapes, read_checkpoint
+from glass_export.portable import ExportOptions, prepare_export
 from glass_export.untrained import untrained_tensor
 from safetensors.torch import save_file
 
@@ -186,6 +187,16 @@ def test_the_stages_say_which_of_several_models_is_taken(tmp_path: Path) -> None
     found = read_checkpoint(tmp_path / "x.pt", stage=Named)
     assert found.left == ("model",)
     assert "checking the weights of model_ema; left out: model" in stages
+
+
+def test_the_manifest_says_which_of_several_models_was_taken(tmp_path: Path) -> None:
+    torch.save({"model": RAW, "model_ema": AVERAGE}, tmp_path / "several.pt")
+    torch.save({"model": RAW}, tmp_path / "one.pt")
+    sources = [
+        prepare_export(ExportOptions(weights=str(tmp_path / name))).model.weights.source
+        for name in ("several.pt", "one.pt")
+    ]
+    assert sources == ["several.pt (model_ema)", "one.pt"]
 
 
 def sharded(folder: Path, suffix: str, save: Callable[[Tensors, Path], object]) -> Path:
