@@ -117,7 +117,7 @@ def test_verify_finds_an_altered_file(cli: Cli, bundles: Bundles, tmp_path: Path
     [
         (["build"], 2, "backbone: needed"),
         (["build", "--backbone", "vgg16"], 2, "expected one of vit_b16"),
-        (["build", "--backbone", "resnet18", "--backend", "onnxruntime", "--precision", "fp16"], 2, "precision"),
+        (["build", "--backbone", "resnet18", "--backend", "onnxruntime", "--precision", "bf16"], 2, "precision"),
         (["build", "--weights", "absent.pt"], 1, "no such checkpoint"),
         (["build", "--from", "absent"], 1, "no such folder"),
         (["build", "--backbone", "resnet18", "--classes", "cat,dog"], 2, "classes"),
