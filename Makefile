@@ -94,7 +94,7 @@ $(TRITON)/.ready: Makefile pyproject.toml
 container-check:
 	deploy/check_container.sh $(BUNDLE)
 
-# The bundle BUNDLE on 64-bit ARM, emulated, compared with this machine: as root; about an hour.
+# The bundle BUNDLE on 64-bit ARM, emulated, compared with this machine: as root; half an hour.
 arm-check: $(VENV)/.runtime
 	PYTHON=$(BIN)/python PYTHONPATH=benchmarks deploy/check_arm.sh $(BUNDLE)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make arm-check`: the same bundle and images on 64-bit ARM, emulated, and here: `glass-rt verify` there, and verdicts within
-# 1e-5 of this machine's. Needs root, debootstrap and qemu-user-static; takes about an hour, most of it emulated.
+# 1e-5 of this machine's. Needs root, debootstrap and qemu-user-static; takes half an hour, most of it for installing Debian.
 #   deploy/check_arm.sh BUNDLE [IMAGE...]
 # BUNDLE: for a CPU, such as one of mobilenet_v3_small. IMAGE: what is judged; small ones take seconds.
 # FOLDER keeps the Debian for a second run. MIRROR: of Debian, for debootstrap. PYTHON: the one that glass-rt runs on here.
