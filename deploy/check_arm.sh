@@ -47,7 +47,7 @@ mkdir -p "$root/etc/ssl/certs" # of which the package would make every link by i
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null || true
 cp -r pyproject.toml README.md LICENSE glass_rt export engines benchmarks "$root/src/"
 rm -rf "$root/bundle"; cp -r "$bundle" "$root/bundle"
-inside() { env -u PIP_FIND_LINKS PATH=/glass/bin:/usr/bin:/bin HOME=/root chroot "$root" "$@"; }
+inside() { env -u PIP_FIND_LINKS PATH=/glass/bin:/usr/sbin:/usr/bin:/bin HOME=/root chroot "$root" "$@"; }
 
 say "glass-rt there: wheels for aarch64"
 [ -x "$root/glass/bin/glass-rt" ] || { inside python3 -m venv /glass; }

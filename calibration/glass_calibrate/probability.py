@@ -49,7 +49,9 @@ def fit_line(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
         return value, np.array([float(residual @ logits), float(residual.sum())])
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[_SLOPES, (None, None)])
-    return ProbabilityCurve("logistic", prior, temperature=1 / float(found.x[0]), bias=float(found.x[1]))
+    # Six digits: what the last bits of a sum on another processor say is no part of a decision.
+    temperature, bias = (float(f"{value:.6g}") for value in (1 / found.x[0], found.x[1]))
+    return ProbabilityCurve("logistic", prior, temperature=temperature, bias=bias)
 
 
 def fit_steps(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:

@@ -111,8 +111,8 @@ def nested(folder: Path, text: str) -> bytes:
         (lambda folder: b"\xff\xfe", "is not text"),
         (lambda folder: b"", "is not JSON"),
         (lambda folder: b"\x00" * 100, "is not JSON"),
-        (lambda folder: json.dumps({"schema": ESCAPE * 1000}).encode(), "this glass-rt reads schema 1"),
-        (lambda folder: json.dumps({"schema": [[1]] * 10**5}).encode(), "this glass-rt reads schema 1"),
+        (lambda folder: json.dumps({"schema": ESCAPE * 1000}).encode(), "this glass-rt reads schemas 1 and 2"),
+        (lambda folder: json.dumps({"schema": [[1]] * 10**5}).encode(), "this glass-rt reads schemas 1 and 2"),
         (lambda folder: json.dumps({"schema": 1, "kind": ESCAPE * 1000}).encode(), "expected a 'bundle'"),
     ],
 )

@@ -120,6 +120,7 @@ def test_the_quick_way_trains_the_head_alone(pictures_to_train_on: Path, cli: Cl
         assert not torch.equal(file.get_tensor("classifier.2.weight"), start["classifier.2.weight"])
 
 
+@pytest.mark.slow
 def test_shuffled_labels_stand_in_the_card(pictures_to_train_on: Path, cli: Cli, tmp_path: Path) -> None:
     arguments = ("--architecture", "resize", "--shuffle-labels", *FAST)
     done = cli("train", pictures_to_train_on, "--backbone", "tiny_norm", "--output", tmp_path / "run", *arguments)
@@ -173,6 +174,7 @@ def test_an_image_truncated_in_mid_run_is_left_out_and_named(pictures_to_train_o
         (lambda folder: None, {"weights": "nowhere.pt"}, CheckpointError, "no such checkpoint"),
         (lambda folder: None, {"delivery": "pigeon"}, UsageError, "'pigeon' is none of none, mild, web"),
         (lambda folder: None, {"quick": True}, UsageError, "use --weights imagenet or FILE"),
+        (lambda folder: None, {"precision": "fp16"}, UsageError, "fp16 needs a GPU"),
         (lambda folder: None, {"devices": 2, "device": "cuda"}, UsageError, "PyTorch finds"),
     ],
 )

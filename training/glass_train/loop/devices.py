@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -18,6 +19,8 @@ try:
 except ImportError:
     raise MissingDependency("lightning-fabric", "train", "training") from None
 
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says which precision it was asked for
+
 
 def make_fabric(recipe: Recipe, device: str | None, devices: int) -> Any:
     """Fabric for `devices` processes on `cpu` or `cuda` (None: CUDA where there is one).
@@ -27,6 +30,8 @@ def make_fabric(recipe: Recipe, device: str | None, devices: int) -> Any:
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda" and torch.cuda.device_count() < devices:
         raise UsageError(f"devices: got {devices}; PyTorch finds {torch.cuda.device_count()} CUDA devices here")
+    if kind == "cpu" and recipe.precision == "fp16":
+        raise UsageError("precision: fp16 needs a GPU; on the CPU take bf16 or fp32")
     unused = bool(recipe.local_first)  # the global backbone has no gradients at first
     strategy = DDPStrategy(find_unused_parameters=unused) if devices > 1 else "auto"
     precision: Any = PRECISIONS[recipe.precision]
