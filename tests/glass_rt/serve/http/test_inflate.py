@@ -104,7 +104,9 @@ def test_a_bomb_is_refused_within_the_limit(server: Process, chunked: bool) -> N
 
 
 def test_the_limit_is_that_of_the_inflated_body(server: Process) -> None:
-    assert server.post(gzip.compress(bytes(MAX_BODY), mtime=0), "", {"Content-Encoding": "gzip"}).status == 415, "no image"
+    assert server.post(gzip.compress(bytes(MAX_BODY), mtime=0), "", {"Content-Encoding": "gzip"}).status == 415, (
+        "no image"
+    )
     assert server.post(gzip.compress(bytes(MAX_BODY + 1), mtime=0), "", {"Content-Encoding": "gzip"}).status == 413
 
 
