@@ -58,7 +58,8 @@ def guarantee(sets: int, seed: int, output: Path) -> None:
 def scenes(scenes: int, work: Path, output: Path) -> None:
     """Calibrate the experiment's engine on generated scenes, and evaluate it on others."""
     output.mkdir(parents=True, exist_ok=True)
-    _, evaluation = scenes_record(scenes, work, output, shown_command(sys.argv), reporter())
+    command = shown_command(sys.argv).replace("glass-rt", "python benchmarks/decision.py", 1)
+    _, evaluation = scenes_record(scenes, work, output, command, reporter())
     folder = output / "evaluation"
     folder.mkdir(exist_ok=True)
     evaluation.write(folder)

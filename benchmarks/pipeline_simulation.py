@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -180,7 +181,10 @@ def main(seconds: float, json_path: Path | None) -> None:
             f"{figures['processor_ms_an_image']:.2f} ms of processor an image; {figures['images_a_pack']:.1f} a pack"
         )
     if json_path is not None:
-        record = {"cpu": cpu_name(), "cores": usable_cores(), "decode_ms": DECODE_MS, "image_ms": IMAGE_MS}
+        record = {
+            "cpu": cpu_name(), "cores": usable_cores(), "load_average_of_a_minute": os.getloadavg()[0],
+            "decode_ms": DECODE_MS, "image_ms": IMAGE_MS,
+        }  # fmt: skip
         json_path.write_text(json.dumps({**record, "simulated": found}, indent=1) + "\n")
 
 

@@ -200,7 +200,7 @@ from glass_rt.inference.judge import Judge
 def fail(self, pack):
     raise BackendError("the engine is out of order")
 
-Judge.judge = fail
+Judge.start = fail
 main()
 """
 

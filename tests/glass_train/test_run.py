@@ -48,6 +48,7 @@ def losses(run: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_from_pictures_to_a_bundle_and_its_card(pictures_to_train_on: Path, cli: Cli, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = cli("train", pictures_to_train_on, "--backbone", "tiny_norm", "--output", run, "--epochs", 12, *FAST[:2],
@@ -93,6 +94,7 @@ def test_killed_anywhere_and_resumed_a_run_ends_with_the_same_bits(pictures_to_t
             assert (tmp_path / place / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), place
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(pictures_to_train_on: Path, tmp_path: Path) -> None:
     start_run(options(pictures_to_train_on, epochs=2), tmp_path / "1")
     arguments = ("--backbone", "tiny_norm", "--output", tmp_path / "2", "--no-bundle", "--devices", 2, *FAST[:-4])

@@ -193,6 +193,11 @@ def test_time_ends_a_run_with_a_validation(tmp_path: Path) -> None:
     state = trainer(tmp_path, max_seconds=1e-9).run()
     assert (state.step, state.epoch, state.best_epoch) == (1, 1, 1)
     assert state.finished.startswith("--max-time")
+    judged, more = trainer(tmp_path), trainer(tmp_path)
+    judged.resume(extend=False)
+    assert judged.run().epoch == 1
+    more.resume()
+    assert more.run().finished == "3 epochs"
 
 
 def test_the_local_backbone_alone_is_never_the_best(tmp_path: Path) -> None:

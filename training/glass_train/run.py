@@ -31,6 +31,7 @@ from glass_train.data.scan import Scanned, Unreadable, scan
 from glass_train.data.table import read_table_of_run, write_table
 from glass_train.data.tiers import TIERS
 from glass_train.delivery.bank import BankSettings
+from glass_train.finish.card import CARD
 from glass_train.finish.finish import finish
 from glass_train.loop.devices import make_fabric
 from glass_train.loop.files import BEST
@@ -140,7 +141,7 @@ def _run(
         with _memory_named(recipe):
             trainer = _trainer(fabric, options, recipe, dataset, folder, stage, report)
             if resume and trainer.can_resume:
-                trainer.resume()
+                trainer.resume(extend=not (folder / CARD).exists())  # the test split is judged once
             state = trainer.run()
         if not state.best_epoch:
             raise TrainingError(

@@ -86,7 +86,7 @@ def write_quality_plots(record: EvalRecord, folder: Path) -> tuple[str, ...]:
         axes.set(
             xlabel=f"P(fake) minus that of {record.engines[0].name}", ylabel="images", title="Drift, image by image"
         )
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize="small", loc="upper right")
         chart.savefig(folder / names[1], dpi=130)
         pyplot.close(chart)
     return tuple(names)

@@ -179,7 +179,7 @@ def _finish(axes: Axes, has_data: bool, *, outside: bool = False) -> bool:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if has_data:
-        where = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {"loc": "best"}
+        where = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {"loc": "upper right"}
         axes.legend(frameon=False, fontsize="small", **where)
     return has_data
 

@@ -169,11 +169,11 @@ HANGS = """
 import threading
 from glass_rt.cli import main
 from glass_rt.inference.judge import Judge
-judge = Judge.judge
-def judge_once(self, pack):
-    Judge.judge = lambda self, pack: threading.Event().wait()
-    return judge(self, pack)
-Judge.judge = judge_once
+start = Judge.start
+def start_once(self, pack):
+    Judge.start = lambda self, pack: threading.Event().wait
+    return start(self, pack)
+Judge.start = start_once
 main()
 """
 

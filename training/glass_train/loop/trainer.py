@@ -28,6 +28,7 @@ from glass_train.model.module import Trained
 from glass_train.recipe import Recipe
 
 SHOWN_EVERY_S = 10.0
+TIME_IS_UP = "--max-time"  # how a run's end begins that more time would move
 Report = Callable[[str], None]
 
 
@@ -87,8 +88,11 @@ class Trainer:
         """Whether there is a checkpoint; a run that was killed before its first one begins anew, to the same end."""
         return (self._folder / LAST).exists()
 
-    def resume(self) -> None:
-        """Takes up the state of the last checkpoint. Raises TrainingError where there is none that fits."""
+    def resume(self, *, extend: bool = True) -> None:
+        """Takes up the state of the last checkpoint. Raises TrainingError where there is none that fits.
+
+        `extend`: a run that its time has ended goes on, if it has more now.
+        """
         saved = read_checkpoint_file(self._folder / LAST)
         try:
             self._raw.load_state_dict(saved["module"])
@@ -100,6 +104,10 @@ class Trainer:
             self.state = State(**saved["state"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainingError(f"{self._folder / LAST} is of another model or version: {error}") from error
+        limit = self._settings.max_seconds
+        timed_out = self.state.finished.startswith(TIME_IS_UP) and self.state.epoch < self._recipe.epochs
+        if extend and timed_out and (limit is None or self.state.seconds < limit):
+            self.state.finished = ""
 
     def run(self) -> State:
         """Trains to the end of the recipe, of the time, or of patience. Raises KeyboardInterrupt after a signal.
@@ -152,7 +160,7 @@ class Trainer:
         self._log_epoch(mean, validation, better)
         state.epoch, state.step_in_epoch, state.loss_sum = state.epoch + 1, 0, 0.0
         if self._time_is_up():
-            state.finished = f"--max-time, after {state.epoch} of {recipe.epochs} epochs"
+            state.finished = f"{TIME_IS_UP}, after {state.epoch} of {recipe.epochs} epochs"
         elif state.epoch == recipe.epochs:
             state.finished = f"{state.epoch} epochs"
         elif recipe.patience is not None and state.waited >= recipe.patience:
