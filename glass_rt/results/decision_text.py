@@ -19,7 +19,8 @@ def notices_of(decision: Decision) -> tuple[str, ...]:
         return (UNTRAINED,)
     if decision.reason == NO_CALIBRATION:
         return (NOT_CALIBRATED,)
-    return (SEED_CHOSEN,) if decision.reason == SEED_CHOSEN else ()
+    void = decision.thresholds is not None and decision.guarantee is None  # of `unsure` too, whose reason is another
+    return (SEED_CHOSEN,) if void else ()
 
 
 def in_words(decision: Decision) -> tuple[str, ...]:

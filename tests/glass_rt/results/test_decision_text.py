@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from glass_rt.decision.calibration import Guarantee, Thresholds
-from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
+from glass_rt.decision.decide import BETWEEN, SEED_CHOSEN, Decision
+from glass_rt.results.decision_text import guarantee_in_words, notices_of, thresholds_in_words
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,20 @@ def test_rates_are_rounded_up_and_confidences_down(guarantee: Guarantee, words: 
 )
 def test_a_threshold_below_1_does_not_read_as_1(above: float, words: str) -> None:
     assert f"fake above {words}" in thresholds_in_words(Thresholds(above, None))
+
+
+BOTH, GIVEN = Thresholds(0.9, 0.1), Guarantee(0.95, fpr=0.01, images=300, above=0, fnr=0.05, fakes=59, below=0)
+
+
+@pytest.mark.parametrize(
+    ("decision", "notices"),
+    [
+        (Decision("fake", "calibrated", thresholds=BOTH, guarantee=GIVEN), ()),
+        (Decision("unsure", "calibrated", reason=BETWEEN, thresholds=BOTH, guarantee=GIVEN), ()),
+        (Decision("fake", "calibrated", reason=SEED_CHOSEN, thresholds=BOTH), (SEED_CHOSEN,)),
+        (Decision("unsure", "calibrated", reason=BETWEEN, thresholds=BOTH), (SEED_CHOSEN,)),
+        (Decision("unsure", "calibrated", reason="too few images"), ()),  # there was nothing to lose
+    ],
+)
+def test_a_guarantee_that_a_seed_voids_is_told_whatever_the_label(decision: Decision, notices: tuple[str, ...]) -> None:
+    assert notices_of(decision) == notices
