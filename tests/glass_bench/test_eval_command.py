@@ -167,6 +167,16 @@ def test_a_bundle_without_a_decision_is_evaluated_at_its_threshold(judged: tuple
     assert good["answers"]["wrong"]["value"] == 0
 
 
+def test_no_table_calls_images_fake_or_real_by_untrained_weights(labelled: Path, cli: Cli, tmp_path: Path) -> None:
+    for name in ("trained", "untrained"):
+        bundle = write_bundle(tmp_path / name, trained=name == "trained")
+        out = tmp_path / f"{name} out"
+        assert cli("eval", labelled, "--engine", bundle, "--output", out, "--bootstrap", 0, "-q").returncode == 0
+    row = "| {} | {} | {} | {} | {} | 0 |"
+    assert row.format("trained", 6, 0, 0, 6) in (tmp_path / "trained out" / "eval.md").read_text()
+    assert row.format("untrained", *"----") in (tmp_path / "untrained out" / "eval.md").read_text()
+
+
 def test_the_former_name_of_an_option_is_refused_with_the_new_one(labelled: Path, cli: Cli, tmp_path: Path) -> None:
     done = cli("eval", labelled, "--fpr", 0.1, "--output", tmp_path / "out")
     assert done.returncode == 2
