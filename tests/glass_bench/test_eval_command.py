@@ -49,7 +49,7 @@ def test_two_engines_are_compared_image_by_image(judged: tuple[str, Path]) -> No
     (found,) = evaluation(judged[1])["drifts"]
     assert (found["first"], found["second"], found["images"], len(found["flips"])) == ("good", "wrong", 12, 12)
     assert (judged[1] / "drift.png").is_file()
-    assert "12 of 12 labels differ" in (judged[1] / "eval.md").read_text()
+    assert "12 of 12 lie on another side of the threshold" in (judged[1] / "eval.md").read_text()
 
 
 def test_what_was_said_of_every_image_is_kept(judged: tuple[str, Path]) -> None:

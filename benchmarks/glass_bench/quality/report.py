@@ -146,8 +146,8 @@ def _drifts(record: EvalRecord) -> list[str]:
         lines += [
             f"## {found.second} against {found.first}, image by image",
             "",
-            f"{len(found.flips)} of {found.images} labels differ. P(fake) differs by {found.mean:+.4f} on average; "
-            f"absolutely by {found.absolute.p50:.4f} (median), {found.absolute.p99:.4f} (99 %), "
+            f"{len(found.flips)} of {found.images} lie on another side of the threshold. P(fake) differs by "
+            f"{found.mean:+.4f} on average; absolutely by {found.absolute.p50:.4f} (median), {found.absolute.p99:.4f} (99 %), "
             f"{found.absolute.maximum:.4f} (most).",
             "",
             *(f"- {flip.name}: {flip.first:.3f}, {flip.second:.3f}" for flip in found.flips[:_MOST_FLIPS]),
