@@ -147,8 +147,8 @@ def _drifts(record: EvalRecord) -> list[str]:
             f"## {found.second} against {found.first}, image by image",
             "",
             f"{len(found.flips)} of {found.images} lie on another side of the threshold. P(fake) differs by "
-            f"{found.mean:+.4f} on average; absolutely by {found.absolute.p50:.4f} (median), {found.absolute.p99:.4f} (99 %), "
-            f"{found.absolute.maximum:.4f} (most).",
+            f"{found.mean:+.4f} on average; absolutely by {found.absolute.p50:.4f} (median), "
+            f"{found.absolute.p99:.4f} (99 %), {found.absolute.maximum:.4f} (most).",
             "",
             *(f"- {flip.name}: {flip.first:.3f}, {flip.second:.3f}" for flip in found.flips[:_MOST_FLIPS]),
         ]
