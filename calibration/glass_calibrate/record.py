@@ -13,6 +13,7 @@ from glass_calibrate.judging import Judged
 from glass_calibrate.samples import Sample, Samples
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
+from glass_rt.labelled.parts import part_warnings
 from glass_rt.machine.write_whole import write_whole
 
 SCHEMA = 1
@@ -93,7 +94,7 @@ def make_record(
         counted=len(samples.counted),
     )
     guesses = leaks(samples.counted)
-    warnings = (*warnings_before(counts, guesses, settings), *_warnings_of(finding))
+    warnings = (*part_warnings(images), *warnings_before(counts, guesses, settings), *_warnings_of(finding))
     return Record(bundle.resolve().name, installed, settings, counts, finding, samples, guesses, warnings)
 
 
@@ -144,8 +145,8 @@ def warnings_before(counts: Counts, guesses: Sequence[Guess], settings: Settings
 def _warnings_of(finding: Finding) -> Iterator[str]:
     if finding.auc < 0.5:
         yield (
-            f"the AUC is {finding.auc:.3f}, under 0.5: the classes may be swapped; if so, build again with "
-            "--classes real,fake"
+            f"the AUC is {finding.auc:.3f}, under 0.5: the model cannot tell these images apart, or the classes are "
+            "swapped; if they are, build again with --classes real,fake"
         )
     for found in finding.tiers:
         for missing in found.missing:
