@@ -97,7 +97,7 @@ def only_writer_in(folder: Path) -> Iterator[None]:
 
 def in_use(target: Path | str, taken: Taken) -> str:
     """The message for those who come second."""
-    return f"{target} is being written by {taken}; wait until it has ended, or choose another name for --output"
+    return f"{target} is being written by {taken}; wait until it has ended, or choose another name"
 
 
 def open_locked(path: Path, flags: int) -> int:
