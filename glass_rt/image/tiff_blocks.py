@@ -161,7 +161,8 @@ def _in_bytes(packed: bytes, rows: int, layout: _Layout, *, reversed_bits: bool)
     weights = 1 << np.arange(layout.bits, dtype=np.uint8)[::-1]
     values = bits.reshape(rows, -1, layout.bits)[:, : layout.columns] @ weights
     whole = 1 if layout.photometric == _PALETTE else 255 // ((1 << layout.bits) - 1)
-    return (values * np.uint8(whole)).astype(np.uint8).tobytes()
+    in_bytes: NDArray[np.uint8] = (values * np.uint8(whole)).astype(np.uint8)
+    return in_bytes.tobytes()
 
 
 def _padded_palette(colours: tuple[int, ...], bits: int) -> tuple[int, ...]:

@@ -131,7 +131,7 @@ def _five_packed(codec: str, predictor: int) -> bytes:
 
 def _low_depth(bits: int, photometric: int, tiled: bool, codec: int) -> bytes:
     """Grey or places in a palette of a few bits, each row from a whole byte on."""
-    whole = np.unpackbits((GREY >> (8 - bits))[:, :, None], axis=2)[:, :, -bits:]
+    whole = np.unpackbits((GREY >> (8 - bits)).astype(np.uint8)[:, :, None], axis=2)[:, :, -bits:]
     blocks = [whole[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32, 64)] if tiled else [whole]
     parts = [np.packbits(block.reshape(len(block), -1), axis=1).tobytes() for block in blocks]
     parts = [zlib.compress(part) for part in parts] if codec == 8 else parts
