@@ -33,7 +33,7 @@ from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Frame, Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
 from glass_rt.image.tiff_blocks import uncompressed
-from glass_rt.image.tiff_damage import check_deflated
+from glass_rt.image.tiff_damage import check_deflated, check_lzw
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -147,6 +147,8 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     whole = memoryview(data)
     parts = [whole[part] if isinstance(part, slice) else part for part in header.pieces] or [data]
     try:
+        if header.format == "tiff":
+            check_lzw(data)
         if header.rewritten:
             parts = [uncompressed(data)]
         elif header.format == "tiff":

@@ -198,10 +198,23 @@ def _unpacker(compression: int, fill_order: int) -> _Unpack:
 
 def _by_libtiff(packed: memoryview, rows: int, row_bytes: int, compression: int, fill_order: int) -> bytes:
     """A strip unpacked by OpenCV's libtiff, which takes it for a picture of one grey byte a pixel."""
+    strip = _grey_strip(packed, rows, row_bytes, 8, compression, fill_order)
+    grey = cv2.imdecode(np.frombuffer(strip, np.uint8), cv2.IMREAD_UNCHANGED)
+    if grey is None or grey.shape != (rows, row_bytes):
+        raise ImageCorrupt("a strip or tile of the TIFF cannot be unpacked")
+    return grey.tobytes()
+
+
+def strip_of_words(packed: memoryview, rows: int, words: int, compression: int, fill_order: int) -> bytes:
+    """A strip as a TIFF of its own, of grey pixels of 16 bits, which OpenCV refuses where it is damaged."""
+    return _grey_strip(packed, rows, words, 16, compression, fill_order)
+
+
+def _grey_strip(packed: memoryview, rows: int, columns: int, bits: int, compression: int, fill_order: int) -> bytes:
     tags: Tags = {
-        tiff.WIDTH: (4, (row_bytes,)),
+        tiff.WIDTH: (4, (columns,)),
         tiff.LENGTH: (4, (rows,)),
-        tiff.BITS: (3, (8,)),
+        tiff.BITS: (3, (bits,)),
         tiff.COMPRESSION: (3, (compression,)),
         tiff.PHOTOMETRIC: (3, (1,)),
         _FILL_ORDER: (3, (fill_order,)),
@@ -209,10 +222,7 @@ def _by_libtiff(packed: memoryview, rows: int, row_bytes: int, compression: int,
         tiff.ROWS_PER_STRIP: (4, (rows,)),
         tiff.COUNTS: (4, (len(packed),)),
     }
-    grey = cv2.imdecode(np.frombuffer(_file("<", tags, tiff.OFFSETS, [packed]), np.uint8), cv2.IMREAD_UNCHANGED)
-    if grey is None or grey.shape != (rows, row_bytes):
-        raise ImageCorrupt("a strip or tile of the TIFF cannot be unpacked")
-    return grey.tobytes()
+    return _file("<", tags, tiff.OFFSETS, [packed])
 
 
 def _zstd() -> _Unpack:
