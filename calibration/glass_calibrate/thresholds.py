@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
-
-import numpy as np
 
 from glass_calibrate.guarantee import (
     Scores,
@@ -21,6 +20,7 @@ from glass_calibrate.guarantee import (
 from glass_rt.decision.calibration import Guarantee, Thresholds, Tier
 from glass_rt.decision.tiers import NamedRule
 from glass_rt.errors import CalibrationInvalid
+from glass_rt.results.decision_text import at_least, at_most
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ def _reason(scores: TierScores, targets: Targets, confidence: float) -> str:
 
 def _too_few(kind: str, count: int, name: str, rate: float, confidence: float) -> str:
     needed = fewest_images(rate, confidence)
-    return f"{count} {kind}; {needed} are needed for {name} {rate:g} at {percent(confidence)} confidence"
+    return f"{count} {kind}; {needed} are needed for {name} {rate:g} at {percent(at_least(confidence))} confidence"
 
 
-def percent(share: float) -> str:
-    """A share in per cent, such as `1 %` or `99.17 %`."""
-    return f"{100 * share:.4g} %"
+def percent(share: Decimal) -> str:
+    """A rounded share in per cent, such as `1 %` or `99.1666 %`."""
+    return f"{(100 * share).normalize():f} %"
 
 
 def _sizes(scores: Mapping[str, TierScores], side: str) -> dict[str, int]:
@@ -137,10 +137,10 @@ def _refusal(name: str, rate: float, confidence: float, kind: str, sizes: Mappin
     needed = fewest_images(rate, confidence)
     filled = [f"{size} {tier}" for tier, size in sizes.items() if size]
     by_tier = ", ".join(filled) if len(filled) > 1 else ""
-    lines = f"--{name} {rate:g} at {percent(confidence)} confidence needs {needed} {kind} images in a tier; "
+    lines = f"--{name} {rate:g} at {percent(at_least(confidence))} confidence needs {needed} {kind} images in a tier; "
     lines += f"there are {total}" + (f" ({by_tier})" if by_tier else "")
     if most:
-        lowest = np.ceil(lowest_rate(most, confidence) * 1e4) / 1e4
-        lines += f"; {most} allow --{name} {lowest:g} at the lowest"
+        lowest = at_most(lowest_rate(most, confidence), digits=4)
+        lines += f"; {most} allow --{name} {lowest.normalize():f} at the lowest"
     together = ", or --tiers off" if len(sizes) > 1 and total >= needed else ""
     return f"{lines}. Label more {kind} images, or ask for a higher rate or a lower confidence{together}"
