@@ -39,7 +39,9 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.option(
     "--budget", type=click.FloatRange(1), metavar="S", help="Seconds for measuring.  [default: 330, quick 16]"
 )
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Most repeats of each figure.")
+@click.option(
+    "--repeats", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Most repeats of each figure."
+)
 @click.option("--scenarios", metavar="LIST", help="Of single,offline,server.  [default: all]")
 @click.option("--sweeps", metavar="LIST", help="Of crops,size,batch,workers.  [default: all]")
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
@@ -63,7 +65,12 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.option("--noop/--no-noop", default=True, show_default=True, help="The pipeline around engines that do nothing.")
 @click.option("--same-training", is_flag=True, help="The two sides were trained on the same data.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=606, show_default=True, help="Of orders and arrivals."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    default=606,
+    show_default=True,
+    help="Of orders and arrivals.",
 )
 @click.option(
     "--fail-if", "conditions", multiple=True, metavar="COND", help="Exit 1 where a figure meets it: 'p99_ms>50'."
@@ -139,7 +146,9 @@ def _publish(record: Record, output: Path) -> None:
     plots = write_plots(record, output)
     (output / REPORT).write_text(markdown(record, plots), encoding="utf-8")
     click.echo(summary(record))
-    written = text_from_name(f"wrote {RECORD}, {REPORT} and {len(plots)} plots to {output}")
+    written = text_from_name(
+        f"wrote {RECORD}, {REPORT} and {len(plots)} plot{'' if len(plots) == 1 else 's'} to {output}"
+    )
     click.echo(f"\n{written}", err=True)
 
 
@@ -184,15 +193,30 @@ def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> i
 
 @bench.command(short_help="The small reproduced claim: train, build, evaluate.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder to write.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=606, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", default=606, show_default=True)
 @click.option(
-    "--scenes", type=click.IntRange(4), default=100, show_default=True, help="Scenes to train on, each twice."
+    "--scenes",
+    type=click.IntRange(4),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Scenes to train on, each twice.",
 )
 @click.option(
-    "--test-scenes", type=click.IntRange(4), default=80, show_default=True, help="Scenes to test on, each twice."
+    "--test-scenes",
+    type=click.IntRange(4),
+    metavar="N",
+    default=80,
+    show_default=True,
+    help="Scenes to test on, each twice.",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), default=8, show_default=True, help="Of GLASS; resize-only gets twice as many."
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="N",
+    default=8,
+    show_default=True,
+    help="Of GLASS; resize-only gets twice as many.",
 )
 @click.option("--backend", default="onnxruntime", show_default=True, help="Of the engines, as for build.")
 @quiet_option
@@ -223,7 +247,7 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
     help="May be repeated.  [default: the three]",
 )  # fmt: skip
 @click.option("--backend", default="auto", show_default=True, help="Of engines that are built.")
-@click.option("--repeats", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), metavar="N", default=2, show_default=True)
 @click.option("--most", type=click.IntRange(1), metavar="N", help="Images to take part, evenly over the sizes.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("bench-authors"),
               show_default=True, help="Folder for authors.json and authors.md.")  # fmt: skip

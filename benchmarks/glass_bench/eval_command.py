@@ -41,15 +41,23 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
               help="Of the crops; tiles: every window.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="Fake from here.  [default: the bundle's]")
 @batch_option
-@click.option("--observed-fpr", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True,
+@click.option("--observed-fpr", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", default=0.05,
+              show_default=True,
               help="Most of these real images called fake, for the accuracy at that rate.")  # fmt: skip
 @click.option("--fpr", hidden=True, expose_value=False, callback=_renamed)
 @click.option("--by", multiple=True, metavar="COLUMN|folder",
               help="Report errors by this; repeatable.  [default: the source, if known]")  # fmt: skip
 @click.option(
-    "--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Resamples of the intervals."
+    "--bootstrap",
+    type=click.IntRange(0),
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="Resamples of the intervals.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=606, show_default=True, help="Of the resamples.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", default=606, show_default=True, help="Of the resamples."
+)
 @json_option
 @quiet_option
 def evaluate(
@@ -101,7 +109,9 @@ def evaluate(
         for warning in record.warnings:
             click.echo(f"! {warning}")
     if not quiet:
-        written = f"wrote eval.json, eval.csv, {REPORT} and {len(plots)} plots to {output}"
+        written = (
+            f"wrote eval.json, eval.csv, {REPORT} and {len(plots)} plot{'' if len(plots) == 1 else 's'} to {output}"
+        )
         click.echo(f"\n{text_from_name(written)}", err=True)
         if passed_over:
             click.echo(text_from_name(passed_over.remark()), err=True)

@@ -13,6 +13,7 @@ from glass_calibrate.judging import Judged
 from glass_calibrate.samples import Sample, Samples
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
+from glass_rt.labelled.parts import part_warnings
 from glass_rt.machine.write_whole import write_whole
 
 SCHEMA = 1
@@ -98,7 +99,7 @@ def make_record(
         counted=len(samples.counted),
     )
     guesses = leaks(samples.counted)
-    warnings = (*warnings_before(counts, guesses, settings), *_warnings_of(finding))
+    warnings = (*part_warnings(images), *warnings_before(counts, guesses, settings), *_warnings_of(finding))
     return Record(bundle.resolve().name, False, settings, counts, finding, samples, guesses, warnings)
 
 
@@ -140,11 +141,6 @@ def warnings_before(counts: Counts, guesses: Sequence[Guess], settings: Settings
         yield f"{counts.same_source} images share their source with one that counts, and choose no threshold"
     if counts.sourceless:
         yield f"{counts.sourceless} images have no {settings.group}: each of them counts as independent"
-    if counts.learnt:
-        yield (
-            f"{counts.learnt} images are labelled as of a split to train or validate with: of images that the model "
-            "knows, nothing can be promised for others. Leave them out"
-        )
     for guess in guesses:
         if guess.leaks:
             yield (
@@ -156,8 +152,8 @@ def warnings_before(counts: Counts, guesses: Sequence[Guess], settings: Settings
 def _warnings_of(finding: Finding) -> Iterator[str]:
     if finding.auc < 0.5:
         yield (
-            f"the AUC is {finding.auc:.3f}, under 0.5: the classes may be swapped; if so, build again with "
-            "--classes real,fake"
+            f"the AUC is {finding.auc:.3f}, under 0.5: the model cannot tell these images apart, or the classes are "
+            "swapped; if they are, build again with --classes real,fake"
         )
     for found in finding.tiers:
         for missing in found.missing:

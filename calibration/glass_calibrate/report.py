@@ -83,9 +83,7 @@ def _tier_rules(record: Record) -> Iterator[str]:
     yield "The first tier that takes an image counts:"
     yield ""
     for number, found in enumerate(record.finding.tiers, start=1):
-        rule = found.tier.rule
-        conditions = [f"{name.replace('_', ' ')} {value}" for name, value in vars(rule).items() if value is not None]
-        yield f"{number}. {found.tier.name}: {', '.join(conditions) or 'every image'}"
+        yield f"{number}. {found.tier.name}: {found.tier.rule.in_words()}"
 
 
 def _counts(record: Record) -> Iterator[str]:

@@ -62,10 +62,13 @@ def fit_tiers(table: Sequence[NamedRule], scores: Mapping[str, TierScores], targ
     confidence = targets.confidence_of_each(seen)
     tiers = tuple(fit_tier(rule, scores[rule.name], targets, confidence) for rule in table)
     guarantees = [tier.guarantee for tier in tiers if tier.guarantee is not None]
+    short = []
     if not any(found.fpr is not None for found in guarantees):
-        raise CalibrationInvalid(_refusal("fpr", targets.fpr, confidence, "real", _sizes(scores, "real")))
+        short.append(_Shortage("fpr", targets.fpr, confidence, "real", _sizes(scores, "real")))
     if targets.fnr is not None and not any(found.fnr is not None for found in guarantees):
-        raise CalibrationInvalid(_refusal("fnr", targets.fnr, confidence, "fake", _sizes(scores, "fake")))
+        short.append(_Shortage("fnr", targets.fnr, confidence, "fake", _sizes(scores, "fake")))
+    if short:
+        raise CalibrationInvalid(_refusal(short))
     return tiers
 
 
@@ -131,16 +134,39 @@ def _sizes(scores: Mapping[str, TierScores], side: str) -> dict[str, int]:
     return {name: len(getattr(found, side)) for name, found in scores.items()}
 
 
-def _refusal(name: str, rate: float, confidence: float, kind: str, sizes: Mapping[str, int]) -> str:
-    most = max(sizes.values())
-    total = sum(sizes.values())
-    needed = fewest_images(rate, confidence)
-    filled = [f"{size} {tier}" for tier, size in sizes.items() if size]
-    by_tier = ", ".join(filled) if len(filled) > 1 else ""
-    lines = f"--{name} {rate:g} at {percent(at_least(confidence))} confidence needs {needed} {kind} images in a tier; "
-    lines += f"there are {total}" + (f" ({by_tier})" if by_tier else "")
-    if most:
-        lowest = at_most(lowest_rate(most, confidence), digits=4)
-        lines += f"; {most} allow --{name} {lowest.normalize():f} at the lowest"
-    together = ", or --tiers off" if len(sizes) > 1 and total >= needed else ""
-    return f"{lines}. Label more {kind} images, or ask for a higher rate or a lower confidence{together}"
+@dataclass(frozen=True)
+class _Shortage:
+    """A rate that no tier has enough images for: option `name`, class `kind`, images of the class by tier."""
+
+    name: str
+    rate: float
+    confidence: float
+    kind: str
+    sizes: Mapping[str, int]
+
+    @property
+    def enough_together(self) -> bool:
+        """Whether all tiers together have enough images."""
+        return len(self.sizes) > 1 and sum(self.sizes.values()) >= fewest_images(self.rate, self.confidence)
+
+    def in_words(self) -> str:
+        """How many images are needed, how many there are, and what so many allow."""
+        filled = [f"{size} {tier}" for tier, size in self.sizes.items() if size]
+        by_tier = f" ({', '.join(filled)})" if len(filled) > 1 else ""
+        needed, total = fewest_images(self.rate, self.confidence), sum(self.sizes.values())
+        words = f"--{self.name} {self.rate:g} at {percent(at_least(self.confidence))} confidence needs {needed} "
+        words += f"{self.kind} images in a tier; there are {total}{by_tier}"
+        if most := max(self.sizes.values()):
+            lowest = at_most(lowest_rate(most, self.confidence), digits=4)
+            words += f"; {most} allow --{self.name} {lowest.normalize():f} at the lowest"
+        return words
+
+
+def _refusal(shortages: Sequence[_Shortage]) -> str:
+    kinds = " and ".join(one.kind for one in shortages)
+    together = ", or --tiers off" if all(one.enough_together for one in shortages) else ""
+    rates = "a higher rate" if len(shortages) == 1 else "higher rates"
+    return (
+        f"{'. '.join(one.in_words() for one in shortages)}. Label more {kinds} images, or ask for {rates} or a lower "
+        f"confidence{together}"
+    )

@@ -206,11 +206,7 @@ def calibration_tiers() -> str:
     """The tiers that `glass-rt calibrate` has thresholds for."""
     from glass_calibrate.tiers import DEFAULT_TIERS
 
-    rows = []
-    for tier in DEFAULT_TIERS:
-        given = [f"`{name}` {value}" for name, value in dataclasses.asdict(tier.rule).items() if value is not None]
-        rows.append((tier.name, ", ".join(given) or "every image"))
-    return _table(("tier", "takes images with"), rows)
+    return _table(("tier", "takes"), ((tier.name, tier.rule.in_words()) for tier in DEFAULT_TIERS))
 
 
 def extras() -> str:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 @click.command(short_help="Judge images over HTTP and gRPC.")
 @engine_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8000, show_default=True, help="0: any free one."
+)
 @click.option(
     "--grpc-port",
     type=click.IntRange(0, 65535),

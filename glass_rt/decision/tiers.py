@@ -53,6 +53,21 @@ class TierRule:
         """Whether it has no condition."""
         return self == TierRule()
 
+    def in_words(self) -> str:
+        """The conditions for a reader, such as `the longer side is under 321 px`; without any, `every image`."""
+        words = []
+        if self.longer_below is not None:
+            words.append(f"the longer side is under {self.longer_below} px")
+        if self.shorter_below is not None:
+            words.append(f"the shorter side is under {self.shorter_below} px")
+        if self.jpeg_quality_below is not None:
+            words.append(f"JPEGs of a quality under {self.jpeg_quality_below}")
+        if self.stratified is not None:
+            words.append("crops are stratified" if self.stratified else "crops are not stratified")
+        if self.container is not None:
+            words.append("files" if self.container else "arrays of pixels")
+        return ", ".join(words) or "every image"
+
     def takes(self, facts: InputFacts) -> bool:
         """Whether an image of these facts meets every condition."""
         quality = facts.jpeg_quality

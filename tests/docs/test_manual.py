@@ -27,6 +27,7 @@ SOURCES = (
     "training/glass_train",
     "benchmarks/glass_bench",
 )
+ROOMS = ("guides", "reference", "explanation")
 README_BYTES = 7000
 FEWEST_WORDS = 6  # of a sentence that may not stand twice
 TIMEOUT_S = 300
@@ -74,6 +75,12 @@ def test_readme_links_to_files_that_are_there() -> None:
     assert not [link for link in here if not (ROOT / link).exists()]
 
 
+def test_the_first_page_links_to_every_page_about_the_product() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+)", (DOCS / "index.md").read_text("utf-8")))
+    pages = {page.relative_to(DOCS).as_posix() for room in ROOMS for page in (DOCS / room).glob("*.md")}
+    assert pages - linked == set()
+
+
 def test_files_that_pages_name_are_there() -> None:
     tops = "benchmarks|deploy|engines|examples|export|training|glass_bench|glass_rt|tests|docs"
     for page in PAGES:
@@ -97,6 +104,14 @@ def test_options_that_pages_name_exist() -> None:
         code = " ".join(re.findall(r"`([^`\n]+)`", page.read_text("utf-8")))
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", code))
         assert named - known <= NOT_YET, page
+
+
+def test_values_of_options_have_names_of_their_own() -> None:
+    for command in commands_of(cli):
+        context = click.Context(command)
+        for item in command.params:
+            if isinstance(item, click.Option) and not item.hidden:
+                assert "RANGE" not in item.make_metavar(context), (command.name, item.opts)
 
 
 NOT_YET = {"--decode"}  # named by a decision, which was against it

@@ -378,7 +378,7 @@ def test_images_without_a_source_and_images_that_the_model_knows_are_told(
         "counted": 140, "same_source": 0, "sourceless": 139, "learnt": 56,
     }  # fmt: skip
     assert "139 images have no camera: each of them counts as independent" in done.stdout
-    assert "56 images are labelled as of a split to train or validate with" in done.stdout
+    assert "28 in `train` and 28 in `val`" in done.stdout
 
 
 def test_tiers_off_is_one_tier(scenes: Path, engine: Path, again: Path, cli: Cli) -> None:

@@ -104,6 +104,11 @@ def test_a_tier_without_images_takes_no_share_of_the_risk() -> None:
             {"every image": scores(21, 28)},
             "--fpr 0.01 at 95 % confidence needs 299 real images in a tier; there are 21; 21 allow --fpr 0.133 at the",
         ),
+        (  # both classes in one message
+            {"every image": scores(21, 28)},
+            "lowest. --fnr 0.05 at 95 % confidence needs 59 fake images in a tier; there are 28; 28 allow --fnr 0.1015 at "
+            "the lowest. Label more real and fake images, or ask for higher rates or a lower confidence",
+        ),
         (
             {"every image": scores(300, 28)},
             "--fnr 0.05 at 95 % confidence needs 59 fake images in a tier; there are 28",

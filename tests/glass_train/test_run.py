@@ -55,6 +55,7 @@ def test_from_pictures_to_a_bundle_and_its_card(pictures_to_train_on: Path, cli:
                *FAST[4:])  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "epoch 12/12" in done.stderr
+    assert "test:    AUC 1.000 (1.000 to 1.000) on 12 images as they are\n" in done.stdout
     record, card = (json.loads((run / name).read_text()) for name in ("run.json", "card.json"))
     assert record["data"]["sha256"] == card["data"]["sha256"]
     assert torch.__version__.startswith(record["versions"]["torch"])
@@ -77,6 +78,14 @@ def test_from_pictures_to_a_bundle_and_its_card(pictures_to_train_on: Path, cli:
     assert "holds a run already: --resume goes on with it" in refused.stderr
     refused = cli("train", "--resume", "--output", run, "--epochs", 9)
     assert "--epochs: a run goes on with the options it began with (12)" in refused.stderr
+    labelled = cli("calibrate", pictures_to_train_on / "test", "--engine", run / "bundle", "--fpr", 0.5, "--fnr", 0.5,
+                   "--report", tmp_path / "report")  # fmt: skip
+    assert labelled.returncode == 0, labelled.stderr
+    calibrated = cli("card", "--engine", run / "bundle").stdout
+    assert "- decision: calibrated after the training (calibration " in calibrated
+    assert "0.5 of real images called fake (here 0 of 6)" in calibrated
+    assert cli("calibrate", "--remove", "--engine", run / "bundle").returncode == 0
+    assert json.loads(cli("card", "--engine", run / "bundle", "--json").stdout) == card
 
 
 def test_killed_anywhere_and_resumed_a_run_ends_with_the_same_bits(pictures_to_train_on: Path, tmp_path: Path) -> None:
@@ -120,6 +129,8 @@ def test_the_quick_way_trains_the_head_alone(pictures_to_train_on: Path, cli: Cl
             head = name.startswith(("attention.", "classifier."))
             assert head or torch.equal(file.get_tensor(name), tensor), name
         assert not torch.equal(file.get_tensor("classifier.2.weight"), start["classifier.2.weight"])
+    again = cli("train", "--resume", "--output", tmp_path / "run")  # what it names is there: no bundle, no card
+    assert (again.returncode, again.stdout) == (0, f"weights: {tmp_path / 'run' / BEST}\n")
 
 
 @pytest.mark.slow
@@ -209,4 +220,5 @@ def test_without_a_network_the_other_two_ways_are_named(
 
 def test_a_run_needs_data_and_a_backbone(cli: Cli, tmp_path: Path) -> None:
     assert "DIR is missing" in cli("train", "--output", tmp_path / "run").stderr
-    assert "holds no run that can go on" in cli("train", "--resume", "--output", tmp_path / "run").stderr
+    refused = cli("train", "--resume", "--output", tmp_path / "run").stderr
+    assert "holds no run that can go on: No such file or directory (run.json)" in refused

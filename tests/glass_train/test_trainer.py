@@ -20,7 +20,7 @@ from glass_export.model import build_model
 from glass_train.data.examples import Example
 from glass_train.loop.devices import make_fabric
 from glass_train.loop.files import BEST, LAST, read_checkpoint_file, write_checkpoint, write_weights
-from glass_train.loop.trainer import LoopSettings, Trainer
+from glass_train.loop.trainer import LoopSettings, Report, Trainer, time_left
 from glass_train.model.module import Trained
 from glass_train.model.start import prepare_layers
 from glass_train.recipe import Recipe
@@ -55,7 +55,13 @@ class Noise:
         return made
 
 
-def trainer(folder: Path, training: Noise | None = None, recipe: Recipe = RECIPE, **settings: object) -> Trainer:
+def trainer(
+    folder: Path,
+    training: Noise | None = None,
+    recipe: Recipe = RECIPE,
+    report: Report = lambda _: None,
+    **settings: object,
+) -> Trainer:
     torch.manual_seed(9)
     row = find_backbone("tiny_batch")
     model = build_model(row, "glass")
@@ -63,7 +69,7 @@ def trainer(folder: Path, training: Noise | None = None, recipe: Recipe = RECIPE
     module = Trained(model, row, aid=bool(recipe.local_first))
     fabric = make_fabric(recipe, "cpu", 1)
     chosen = replace(SETTINGS, **settings)  # type: ignore[arg-type]
-    return Trainer(fabric, module, recipe, training or Noise(), {"clean": Noise(6)}, folder, chosen)
+    return Trainer(fabric, module, recipe, training or Noise(), {"clean": Noise(6)}, folder, chosen, report)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -101,8 +107,10 @@ def test_ctrl_c_ends_after_the_step_and_the_rest_is_the_same(at_image: int, tmp_
         if made == at_image:
             os.kill(os.getpid(), signal.SIGINT)
 
+    said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "parted", Noise(spoil=interrupt)).run()
+        trainer(tmp_path / "parted", Noise(spoil=interrupt), report=said.append).run()
+    assert said[-1].endswith(f"; to go on: glass-rt train --resume --output {tmp_path / 'parted'}")
     saved = read_checkpoint_file(tmp_path / "parted" / LAST)["state"]["step"]
     assert len(rows(tmp_path / "parted" / "steps.csv")) == saved >= 1
     again = trainer(tmp_path / "parted")
@@ -214,3 +222,11 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / LAST).write_bytes(b"no checkpoint")
     with pytest.raises(TrainingError, match="is no checkpoint of a run"):
         trainer(tmp_path).resume()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "1 min"), (60, "1 min"), (61, "2 min"), (3540, "59 min"), (3541, "1 h 00 min"), (90000, "25 h 00 min")],
+)
+def test_the_time_that_is_left_is_said_in_words(seconds: float, words: str) -> None:
+    assert time_left(seconds) == words

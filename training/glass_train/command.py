@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def train(
     RUN holds the run: checkpoints, logs, best.safetensors, bundle/, card.md. A run that was stopped or killed goes on
     with --resume, on a CPU to the same bits. Ctrl-C stops after the step at work.
     """
+    from glass_train.finish.card import CARD, test_in_words
     from glass_train.finish.finish import BUNDLE
     from glass_train.loop.files import BEST
     from glass_train.options import TrainOptions
@@ -125,7 +127,9 @@ def train(
                 )
             start_run(TrainOptions(**chosen), output, force=force, stage=stage, report=report)
     click.echo(f"weights: {output / BEST}")
-    if given["bundle"]:
+    if (output / CARD).exists():  # a run that began with --no-bundle goes on without one
         click.echo(f"bundle:  {output / BUNDLE}")
         click.echo(f"card:    {output / 'card.md'}")
+        card = json.loads((output / CARD).read_text(encoding="utf-8"))
+        click.echo(f"test:    {test_in_words(card)}")
     return 0

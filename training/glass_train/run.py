@@ -118,8 +118,10 @@ def _read_run(folder: Path) -> tuple[TrainOptions, Dataset]:
         options, notes = TrainOptions.from_json(record["options"]), tuple(record["data"]["notes"])
         unreadable = tuple(Unreadable(**one) for one in record["data"]["unreadable"])
         audit = record["data"]["audit"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)}") from None
+    except OSError as error:
+        raise TrainingError(f"{folder} holds no run that can go on: {error.strerror} ({RUN})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)} ({RUN})") from None
     dataset = replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
     return options, audited_before(dataset, audit, options.seed, options.loader_threads)
 
@@ -142,6 +144,7 @@ def _run(
             trainer = _trainer(fabric, options, recipe, dataset, folder, stage, report)
             if resume and trainer.can_resume:
                 trainer.resume(extend=not (folder / CARD).exists())  # the test split is judged once
+                _report_where(trainer, folder, report)
             state = trainer.run()
         if not state.best_epoch:
             raise TrainingError(
@@ -155,6 +158,15 @@ def _run(
     finally:
         torch.set_num_threads(threads)
     return state
+
+
+def _report_where(trainer: Trainer, folder: Path, report: Report) -> None:
+    """Says where a run goes on, or why more time does not let it go on."""
+    state = trainer.state
+    if not state.finished:
+        report(f"going on after step {state.step}, in epoch {state.epoch + 1}")
+    elif trainer.has_more_time and (folder / CARD).exists():
+        report("the training does not go on, whatever --max-time is: the test split has been judged")
 
 
 def _trainer(

@@ -24,6 +24,7 @@ from glass_rt.errors import GlassError, UsageError
 from glass_rt.image.encoded import load
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
+from glass_rt.labelled.parts import part_warnings
 from glass_rt.options import DetectOptions
 from glass_rt.progress import Stage, silent
 from glass_rt.results.verdict import UNTRAINED, Failure, Verdict
@@ -166,7 +167,7 @@ def evaluate_engines(
         guesses=guesses,
         engines=tuple(results),
         drifts=drifts,
-        warnings=tuple(_warnings(results, guesses, unlabelled)),
+        warnings=(*part_warnings(images), *_warnings(results, guesses, unlabelled)),
     )
 
 

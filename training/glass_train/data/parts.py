@@ -159,10 +159,11 @@ def _fill(parts: dict[str, list[Scanned]], open_units: list[list[Scanned]], give
     for part in lacking:
         units = _units(parts["train"])
         counts = Counter(scanned.image.fake for scanned in parts["train"])
-        if part == "calibration" and min(counts.values(), default=0) * SHARES[part] < FEWEST_CALIBRATION:
+        smaller = min(counts.values(), default=0)
+        if part == "calibration" and smaller * SHARES[part] < FEWEST_CALIBRATION:
             notes.append(
-                f"no part for calibration: {SHARES[part]:.0%} of {len(parts['train'])} images is less than "
-                f"{FEWEST_CALIBRATION} of each class"
+                f"no part for calibration: {100 * SHARES[part]:.0f} % of the {smaller} training images of the smaller "
+                f"class are fewer than {FEWEST_CALIBRATION}"
             )
             continue
         rest = _take(parts, units, [part], seed)

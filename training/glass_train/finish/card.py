@@ -7,14 +7,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.decision.calibration import Calibration, Tier
 from glass_rt.errors import TrainingError
+from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
 
 CARD = "card.json"
 _TOLD_APART = "told apart from chance"
 
 
 def card_beside(bundle: Bundle) -> dict[str, Any] | None:
-    """The card that lies beside a bundle's folder, or None. Raises TrainingError where it is of other weights."""
+    """The card that lies beside a bundle's folder, or None; with the decision that the bundle has now.
+
+    Raises TrainingError where it is of other weights.
+    """
     path = bundle.folder.parent / CARD
     if not path.is_file():
         return None
@@ -26,7 +31,28 @@ def card_beside(bundle: Bundle) -> dict[str, Any] | None:
     if sha256 != bundle.manifest.model.weights.sha256:
         raise TrainingError(f"{path} is the card of other weights than those of {bundle.folder}")
     assert isinstance(card, dict), "it has keys"
-    return card
+    return card if card["model"].get("bundle_sha256") == bundle.sha256 else _as_the_bundle_is(card, bundle)
+
+
+def _as_the_bundle_is(card: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
+    """The card of a bundle whose decision `glass-rt calibrate` has changed, or that was built anew."""
+    decision = bundle.manifest.decision
+    if decision is None:
+        calibration = f"not calibrated: the threshold of {bundle.manifest.threshold:g} promises nothing"
+    else:
+        calibration = f"calibrated after the training (calibration {decision.id}): {tiers_in_words(decision)}"
+    return {**card, "model": model_facts(bundle), "calibration": calibration}
+
+
+def tiers_in_words(decision: Calibration) -> str:
+    """The thresholds of every tier with their guarantee, or why it has none, in one line."""
+    return "; ".join(_tier_in_words(tier) for tier in decision.tiers)
+
+
+def _tier_in_words(tier: Tier) -> str:
+    if tier.thresholds is None or tier.guarantee is None:
+        return f"{tier.name}: {tier.reason}"
+    return f"{tier.name}: {thresholds_in_words(tier.thresholds)}, {guarantee_in_words(tier.guarantee)}"
 
 
 def card_of_manifest(bundle: Bundle) -> dict[str, Any]:
@@ -163,11 +189,25 @@ def _test_lines(card: dict[str, Any]) -> Iterator[str]:
 
 def _verdict_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What it detects and what it does not: the rows whose interval lies above chance, and the others."""
-    above = [row for row in rows if row["auc"] and row["auc"]["low"] is not None and row["auc"]["low"] > 0.5]
+    above = [row for row in rows if _above_chance(row)]
     rest = [row for row in rows if row not in above]
     yield f"- {_TOLD_APART}: {_named(above)}"
     yield f"- not {_TOLD_APART}, or too few images to say: {_named(rest)}"
     yield "- of generators, deliveries and cameras that stand in no row, nothing was measured"
+
+
+def test_in_words(card: dict[str, Any]) -> str:
+    """What the test came to, in one line, such as `AUC 0.951 (0.902 to 0.985) on 40 images, as they are`."""
+    test = card["test"]
+    if test is None:
+        return "no test split was judged: nothing is known of images that were not trained on"
+    row = test["rows"][0]
+    apart = "" if _above_chance(row) else f"; not {_TOLD_APART}, or too few images to say"
+    return f"AUC {_area(row['auc'])} on {test['images']} images as they are{apart}"
+
+
+def _above_chance(row: dict[str, Any]) -> bool:
+    return bool(row["auc"]) and row["auc"]["low"] is not None and row["auc"]["low"] > 0.5
 
 
 def _named(rows: Sequence[dict[str, Any]]) -> str:

@@ -12,12 +12,11 @@ from glass_calibrate.pipeline import Request, calibrate_bundle
 from glass_calibrate.thresholds import Targets
 
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.decision.calibration import Tier
 from glass_rt.errors import CalibrationInvalid
 from glass_rt.machine.write_whole import write_whole
 from glass_rt.progress import Stage
-from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
 from glass_train.data.scan import Scanned
+from glass_train.finish.card import tiers_in_words
 
 FOLDER, TABLE = "calibration", "calibration.csv"
 TARGETS = Targets(fpr=0.01, fnr=0.05, confidence=0.95)  # those of `glass-rt calibrate`
@@ -43,8 +42,7 @@ def calibrated(bundle: Path, data: Path, images: Sequence[Scanned], folder: Path
         return f"not calibrated with {len(images)} images: {error}; {_PROMISES_NOTHING}"
     decision = Bundle.open(bundle).manifest.decision
     assert decision is not None, "it has just been installed"
-    tiers = "; ".join(_in_words(tier) for tier in decision.tiers)
-    return f"calibrated on {len(images)} images kept apart: {tiers}"
+    return f"calibrated on {len(images)} images kept apart: {tiers_in_words(decision)}"
 
 
 def _table(images: Sequence[Scanned]) -> str:
@@ -55,9 +53,3 @@ def _table(images: Sequence[Scanned]) -> str:
         image = scanned.image
         rows.writerow([image.name, "fake" if image.fake else "real", image.group or "", image.source or ""])
     return text.getvalue()
-
-
-def _in_words(tier: Tier) -> str:
-    if tier.thresholds is None or tier.guarantee is None:
-        return f"{tier.name}: {tier.reason}"
-    return f"{tier.name}: {thresholds_in_words(tier.thresholds)}, {guarantee_in_words(tier.guarantee)}"

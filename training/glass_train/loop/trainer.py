@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from time import perf_counter
 from typing import Any
 
@@ -104,10 +105,15 @@ class Trainer:
             self.state = State(**saved["state"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainingError(f"{self._folder / LAST} is of another model or version: {error}") from error
-        limit = self._settings.max_seconds
-        timed_out = self.state.finished.startswith(TIME_IS_UP) and self.state.epoch < self._recipe.epochs
-        if extend and timed_out and (limit is None or self.state.seconds < limit):
+        if extend and self.has_more_time:
             self.state.finished = ""
+
+    @property
+    def has_more_time(self) -> bool:
+        """Whether the run was ended by its time, before its last epoch, and has more time now."""
+        limit, state = self._settings.max_seconds, self.state
+        timed_out = state.finished.startswith(TIME_IS_UP) and state.epoch < self._recipe.epochs
+        return timed_out and (limit is None or state.seconds < limit)
 
     def run(self) -> State:
         """Trains to the end of the recipe, of the time, or of patience. Raises KeyboardInterrupt after a signal.
@@ -149,6 +155,7 @@ class Trainer:
             self._show(len(order))
             if self._stopped(request):
                 self._save()
+                self._note_stop()
                 raise KeyboardInterrupt
             if self._time_is_up():
                 break
@@ -162,10 +169,15 @@ class Trainer:
         if self._time_is_up():
             state.finished = f"{TIME_IS_UP}, after {state.epoch} of {recipe.epochs} epochs"
         elif state.epoch == recipe.epochs:
-            state.finished = f"{state.epoch} epochs"
+            state.finished = f"{state.epoch} epoch{'s' if state.epoch > 1 else ''}"
         elif recipe.patience is not None and state.waited >= recipe.patience:
-            state.finished = f"no better validation for {state.waited} epochs"
+            state.finished = f"no better validation for {state.waited} epoch{'s' if state.waited > 1 else ''}"
         self._save()
+
+    def _note_stop(self) -> None:
+        if self._chief:
+            where = f"stopped after step {self.state.step}, in epoch {self.state.epoch + 1}"
+            self._report(f"{where}; to go on: glass-rt train --resume --output {quote(str(self._folder))}")
 
     def _share(self, draws: Sequence[Any]) -> Sequence[Any]:
         """This process's images of a batch: both images of a couple, as far as possible."""
@@ -268,10 +280,10 @@ class Trainer:
         seconds = left * self._recipe.batch / max(rate, 1e-9)
         if self._settings.max_seconds is not None:
             seconds = min(seconds, max(0.0, self._settings.max_seconds - state.seconds))
-        minutes, mean = math.ceil(seconds / 60), state.loss_sum / state.step_in_epoch
+        mean = state.loss_sum / state.step_in_epoch
         self._report(
             f"epoch {state.epoch + 1}/{self._recipe.epochs}, step {state.step_in_epoch}/{steps}: loss {mean:.4f}, "
-            f"{rate:.1f} images/s, {minutes // 60}:{minutes % 60:02d} h left"
+            f"{rate:.1f} images/s, {time_left(seconds)} left"
         )
 
     def _save_if_due(self) -> None:
@@ -303,3 +315,9 @@ class Trainer:
                 "state": self.state.to_dict(),
             },
         )
+
+
+def time_left(seconds: float) -> str:
+    """Such as `3 min` or `2 h 05 min`."""
+    minutes = max(1, math.ceil(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
