@@ -65,7 +65,7 @@ def check_lzw(data: bytes) -> None:
 
 
 def _as_words(row_bytes: int, size: int) -> tuple[int, int]:
-    """Words of 16 bits in a row, and rows, of a picture of these bytes, short of an odd last one or of a row at most."""
+    """Words of 16 bits in a row, and rows, of a picture of these bytes; short of an odd last one, or of one row."""
     if size // 2 <= _MOST_OF_OPENCV:
         return size // 2, 1
     rows = size // row_bytes
