@@ -12,6 +12,7 @@ from glass_calibrate.fitting import arrays
 from glass_calibrate.probability import Flags, Floats, logit
 from glass_calibrate.record import Record
 from glass_rt.errors import MissingDependency
+from glass_rt.machine.cache_files import place_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,7 @@ def write_plots(record: Record, folder: Path) -> tuple[str, ...]:
 
 
 def _load_pyplot() -> Any:
+    place_matplotlib()
     try:
         import matplotlib as mpl
     except ImportError:

@@ -60,7 +60,7 @@ class _Match:
 
     @property
     def shapes(self) -> Shapes:
-        return {name: tuple(tensor.shape) for name, tensor in self.found.tensors.items()}
+        return {name: _shape(tensor) for name, tensor in self.found.tensors.items()}
 
     @property
     def strangers(self) -> list[str]:
@@ -107,7 +107,14 @@ def read_checkpoint(
     return Checkpoint(tensors, best.backbone, best.architecture, best.found.name, left)
 
 
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """A nested tensor has none, and says so with an error; that it is refused is for `_check_values`."""
+    return tuple(tensor[0].shape) if tensor.is_nested else tuple(tensor.shape)
+
+
 def _check_values(tensor: Tensor, what: str) -> None:
+    if tensor.is_nested:
+        raise CheckpointError(f"{what} is a nested tensor; save the model's own state_dict, of dense weights")
     if tensor.dtype not in _WEIGHTS or tensor.layout != torch.strided or tensor.is_meta:
         kind = str(tensor.dtype).removeprefix("torch.") + ("" if tensor.layout == torch.strided else ", sparse")
         kind += ", without values (meta)" if tensor.is_meta else ""

@@ -20,18 +20,23 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from glass_export.foreign_file import HEAD, is_safetensors, why_foreign, why_json
+from glass_export.foreign_file import BOM, HEAD, is_safetensors, why_foreign, why_json
 from glass_rt.errors import CheckpointError, first_line
 
 _CODE = re.compile(r"(?:GLOBAL|Unsupported global:|class|operand|type) ([\w.]+\.\w+)")
 _ADVICE = re.compile(r"weights_only|trust|allowlist|safe_globals", re.IGNORECASE)
 _LONGEST_INDEX = 64 << 20  # bytes; a model of ten thousand tensors has an index of 1 MB
 _SCALAR: Any = np.float64(0).__reduce__()[0]  # what NumPy's scalars are unpickled with
-# What trainers store beside the weights, of classes that hold values and run nothing: the arguments of a run, scores.
+_NUMBERS = ("float16", "float32", "float64", "int32", "int64", "uint8", "uint32", "uint64", "bool")
+_ARRAY: Any = np.zeros(0).__reduce__()[0]  # and its arrays
+# What trainers store beside the weights, of classes that hold values and run nothing: the arguments of a run, scores,
+# histories, the states of generators of random numbers.
 _PLAIN_DATA: list[Any] = [
     argparse.Namespace,
+    np.ndarray,
     np.dtype,
-    *{type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")},
+    *{type(np.dtype(name)) for name in _NUMBERS},
+    *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # before NumPy 2, and since
 ]
 
@@ -48,7 +53,7 @@ def load_checkpoint(path: Path) -> Any:
             raise CheckpointError(f"{path} {foreign}")
         with path.open("rb") as file:
             head = file.read(HEAD)
-        if head.lstrip()[:1] in (b"{", b"[") and not is_safetensors(head):
+        if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"[") and not is_safetensors(head):
             return _load_sharded(path)
         return _load_one(path, head)
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from glass_rt.bundle.folder import MANIFEST
 
 HEAD = 1 << 10  # bytes of a file that tell its kind
+BOM = b"\xef\xbb\xbf"
 INDEX_SUFFIX = ".index.json"
 _UNPACK = "unpack it and name the checkpoint in it"
 _FROM_PYTORCH = "name the PyTorch checkpoint that it was made from"
@@ -32,9 +33,13 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (  # offset, bytes there, what
     (257, b"ustar", "a tar archive", f"{_UNPACK}; where PyTorch itself wrote it, it holds code, which is never run"),
     (0, b"\xff\xd8\xff", "a picture", "name the model's checkpoint"),
     (0, b"\x89PNG", "a picture", "name the model's checkpoint"),
+    (8, b"WEBP", "a picture", "name the model's checkpoint"),
+    (0, b"%PDF", "a PDF", "name the model's checkpoint"),
 )
-_PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body)", re.IGNORECASE | re.DOTALL)
-_XML = re.compile(rb"\s*<\?xml", re.IGNORECASE)
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body)", re.IGNORECASE | re.DOTALL
+)
+_XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|error>)", re.IGNORECASE)
 # A protobuf message whose first field is a small version and whose second is a text: ONNX's ModelProto (ir_version from
 # 3 on), and TensorFlow's SavedModel, whose version is 1.
 _PROTOBUF = re.compile(rb"\x08([\x01-\x14])[\x12\x1a\x22\x3a\x42]")

@@ -33,7 +33,7 @@ from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Frame, Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
 from glass_rt.image.tiff_blocks import uncompressed
-from glass_rt.image.tiff_damage import check_deflated
+from glass_rt.image.tiff_damage import check_deflated, check_lzw
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -54,7 +54,10 @@ _PEAK_BYTES_PER_PIXEL = {
 }
 _PEAK_WITH_ALPHA = {"avif": 38, "heic": 20}  # a second image, of one channel
 _PEAK_OF_ANIMATED_WEBP = 12
+# Brightness from 16 to 235 as libavif brings it to 0 to 255; OpenCV does so with colours, and leaves grey as it is.
+_FULL_OF_LIMITED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 _UNUSUAL_SAMPLING = "subsampling"  # what simplejpeg says of a healthy JPEG that it does not know how to read
+_OF_BGRA, _OF_RGBA = slice(2, None, -1), slice(0, 3)  # red, green and blue
 _FROM_FILE = ("png", "webp")  # not jpeg, whose missing end libjpeg makes up; not tiff, which OpenCV turns
 
 
@@ -144,6 +147,8 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     whole = memoryview(data)
     parts = [whole[part] if isinstance(part, slice) else part for part in header.pieces] or [data]
     try:
+        if header.format == "tiff":
+            check_lzw(data)
         if header.rewritten:
             parts = [uncompressed(data)]
         elif header.format == "tiff":
@@ -156,9 +161,11 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
             if header.format == "avif":  # OpenCV 5.0 swaps red and blue of an AVIF with alpha when asked for RGB
                 bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION)
                 pixels = None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+                if pixels is not None and header.limited_grey:
+                    cv2.LUT(pixels, _FULL_OF_LIMITED, dst=pixels)
             elif header.premultiplied:
                 stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-                divided = None if stored is None else _divided_by_alpha(stored)
+                divided = None if stored is None else _divided_by_alpha(stored, _OF_BGRA)
                 pixels = cv2.imdecode(encoded, rgb) if divided is None else divided
             else:
                 pixels = cv2.imdecode(encoded, rgb)
@@ -177,8 +184,11 @@ def _decode_opencv(data: bytes, header: Header) -> Pixels:
     return pixels.astype(np.uint8, copy=False)
 
 
-def _divided_by_alpha(stored: NDArray[Any]) -> Pixels | None:
-    """RGB of BGRA, 8 or 16 bits, whose colours were multiplied by alpha, as Pillow divides; None of anything else."""
+def _divided_by_alpha(stored: NDArray[Any], order: slice, *, keep_hidden: bool = False) -> Pixels | None:
+    """RGB of colours (`order`) and alpha, 8 or 16 bits, which were multiplied, as Pillow divides; None of others.
+
+    Colours under no alpha at all are 0, or with `keep_hidden` as they are stored: Pillow has both ways.
+    """
     if stored.ndim != 3 or stored.shape[2] != 4 or stored.dtype not in (np.uint8, np.uint16):
         return None
     if stored.dtype == np.uint16:
@@ -186,9 +196,9 @@ def _divided_by_alpha(stored: NDArray[Any]) -> Pixels | None:
     rgb = np.empty((*stored.shape[:2], BYTES_PER_PIXEL), np.uint8)
     for row, result in zip(stored, rgb, strict=True):
         alpha = row[:, 3:].astype(np.uint16)
-        colours = row[:, 2::-1].astype(np.uint16)
+        colours = row[:, order].astype(np.uint16)
         whole = np.minimum(colours * 255 // np.maximum(alpha, 1), 255)
-        result[...] = np.where(alpha == 0, 0, whole)
+        result[...] = np.where(alpha == 0, colours if keep_hidden else 0, whole)
     return rgb
 
 
@@ -208,7 +218,7 @@ def _refusal(header: Header, size: int) -> GlassError:
         np.empty(peak_bytes(header, size), np.uint8)
     except MemoryError:
         return OutOfMemory(f"decode {header.width} x {header.height} pixels")
-    if header.format == "tiff" and header.depth > 16:
+    if header.format == "tiff" and header.depth not in (1, 8, 16):
         return ImageCorrupt(
             f"a TIFF of {header.depth} bits per channel is not supported; convert the image to 8 bits per channel"
         )
@@ -223,6 +233,9 @@ def _decode_heic(data: bytes) -> Pixels:
     try:
         heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=False)
         stored = np.asarray(heif)
+        if heif.premultiplied_alpha:
+            divided = _divided_by_alpha(stored, _OF_RGBA, keep_hidden=True)
+            stored = stored if divided is None else divided
     except MemoryError:
         raise OutOfMemory("decode this HEIC") from None
     except Exception as error:  # it raises what its authors came upon: IndexError, SyntaxError, ...

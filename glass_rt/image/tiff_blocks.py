@@ -24,7 +24,8 @@ from glass_rt.image.header import tiff
 NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD = 1, 5, 8, 32773, 32946, 34925, 50000
 _PREDICTING = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD)  # libtiff passes over the tag of other codecs
 _LZMA_BYTES = 128 << 20  # its dictionary; libtiff writes with at most 64 MB
-_PREDICTOR, _COLOUR_MAP, _SAMPLE_FORMAT, _FILL_ORDER = 317, 320, 339, 266
+_PREDICTOR, _COLOUR_MAP, _FILL_ORDER = 317, 320, 266
+_PALETTE, _CMYK = 3, 5
 _KEPT = (tiff.WIDTH, tiff.LENGTH, tiff.PHOTOMETRIC, exif.ORIENTATION, tiff.PLANES, tiff.ROWS_PER_STRIP,
          tiff.TILE_WIDTH, tiff.TILE_LENGTH, _COLOUR_MAP, _FILL_ORDER)  # fmt: skip
 _MOST_VALUES = 3 << 16  # of the tags kept: a palette of 16 bits
@@ -68,6 +69,12 @@ class _Layout:
     rows: int
     tiled: bool
     predicted: bool
+    photometric: int
+
+    @property
+    def written_bits(self) -> int:
+        """Samples below 8 bits are brought to 8, and so are CMYK's of 16, of which Pillow takes the higher byte."""
+        return 8 if self.photometric == _CMYK else max(self.bits, 8)
 
     @property
     def blocks(self) -> int:
@@ -90,13 +97,13 @@ def _layout(directory: Directory) -> _Layout:
     rows = directory.first(tiff.TILE_LENGTH, 0) if tiled else directory.first(tiff.ROWS_PER_STRIP, height)
     rows = rows if tiled else min(rows or height, height)
     planar = directory.first(tiff.PLANES, 1) == 2
-    return _Layout(width, height, bits, samples, kept, planar, columns, rows, tiled, predictor == 2)
+    return _Layout(width, height, bits, samples, kept, planar, columns, rows, tiled, predictor == 2, photometric)
 
 
 def _written(directory: Directory, layout: _Layout) -> bytes:
     blocks = list(_blocks(directory, layout))
     tags: Tags = {
-        tiff.BITS: (3, (layout.bits,) * layout.kept),
+        tiff.BITS: (3, (layout.written_bits,) * layout.kept),
         tiff.COMPRESSION: (3, (NONE,)),
         tiff.SAMPLES: (3, (layout.kept,)),
         tiff.TILE_COUNTS if layout.tiled else tiff.COUNTS: (4, tuple(map(len, blocks))),
@@ -105,6 +112,10 @@ def _written(directory: Directory, layout: _Layout) -> bytes:
         entry = directory.find(tag)
         if entry is not None and (values := directory.values(entry, _MOST_VALUES)):
             tags[tag] = (4 if max(values) > 0xFFFF else 3, values)
+    if layout.bits < 8:
+        tags[_FILL_ORDER] = (3, (1,))
+        if layout.photometric == _PALETTE:
+            tags[_COLOUR_MAP] = (3, _padded_palette(tags[_COLOUR_MAP][1], layout.bits))
     if layout.kept in (2, 4) and directory.first(tiff.PHOTOMETRIC, 0) != 5:
         tags[tiff.EXTRA_SAMPLES] = (3, (1,))  # associated, which keeps libtiff from multiplying
     return _file(directory.order, tags, tiff.TILE_OFFSETS if layout.tiled else tiff.OFFSETS, blocks)
@@ -119,7 +130,8 @@ def _blocks(directory: Directory, layout: _Layout) -> Iterator[bytes]:
     )
     if min(len(offsets), len(counts)) < layout.blocks * planes:
         raise ImageCorrupt("the TIFF lacks strips or tiles")
-    unpack = _unpacker(directory.first(tiff.COMPRESSION, NONE), directory.first(_FILL_ORDER, 1))
+    fill_order = directory.first(_FILL_ORDER, 1)
+    unpack = _unpacker(directory.first(tiff.COMPRESSION, NONE), fill_order)
     samples = 1 if layout.planar else layout.samples
     kind: Any = np.dtype(np.uint8 if layout.bits == 8 else directory.order + "u2")
     for index in range(layout.blocks * (layout.kept if layout.planar else 1)):
@@ -132,13 +144,36 @@ def _blocks(directory: Directory, layout: _Layout) -> Iterator[bytes]:
         if len(unpacked) < size:
             raise ImageCorrupt("a strip or tile of the TIFF ends early")
         if layout.bits < 8:
-            yield unpacked
+            yield _in_bytes(unpacked[:size], rows, layout, reversed_bits=fill_order == 2)
             continue
         pixels: NDArray[Any] = np.frombuffer(unpacked, kind, size // kind.itemsize)
         pixels = pixels.reshape(rows, layout.columns, samples)
         if layout.predicted:
             pixels = np.cumsum(pixels, axis=1, dtype=kind.newbyteorder("=")).astype(kind)
-        yield pixels[:, :, : layout.kept].tobytes()
+        kept = pixels[:, :, : layout.kept]
+        yield (kept >> 8).astype(np.uint8).tobytes() if layout.bits > layout.written_bits else kept.tobytes()
+
+
+def _in_bytes(packed: bytes, rows: int, layout: _Layout, *, reversed_bits: bool) -> bytes:
+    """Samples of 1, 2 or 4 bits as bytes: places in a palette as they are, grey from 0 to 255."""
+    rowed = np.frombuffer(packed, np.uint8).reshape(rows, -1, 1)
+    bits = np.unpackbits(rowed, axis=2, bitorder="little" if reversed_bits else "big")
+    weights = 1 << np.arange(layout.bits, dtype=np.uint8)[::-1]
+    values = bits.reshape(rows, -1, layout.bits)[:, : layout.columns] @ weights
+    whole = 1 if layout.photometric == _PALETTE else 255 // ((1 << layout.bits) - 1)
+    in_bytes: NDArray[np.uint8] = (values * np.uint8(whole)).astype(np.uint8)
+    return in_bytes.tobytes()
+
+
+def _padded_palette(colours: tuple[int, ...], bits: int) -> tuple[int, ...]:
+    """A palette of 8 bits, of one of fewer: reds, greens and blues, one after the other."""
+    length = 1 << bits
+    if len(colours) != 3 * length:
+        raise ImageCorrupt(f"the TIFF's palette has {len(colours)} values; expected {3 * length}")
+    padding = (0,) * (256 - length)
+    return tuple(
+        value for start in range(0, 3 * length, length) for value in (*colours[start : start + length], *padding)
+    )
 
 
 _Unpack: TypeAlias = Callable[[memoryview, int, int], bytes]
@@ -163,10 +198,23 @@ def _unpacker(compression: int, fill_order: int) -> _Unpack:
 
 def _by_libtiff(packed: memoryview, rows: int, row_bytes: int, compression: int, fill_order: int) -> bytes:
     """A strip unpacked by OpenCV's libtiff, which takes it for a picture of one grey byte a pixel."""
+    strip = _grey_strip(packed, rows, row_bytes, 8, compression, fill_order)
+    grey = cv2.imdecode(np.frombuffer(strip, np.uint8), cv2.IMREAD_UNCHANGED)
+    if grey is None or grey.shape != (rows, row_bytes):
+        raise ImageCorrupt("a strip or tile of the TIFF cannot be unpacked")
+    return grey.tobytes()
+
+
+def strip_of_words(packed: memoryview, rows: int, words: int, compression: int, fill_order: int) -> bytes:
+    """A strip as a TIFF of its own, of grey pixels of 16 bits, which OpenCV refuses where it is damaged."""
+    return _grey_strip(packed, rows, words, 16, compression, fill_order)
+
+
+def _grey_strip(packed: memoryview, rows: int, columns: int, bits: int, compression: int, fill_order: int) -> bytes:
     tags: Tags = {
-        tiff.WIDTH: (4, (row_bytes,)),
+        tiff.WIDTH: (4, (columns,)),
         tiff.LENGTH: (4, (rows,)),
-        tiff.BITS: (3, (8,)),
+        tiff.BITS: (3, (bits,)),
         tiff.COMPRESSION: (3, (compression,)),
         tiff.PHOTOMETRIC: (3, (1,)),
         _FILL_ORDER: (3, (fill_order,)),
@@ -174,10 +222,7 @@ def _by_libtiff(packed: memoryview, rows: int, row_bytes: int, compression: int,
         tiff.ROWS_PER_STRIP: (4, (rows,)),
         tiff.COUNTS: (4, (len(packed),)),
     }
-    grey = cv2.imdecode(np.frombuffer(_file("<", tags, tiff.OFFSETS, [packed]), np.uint8), cv2.IMREAD_UNCHANGED)
-    if grey is None or grey.shape != (rows, row_bytes):
-        raise ImageCorrupt("a strip or tile of the TIFF cannot be unpacked")
-    return grey.tobytes()
+    return _file("<", tags, tiff.OFFSETS, [packed])
 
 
 def _zstd() -> _Unpack:

@@ -8,6 +8,7 @@ this user's are read; a damaged one is as good as none.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,16 @@ def user_places(*parts: str) -> tuple[Path, ...]:
         return (user_cache().joinpath(*parts),)
     except RuntimeError:
         return ()
+
+
+def place_matplotlib() -> None:
+    """Has matplotlib keep its list of fonts in our folder of the user's cache, unless the user has said where.
+
+    To be called before it is imported. It is silent about a folder that cannot be written.
+    """
+    for place in user_places("matplotlib"):
+        os.environ.setdefault("MPLCONFIGDIR", str(place))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def places_for(bundle: Path, name: str, own: tuple[str, ...], *, pinned: bool) -> tuple[Path, ...]:

@@ -30,11 +30,29 @@ INFER = ["infer", "--engine", "{engine}", "{pictures}"]
 SERVE = ["serve", "--engine", "{engine}", "--port", "0"]
 BUILD = ["build", "--from", str(PORTABLE), "--backend", "{backend}", "--output", "bundle"]
 BENCH = ["bench", "--quick", "--budget", "1", "--engine", "{engine}", "--images", "{pictures}", "--output", "bench"]
+CALIBRATE = [
+    "calibrate",
+    "--engine",
+    "{engine}",
+    "--fpr",
+    "0.97",
+    "--fnr",
+    "0.97",
+    "--confidence",
+    "0.9",
+    "--tiers",
+    "off",
+    "--dry-run",
+    "--report",
+    "report",
+    "{pictures}",
+]
 BULK = ["bulk", "--engine", "{engine}", "--output", "rows", "{pictures}"]
 # Each with the names of what it leaves in the user's cache.
 CASES = [
     *(pytest.param(command, backend, (), id=f"{command[0]}-{backend}") for command in (INFER, SERVE, BUILD) for backend in KINDS),
     pytest.param(BENCH, "onnxruntime", ("matplotlib",), id="bench"),
+    pytest.param(CALIBRATE, "onnxruntime", ("matplotlib",), id="calibrate"),
     pytest.param(BULK, "onnxruntime", (), id="bulk", marks=pytest.mark.ray),
 ]  # fmt: skip
 

@@ -36,6 +36,25 @@ COMMANDS = {
     "infer-openvino": ["infer", "--engine", "{in}/ov", "{in}/bilder/fake/0.png"],
     "infer-files": [*INFER, "--overlay", "{out}/ä", "--output", "{out}/ö.csv"],
     "eval": ["eval", "--engine", "{in}/ort", "--bootstrap", "9", "--output", "{out}/e", "{in}/bilder"],
+    "calibrate": [
+        "calibrate",
+        "--engine",
+        "{in}/ort",
+        "{in}/bilder",
+        "--fpr",
+        "0.97",
+        "--fnr",
+        "0.97",
+        "--confidence",
+        "0.9",
+        "--tiers",
+        "off",
+        "--dry-run",
+        "--report",
+        "{out}/kä",
+    ],
+    "train-help": ["train", "--help"],
+    "card": ["card", "--engine", "{in}/ort"],
     "inspect": ["inspect", "{in}/ort"],
     "verify": ["verify", "{in}/ort"],
     "doctor": ["doctor"],
@@ -48,7 +67,7 @@ ON_OPENVINO = ("infer-openvino", "build-openvino")
 
 
 # What rows try that need not try every command.
-QUICK = tuple(command for command in COMMANDS if command != "eval")
+QUICK = tuple(command for command in COMMANDS if command not in ("eval", "calibrate"))
 JUDGING = ("infer", "infer-files", "build", "serve")
 OPENING = ("infer", "infer-openvino", "build", "build-openvino", "serve")
 
@@ -92,12 +111,15 @@ ROWS = [
     Row(Surrounding("no folder for temporary files", {"TMPDIR": "{own}/shut/tmp"}, account=ACCOUNT), JUDGING),
     Row(Surrounding("the C locale", {"LC_ALL": "C"}, fresh=True), JUDGING),
     Row(Surrounding("a locale without UTF-8", NO_UTF8, fresh=True), QUICK),
-    Row(Surrounding("8 open files", limits={"RLIMIT_NOFILE": 8}), refused=refusing(MANY, but=("help", "doctor"))),
+    Row(
+        Surrounding("8 open files", limits={"RLIMIT_NOFILE": 8}),
+        refused=refusing(MANY, but=("help", "doctor", "train-help")),
+    ),
     Row(Surrounding("32 open files", limits={"RLIMIT_NOFILE": 32}), JUDGING),
     Row(
         Surrounding("no threads", limits={"RLIMIT_NPROC": 1}, account=ACCOUNT),
         QUICK,
-        refusing(NO_THREADS, but=("help", "inspect", "doctor", "triton")),
+        refusing(NO_THREADS, but=("help", "train-help", "card", "inspect", "doctor", "triton")),
     ),
     Row(Surrounding("a stack of 256 KiB", limits={"RLIMIT_STACK": 1 << 18}, fresh=True), OPENING),
     Row(Surrounding("a working folder that was deleted", folder="deleted"), JUDGING),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +37,19 @@ def inside(wrapper: str, tensors: Tensors) -> Tensors:
     return {name.replace(".", f".{wrapper}.", 1): tensor for name, tensor in tensors.items()}
 
 
+def nested(tensor: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls them a prototype
+        return torch.nested.nested_tensor([tensor])
+
+
 ARGUMENTS = {"args": argparse.Namespace(lr=0.1), "epoch": 3, "best_acc": np.float64(0.5), "optimizer": {"state": {}}}
 FORMS: dict[str, tuple[Any, str]] = {  # what is saved, and where in it the model lies
     "plain": (RAW, "the top level"),
+    "with a history and a generator's state": (
+        {"model": RAW, "history": np.zeros((2, 3)), "rng": np.random.RandomState(1).get_state()},
+        "model",
+    ),
     "with an epoch beside": ({**RAW, "epoch": 3}, "the top level"),
     "compiled": (under("_orig_mod.", RAW), "the top level"),
     "parallel, compiled": (under("module._orig_mod.", RAW), "the top level"),
@@ -159,6 +170,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "tensors without values": (
         {name: tensor.to("meta") for name, tensor in RAW.items()},
         r"is of type float32, without values \(meta\)",
+    ),
+    "a nested tensor": (
+        {name: nested(tensor) if tensor.dim() == 4 else tensor for name, tensor in RAW.items()},
+        "is a nested tensor",
     ),
     "a branch of another GLASS": (under("global_model.", RAW), "missing: "),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from glass_bench.measure.systems import STAGES
 from glass_bench.report.compare import BUSY_SHARE
 from glass_bench.report.figures import baseline_of, crop_fit, stage_times, valid_runs
 from glass_rt.errors import MissingDependency
-from glass_rt.machine.cache_files import user_places
+from glass_rt.machine.cache_files import place_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,9 +39,7 @@ def write_plots(record: Record, folder: Path) -> tuple[str, ...]:
 
 def load_pyplot() -> Any:
     """matplotlib.pyplot with a backend that needs no display; raises MissingDependency."""
-    for place in user_places("matplotlib"):  # where it keeps its list of fonts, unless the user has said where
-        os.environ.setdefault("MPLCONFIGDIR", str(place))
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it remarks on a cache folder that cannot be written
+    place_matplotlib()
     try:
         import matplotlib as mpl
     except ImportError:

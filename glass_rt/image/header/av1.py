@@ -29,6 +29,20 @@ def largest_frame(data: bytes | memoryview) -> tuple[int, int, int]:
     return width, height, frames
 
 
+def grey_range(data: bytes | memoryview) -> str | None:
+    """`full` or `limited` (16 to 235, of 8 bits) where the frames among these bytes have brightness alone; else None.
+
+    None too where the sequence header is not there or ends early (5.5.2).
+    """
+    for kind, start, end in _units(data):
+        if kind == _SEQUENCE_HEADER:
+            try:
+                return _grey_range(Bits(data[start : min(end, start + 4 * _HEADER_BYTES)]))
+            except IndexError:
+                return None
+    return None
+
+
 def _units(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """(type, first byte of the payload, one past the last) of each open bitstream unit."""
     position = 0
@@ -58,14 +72,51 @@ def _leb128(data: bytes | memoryview, position: int) -> tuple[int, int]:
 
 
 def _sequence_size(bits: Bits) -> tuple[int, int]:
-    """`max_frame_width` and `max_frame_height` of a sequence header (5.5.1)."""
-    bits.take(4)  # profile, still picture
-    if bits.take(1):  # reduced header
+    return _sequence_start(bits)[2:]
+
+
+def _sequence_start(bits: Bits) -> tuple[int, int, int, int]:
+    """Profile, whether the header is reduced, `max_frame_width` and `max_frame_height` (5.5.1)."""
+    profile = bits.take(3)
+    bits.take(1)  # still picture
+    reduced = bits.take(1)
+    if reduced:
         bits.take(5)
     else:
         _skip_operating_points(bits)
     width_bits, height_bits = bits.take(4) + 1, bits.take(4) + 1
-    return bits.take(width_bits) + 1, bits.take(height_bits) + 1
+    return profile, reduced, bits.take(width_bits) + 1, bits.take(height_bits) + 1
+
+
+def _grey_range(bits: Bits) -> str | None:
+    profile, reduced, *_ = _sequence_start(bits)
+    if not reduced and bits.take(1):  # frame numbers
+        bits.take(7)
+    bits.take(3)  # superblocks of 128, filter_intra, intra_edge_filter
+    if not reduced:
+        _skip_tools(bits)
+    bits.take(3)  # superres, cdef, restoration
+    if bits.take(1) and profile == 2:  # more than 8 bits
+        bits.take(1)
+    grey = profile != 1 and bits.take(1) == 1
+    if not grey:
+        return None
+    if bits.take(1):  # primaries, transfer, matrix
+        bits.take(24)
+    return "full" if bits.take(1) else "limited"
+
+
+def _skip_tools(bits: Bits) -> None:
+    """The tools that a still picture's reduced header leaves out."""
+    bits.take(4)  # interintra, masked, warped, dual filter
+    order_hint = bits.take(1)
+    if order_hint:
+        bits.take(2)
+    screen_content = 2 if bits.take(1) else bits.take(1)
+    if screen_content and not bits.take(1):
+        bits.take(1)  # seq_force_integer_mv
+    if order_hint:
+        bits.take(3)
 
 
 def _skip_operating_points(bits: Bits) -> None:

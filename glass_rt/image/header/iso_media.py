@@ -59,6 +59,7 @@ def _sequence(data: bytes, moov: Box) -> Header | None:
     if not pictures:
         return None
     width, height, working = pictures[0].width, pictures[0].height, 0
+    grey = av1.grey_range(pictures[0].first) == "limited"
     for track in tracks:
         if (track.width, track.height) != (width, height):
             raise ImageCorrupt(f"the AVIF's tracks say {width} x {height} and {track.width} x {track.height} pixels")
@@ -66,7 +67,9 @@ def _sequence(data: bytes, moov: Box) -> Header | None:
         _check_coded(b"av01", (coded[0], coded[1]), (width, height))
         working += _WORKING_BYTES * width * height * max(0, frames - 1)
     transparent = len(pictures) < len(tracks)
-    return Header("avif", width, height, transparent=transparent, animated=True, working_bytes=working)
+    return Header(
+        "avif", width, height, transparent=transparent, animated=True, limited_grey=grey, working_bytes=working
+    )
 
 
 def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
@@ -94,6 +97,7 @@ def _still(data: bytes, kind: str, items: Items, animated: bool) -> Header:
         orientation,
         transparent=bool(alphas),
         animated=animated,
+        limited_grey=kind == "avif" and _is_limited_grey(data, items, primary),
         turned=kind == "heic",  # by libheif; libavif leaves it to others
         working_bytes=_WORKING_BYTES * max(0, pixels - width * height),
         pieces=pieces,
@@ -187,6 +191,20 @@ def _cropped(data: bytes, item: Item, size: tuple[int, int]) -> tuple[int, int]:
 def _quarter_turns(data: bytes, item: Item) -> int:
     box = item.property(b"irot")
     return data[box.start] & 3 if box else 0
+
+
+def _is_limited_grey(data: bytes, items: Items, primary: Item) -> bool:
+    """By the frames of the item or of its first tile; the range that `colr` states comes before theirs."""
+    coded, depth = primary, MOST_DEPTH
+    while coded.kind in _DERIVED and depth and coded.references.get(b"dimg"):
+        coded, depth = items.by_id[coded.references[b"dimg"][0]], depth - 1
+    own = av1.grey_range(coded.content(data)) if coded.kind == b"av01" else None
+    if own is None:
+        return False
+    for box in primary.properties:
+        if box.kind == b"colr" and data[box.start : box.start + 4] == b"nclx":
+            return data[box.start + 10] < 0x80  # full_range_flag
+    return own == "limited"
 
 
 def _is_alpha_of(data: bytes, item: Item, images: set[int]) -> bool:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from glass_rt.errors import ImageCorrupt
+from glass_rt.errors import ImageCorrupt, ImageFormatError
 from glass_rt.image import exif
 from glass_rt.image.header.header import Header
 from glass_rt.image.header.jpeg_quality import quality_of_table
@@ -20,6 +20,8 @@ MOST_SEGMENTS = 20_000  # before the first scan; a profile or a preview of 64 MB
 _FILL = re.compile(rb"\xff+")
 _SOS, _EOI, _DQT = 0xDA, 0xD9, 0xDB
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG, DAC lie among the frame headers
+# Kinds that no decoder here reads, by their frame headers (T.81, table B.1; T.87 for JPEG-LS).
+_HIERARCHICAL, _LOSSLESS_ARITHMETIC, _JPEG_LS = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), 0xCB, 0xF7
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
 
@@ -42,9 +44,21 @@ def read_jpeg(data: bytes) -> Header:
             if frame is not None:
                 raise ImageCorrupt("the JPEG has several frame headers before its first scan")
             frame = (marker, *struct.unpack_from(">BHHB", data, start))
+            _check_kind(marker, frame[1])
+        elif marker == _JPEG_LS:
+            _check_kind(marker, data[start])
     if frame is None:
         raise ImageCorrupt("the JPEG has no frame header")
     raise ImageCorrupt("the JPEG has no pixels")
+
+
+def _check_kind(marker: int, depth: int) -> None:
+    """Raises ImageFormatError for a kind of JPEG that is not read, by its name."""
+    names = {_JPEG_LS: "JPEG-LS", _LOSSLESS_ARITHMETIC: "lossless JPEG of arithmetic coding"}
+    kind = names.get(marker) or ("hierarchical JPEG" if marker in _HIERARCHICAL else "")
+    kind = kind or (f"JPEG of {depth} bits per channel" if depth != 8 else "")
+    if kind:
+        raise ImageFormatError(f"a {kind} is not supported; save it as a usual JPEG or as PNG")
 
 
 def _header(

@@ -12,11 +12,12 @@ from glass_rt.image.header.header import Header, Piece
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 OFFSETS, SAMPLES, ROWS_PER_STRIP, COUNTS, PLANES = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
-EXTRA_SAMPLES = 338
+EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
 # One value each, of which decoders have different opinions where there are two or an odd type.
 _SINGLE = (WIDTH, LENGTH, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANES, TILE_WIDTH, TILE_LENGTH)
 _ONCE = (*_SINGLE, BITS, OFFSETS, COUNTS, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, exif.ORIENTATION)
 _UNSIGNED = (3, 4, 16)  # SHORT, LONG, LONG8
+_CMYK = 5
 _CIELAB = (8, 9, 10)  # CIELAB, ICCLAB, ITULAB
 _ALL_ROWS = 2**32 - 1
 # What one strip or tile may take above the image itself: OpenCV has a buffer of one, libtiff two.
@@ -24,9 +25,18 @@ SPARE_PIXELS = 1 << 22
 BYTES_PER_BLOCK_PIXEL = 12
 MOST_BLOCKS = 300_000  # strips or tiles; libtiff keeps two numbers of each
 _ASSOCIATED, _SEPARATE = 1, 2  # alpha that colours were multiplied by, or not
-# What libtiff in OpenCV lacks, by name.
-_NOT_READ = {34887: "LERC", 50001: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000"}
+_CCITT_LZW_JPEG_DEFLATE = (2, 3, 4, 5, 6, 7, 8, 32771, 32946)
+_PACKBITS, _NEXT, _THUNDERSCAN, _PIXARLOG, _SGILOG = (32773,), (32766,), (32809,), (32909,), (34676, 34677)
 _UNPACKED = (34925, 50000)  # LZMA and ZSTD, by ourselves
+# What libtiff in OpenCV reads or reports. Of every other codec OpenCV makes a black picture, without a word.
+_READ = (1, *_CCITT_LZW_JPEG_DEFLATE, *_PACKBITS, *_NEXT, *_THUNDERSCAN, *_PIXARLOG, *_SGILOG, *_UNPACKED)
+_NAMES = {
+    34887: "LERC", 50001: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000",
+    34892: "lossy JPEG", 34933: "PNG", 34934: "JPEG XR", 22610: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL",
+    9: "JBIG", 10: "JBIG", 34661: "JBIG",
+}  # fmt: skip
+_FLOATS = (3, 6)  # of sample formats: real and complex floating-point numbers
+_REPACKED = (1, 5, 8, 32773, 32946, *_UNPACKED)  # what `tiff_blocks` unpacks
 _OPENCVS_SAMPLES = 4
 MOST_SAMPLES = 16
 _REWRITTEN_COPIES = 4  # of the samples, while they are unpacked
@@ -48,19 +58,26 @@ def _read(data: bytes, directory: Directory) -> Header:
     samples = directory.first(SAMPLES, 1)
     bits = _bits(directory, samples)
     compression = directory.first(COMPRESSION, 1)
-    if compression in _NOT_READ:
-        raise ImageFormatError(f"a TIFF of {_NOT_READ[compression]} is not supported; save it with Deflate or LZW")
+    if compression not in _READ:
+        name = _NAMES.get(compression, f"compression {compression}")
+        raise ImageFormatError(f"a TIFF of {name} is not supported; save it with Deflate or LZW")
+    if directory.first(SAMPLE_FORMAT, 1) in _FLOATS:
+        raise ImageFormatError(
+            f"a TIFF of {bits}-bit floating-point samples is not supported; convert the image to 8 bits per channel"
+        )
     if samples > MOST_SAMPLES:
         raise ImageFormatError(f"a TIFF of {samples} samples a pixel is not supported; convert it to RGB")
     working = BYTES_PER_BLOCK_PIXEL * max(0, _block_pixels(directory, width, height) - width * height)
     # One strip of all rows is the usual case, and is counted for 3 bytes a pixel.
     working += width * height * max(0, samples * bits // 8 - 3)
-    rewritten = compression in _UNPACKED or samples > _OPENCVS_SAMPLES
+    rewritten = compression in _UNPACKED or samples > _OPENCVS_SAMPLES or _of_odd_depth(directory, bits, samples)
     if rewritten:
         working += _REWRITTEN_COPIES * width * height * samples * bits // 8
     orientation = directory.first(exif.ORIENTATION, 1)
     # What is divided by alpha is read with it, in its own depth, and then cut to 8 bits.
     alpha, changes = _alpha(directory)
+    if alpha == _ASSOCIATED and samples == 2:  # OpenCV gives the grey alone, which would be judged dark
+        raise ImageFormatError("a TIFF of grey multiplied by its alpha is not supported; save it without alpha")
     if alpha == _ASSOCIATED:
         working += width * height * samples * bits // 8
     return Header(
@@ -69,7 +86,7 @@ def _read(data: bytes, directory: Directory) -> Header:
         height,
         orientation if 1 <= orientation <= 8 else 1,
         bits,
-        cmyk=directory.first(PHOTOMETRIC, 0) == 5,
+        cmyk=directory.first(PHOTOMETRIC, 0) == _CMYK,
         transparent=bool(alpha),
         premultiplied=alpha == _ASSOCIATED,
         turned=True,
@@ -78,6 +95,18 @@ def _read(data: bytes, directory: Directory) -> Header:
         pieces=() if rewritten else _written_over(changes | _last_page(directory)),
         notices=_colour_notices(directory.first(PHOTOMETRIC, 0), samples),
     )
+
+
+def _of_odd_depth(directory: Directory, bits: int, samples: int) -> bool:
+    """Whether OpenCV refuses the depth, and it can be brought to 8 bits: CMYK of 16, grey or a palette below 8.
+
+    It reads strips of 1 bit, and no tiles of it.
+    """
+    if directory.first(COMPRESSION, 1) not in _REPACKED:
+        return False
+    if bits == 16:
+        return directory.first(PHOTOMETRIC, 0) == _CMYK
+    return samples == 1 and (bits in (2, 4) or (bits == 1 and directory.find(TILE_WIDTH) is not None))
 
 
 def _colour_notices(photometric: int, samples: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import json
 import re
 import reprlib
 from typing import Any
+from urllib.parse import unquote
 
 from glass_rt.serve.refusals import BodyTooLarge, MalformedRequest
 
@@ -18,7 +19,7 @@ WHAT_TO_SEND = (
     'send the image itself as the body, a form of files, or JSON: {"image": BASE64} or {"images": [BASE64, ...]}, '
     "where data URLs may stand for base64"
 )
-_TEXT = re.compile(rb"\s*(?:[{\[]|data:)", re.IGNORECASE)  # no image that is read begins so
+_TEXT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[{\[\"]|data:)", re.IGNORECASE)  # no image that is read begins so
 _DATA_URL = re.compile(r"\s*data:([^,]{0,200}),", re.IGNORECASE)
 _shown = reprlib.repr  # of a client's value in an error: shortened before it is formatted
 _VALUES_BESIDE = 64  # of JSON that holds no more than images
@@ -35,7 +36,7 @@ def images_of_text(body: bytes, max_files: int) -> tuple[list[bytes], bool]:
     Each image is at most three quarters of its base64, and so of the body. Raises MalformedRequest, BodyTooLarge.
     """
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise MalformedRequest(f"the body begins as JSON or a data URL and is no UTF-8: {WHAT_TO_SEND}") from None
     if _DATA_URL.match(text):
@@ -88,7 +89,7 @@ def _decoded(value: Any, what: str) -> bytes:
     if url := _DATA_URL.match(value):
         if not url[1].lower().replace(" ", "").endswith(";base64"):
             raise MalformedRequest(f"{what} is a data URL without ;base64; expected data:image/...;base64,...")
-        value = value[url.end() :]
+        value = unquote(value[url.end() :])
     elif re.match(r"\s*https?://", value, re.IGNORECASE):
         raise MalformedRequest(f"{what} is an address: nothing is fetched; {WHAT_TO_SEND}")
     try:

@@ -24,7 +24,9 @@ except ImportError:
 
 FORM = b"multipart/form-data"
 DECODED_AT_ONCE = 1 << 20  # bytes; larger texts are decoded off the event loop
-_EXTENDED_NAME = re.compile(rb';\s*filename\*(?:\d+\*?)?\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)
+# Whole values in quotes: what looks like a parameter in one is none.
+_PARAMETER = re.compile(rb';\s*([^=;\s"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s]*)')
+_EXTENDED_NAME = re.compile(rb"filename\*(?:\d+\*?)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ async def _of_text(body: bytes, max_files: int) -> Uploads:
 
 def _file_name(disposition: bytes, name: bytes | None) -> str | None:
     """A part's file name: of `filename*` where it is there, else `name`; None where the part has neither."""
-    pieces = [piece.strip(b'"') for piece in _EXTENDED_NAME.findall(disposition)]
+    parameters = _PARAMETER.findall(disposition)
+    pieces = [value.strip(b'"') for parameter, value in parameters if _EXTENDED_NAME.fullmatch(parameter)]
     if not pieces:
         return None if name is None else name.decode("utf-8", "replace")
     charset, mark, rest = b"".join(pieces).partition(b"'")

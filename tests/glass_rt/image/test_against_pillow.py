@@ -47,6 +47,8 @@ MODES: list[tuple[str, tuple[str, ...], tuple[dict[str, Any], ...]]] = [
     ("TIFF", ("1",), ({"compression": "group3"}, {"compression": "group4"})),
     ("BMP", ("RGB", "RGBA", "L", "P", "1"), ({},)),
     ("AVIF", ("RGB", "RGBA", "L", "LA", "P"), tuple({"subsampling": s, "speed": 10} for s in ("4:4:4", "4:2:2", "4:2:0", "4:0:0"))),
+    ("AVIF", ("RGB", "RGBA", "L", "LA", "P"), tuple({"subsampling": s, "speed": 10, "range": "limited"} for s in ("4:4:4", "4:2:0", "4:0:0"))),
+    ("AVIF", ("L",), ({"subsampling": "4:0:0", "speed": 10, "range": "limited", "save_all": True, "append_images": [PICTURE.rotate(90)]},)),
 ]  # fmt: skip
 WRITTEN = [(form, mode, options) for form, modes, ways in MODES for mode in modes for options in ways]
 
@@ -86,15 +88,18 @@ RGB = np.asarray(PICTURE)
 GREY = np.asarray(PICTURE.convert("L"))
 
 
-def tiff_of_pixels(pixels: NDArray[Any], photometric: int = 2, **tags: Any) -> bytes:
-    """One strip, uncompressed, of (64, 96, samples)."""
+def tiff_of_pixels(
+    pixels: NDArray[Any], photometric: int = 2, packed: Callable[[bytes], bytes] = bytes, **tags: Any
+) -> bytes:
+    """One strip of (64, 96, samples), packed so."""
+    payload = packed(pixels.tobytes())
     pixels = pixels.reshape(64, 96, -1)
     samples, bits = pixels.shape[2], 8 * pixels.itemsize
     table: dict[int, tuple[int, list[int]]] = {
         256: (3, [96]), 257: (3, [64]), 258: (3, [bits] * samples), 259: (3, [1]), 262: (3, [photometric]),
-        273: (4, [0]), 277: (3, [samples]), 278: (3, [64]), 279: (4, [pixels.nbytes]),
+        273: (4, [0]), 277: (3, [samples]), 278: (3, [64]), 279: (4, [len(payload)]),
     }  # fmt: skip
-    return tiff_of({**table, **{int(tag[1:]): value for tag, value in tags.items()}}, pixels.tobytes())
+    return tiff_of({**table, **{int(tag[1:]): value for tag, value in tags.items()}}, payload)
 
 
 def wide(pixels: NDArray[np.uint8]) -> NDArray[np.uint16]:
@@ -104,6 +109,7 @@ def wide(pixels: NDArray[np.uint8]) -> NDArray[np.uint16]:
 PNG, GIF = encoded(PICTURE, "PNG"), encoded(PICTURE.convert("P"), "GIF")
 FIVE, CMYK = np.dstack([RGBA, GREY]), np.asarray(PICTURE.convert("CMYK"))
 FIVE_SAMPLES = "5 samples a pixel: the colours among them are judged"
+PLAIN_CMYK = "CMYK converted to RGB without its colour profile"
 LA = np.dstack([GREY, RGBA[:, :, 3]])
 
 
@@ -121,6 +127,30 @@ def _five_packed(codec: str, predictor: int) -> bytes:
             273: (4, [0, len(strips[0])]), 278: (3, [40]), 279: (4, [len(strips[0]), len(strips[1])]),
             317: (3, [predictor]), 338: (3, [2, 0])}  # fmt: skip
     return tiff_of(tags, b"".join(strips))
+
+
+def _low_depth(bits: int, photometric: int, tiled: bool, codec: int) -> bytes:
+    """Grey or places in a palette of a few bits, each row from a whole byte on."""
+    whole = np.unpackbits((GREY >> (8 - bits)).astype(np.uint8)[:, :, None], axis=2)[:, :, -bits:]
+    blocks = [whole[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32, 64)] if tiled else [whole]
+    parts = [np.packbits(block.reshape(len(block), -1), axis=1).tobytes() for block in blocks]
+    parts = [zlib.compress(part) for part in parts] if codec == 8 else parts
+    places = [sum(map(len, parts[:index])) for index in range(len(parts))]
+    table = {
+        256: (3, [96]),
+        257: (3, [64]),
+        258: (3, [bits]),
+        259: (3, [codec]),
+        262: (3, [photometric]),
+        277: (3, [1]),
+    }
+    if photometric == 3:
+        table[320] = (3, [257 * value for value in np.random.default_rng(3).integers(0, 256, 3 << bits).tolist()])
+    where = {322: (3, [32]), 323: (3, [32]), 324: (4, places), 325: (4, [*map(len, parts)])}
+    return tiff_of(
+        {**table, **(where if tiled else {273: (4, places), 278: (3, [64]), 279: (4, [*map(len, parts)])})},
+        b"".join(parts),
+    )
 
 
 # What Pillow judges and does not write itself: name, file, our notices.
@@ -145,7 +175,11 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: five samples, alpha associated", lambda: tiff_of_pixels(FIVE, _338=(3, [1, 0])), (FIVE_SAMPLES, TRANSPARENT)),
     *((f"tiff: five samples of {codec}, predictor {predictor}", partial(_five_packed, codec, predictor), (FIVE_SAMPLES, TRANSPARENT))
       for codec in ("tiff_lzw", "packbits", "tiff_adobe_deflate", "lzma", "zstd") for predictor in (1, 2)),
-    ("tiff: cmyk and a fifth sample", lambda: tiff_of_pixels(np.dstack([CMYK, GREY]), 5, _338=(3, [0])), (FIVE_SAMPLES, "CMYK converted to RGB without its colour profile")),
+    ("tiff: cmyk of 16 bits", lambda: tiff_of_pixels(wide(CMYK), 5), ("16 bits per channel reduced to 8", PLAIN_CMYK)),
+    ("tiff: cmyk of 16 bits, predicted", lambda: tiff_of_pixels(np.diff(wide(CMYK), axis=1, prepend=wide(CMYK)[:, :1] * 0), 5, packed=zlib.compress, _259=(3, [8]), _317=(3, [2])), ("16 bits per channel reduced to 8", PLAIN_CMYK)),
+    *((f"tiff: grey of {bits} bits, photometric {photometric}, tiled {tiled}, {name}", partial(_low_depth, bits, photometric, tiled, codec), ())
+      for bits in (1, 2, 4) for photometric in (0, 1, 3) for tiled in (False, True) for name, codec in (("raw", 1), ("deflate", 8))),
+    ("tiff: cmyk and a fifth sample", lambda: tiff_of_pixels(np.dstack([CMYK, GREY]), 5, _338=(3, [0])), (FIVE_SAMPLES, PLAIN_CMYK)),
     ("gif: first frame smaller than the screen", lambda: gif_frame_on_screen((128, 100), (10, 20)), ()),
     ("gif: frame larger than the screen", lambda: gif_frame_on_screen((40, 40), (0, 0)), ()),
     ("gif: frame beyond the screen", lambda: gif_frame_on_screen((60, 200), (30, 7)), ()),
@@ -225,18 +259,58 @@ def test_what_differs_from_pillow_says_so(make: Callable[[], bytes], notice: str
     assert load(data).info.notices == (notice,)
 
 
+# Codecs that OpenCV makes a black picture of, without a word: all but those that its libtiff knows.
+UNREAD_CODECS = {
+    0: "compression 0", 9: "JBIG", 33005: "JPEG 2000", 34892: "lossy JPEG", 34926: "compression 34926", 34933: "PNG",
+    34934: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL", 65000: "compression 65000",
+}  # fmt: skip
+UNREAD_JPEGS = [
+    (0xC1, 12, "12 bits per channel"), (0xC3, 16, "16 bits per channel"), (0xC5, 8, "hierarchical JPEG"),
+    (0xCB, 8, "lossless JPEG of arithmetic coding"), (0xF7, 8, "JPEG-LS"),
+]  # fmt: skip
+
+
+def _jpeg_of_kind(marker: int, depth: int) -> bytes:
+    data = bytearray(encoded(PICTURE, "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 1], data[frame + 4] = marker, depth
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: tiff_of_pixels(np.zeros((64, 96, 17), np.uint8)), "17 samples a pixel"),
         (lambda: tiff_of_pixels(RGB, _259=(3, [50001])), "WebP"),
         (lambda: tiff_of_pixels(RGB, _259=(3, [34887])), "LERC"),
+        *((partial(tiff_of_pixels, RGB, _259=(3, [code])), name) for code, name in UNREAD_CODECS.items()),
         (lambda: tiff_of_pixels(RGB.astype("<u4")), "32 bits per channel"),
+        (lambda: tiff_of_pixels(GREY.astype("<f4"), 1, _339=(3, [3])), "32-bit floating-point samples"),
+        (
+            lambda: tiff_of_pixels(GREY.astype("<f2"), 1, lzma.compress, _259=(3, [34925]), _339=(3, [3])),
+            "16-bit floating-point samples",
+        ),
+        (lambda: tiff_of_pixels(LA, 1, _338=(3, [1])), "grey multiplied by its alpha"),
+        *((partial(_jpeg_of_kind, marker, depth), name) for marker, depth, name in UNREAD_JPEGS),
     ],
 )
 def test_what_pillow_reads_and_we_do_not_is_refused_by_name(make: Callable[[], bytes], says: str) -> None:
     with pytest.raises((ImageFormatError, ValueError), match=says):
         load(make())
+
+
+@pytest.mark.parametrize("alpha", [255, 128, 1, 0])
+def test_a_heic_whose_colours_are_multiplied_by_alpha_is_divided_again(alpha: int) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    multiplied = np.dstack([(RGB.astype(int) * alpha // 255).astype(np.uint8), np.full_like(GREY, alpha)])
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes("RGBa", PICTURE.size, multiplied.tobytes()).save(buffer, quality=100)
+    image = load(buffer.getvalue())
+    stored = pillow_heif.open_heif(buffer.getvalue())
+    assert stored.mode == "RGBa"
+    theirs = PIL.Image.frombytes("RGBa", PICTURE.size, np.ascontiguousarray(stored).tobytes()).convert("RGB")
+    assert np.abs(image.pixels.astype(int) - np.asarray(theirs)).max() <= 1
+    assert image.info.notices == (TRANSPARENT,)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

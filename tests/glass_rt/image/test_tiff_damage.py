@@ -1,4 +1,4 @@
-"""Damaged strips of a TIFF are refused, where the codec has a check for them, as Pillow refuses them."""
+"""Damaged strips of a TIFF are refused, where the codec can tell, as Pillow refuses them."""
 
 from __future__ import annotations
 
@@ -84,8 +84,50 @@ def test_what_pillow_writes_is_never_called_damaged(mode: str, tags: dict[int, i
     check_deflated(encoded(picture, "TIFF", compression="tiff_adobe_deflate", tiffinfo=tags))
 
 
+@pytest.mark.parametrize("rows", [64, 40, 1])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "I;16"])
+@pytest.mark.parametrize("width", [96, 94])
+def test_a_damaged_strip_of_lzw_is_refused_where_pillow_refuses_it(width: int, mode: str, rows: int) -> None:
+    picture = PICTURE.crop((0, 0, width, 64)).convert("L" if mode == "I;16" else mode).convert(mode)
+    data = encoded(picture, "TIFF", compression="tiff_lzw", tiffinfo={278: rows})
+    load(data)
+    with PIL.Image.open(io.BytesIO(data)) as opened:
+        places, counts = opened.tag_v2[273], opened.tag_v2[279]  # type: ignore[attr-defined]
+    generator = np.random.default_rng(5)
+    for damaged in range(8):
+        changed = bytearray(data)
+        place = places[-1] + int(generator.integers(counts[-1]))
+        changed[place : places[-1] + counts[-1]] = bytes(places[-1] + counts[-1] - place)
+        assert judged(bytes(changed)) == judged_by_pillow(bytes(changed)), damaged
+
+
+def judged(data: bytes) -> bool:
+    try:
+        load(data)
+    except ImageCorrupt:
+        return False
+    return True
+
+
+def judged_by_pillow(data: bytes) -> bool:
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_large_strip_of_lzw_is_looked_at_too() -> None:
+    """Of more words than OpenCV has in a row."""
+    pixels = np.random.default_rng(3).integers(0, 256, (1100, 2001), np.uint8)
+    data = encoded(PIL.Image.fromarray(pixels), "TIFF", compression="tiff_lzw", tiffinfo={278: 1100})
+    assert np.array_equal(load(data).pixels[:, :, 0], pixels)
+    assert not judged(data[:-200_000] + bytes(200_000))
+
+
 def test_other_codecs_are_not_looked_at() -> None:
-    for codec in ("tiff_lzw", "packbits", "raw", "jpeg"):
+    for codec in ("packbits", "raw", "jpeg"):
         data = encoded(PICTURE, "TIFF", compression=codec)
         check_deflated(data[:-100] + bytes(100) if codec != "raw" else data)
 

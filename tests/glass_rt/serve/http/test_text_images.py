@@ -31,6 +31,8 @@ TAKEN: dict[str, tuple[Any, dict[str, str]]] = {
     "a data URL": (url, {"Content-Type": "text/plain"}),
     "a data URL without a type": (lambda image: url(image, ""), {}),
     "a data URL with a parameter": (lambda image: url(image, "image/jpeg;name=a.jpg"), {}),
+    "a data URL that is percent-encoded": (lambda image: url(image).replace("+", "%2B").replace("=", "%3d"), {}),
+    "JSON behind a byte order mark": (lambda image: "\ufeff" + json.dumps({"image": text(image)}), JSON),
     "a data URL in capitals, with a line end": (lambda image: f"DATA:image/PNG;BASE64,{text(image)}\n", {}),
 }
 
@@ -68,6 +70,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no JSON": (b'{"image": ', "begins as JSON and is none"),
     "no UTF-8": (b'{"image": "\xff"}', "is no UTF-8"),
     "a list": (b'["aaaa"]', "JSON: got"),
+    "a text": (b'"aaaa"', "JSON: got 'aaaa'"),
     "nothing": (b"{}", "the object is empty"),
     "both": (b'{"image": "", "images": []}', "both given"),
     "another key": (b'{"picture": "aaaa"}', "'picture' is not known"),
@@ -131,6 +134,10 @@ PARTS: dict[str, tuple[bytes, str | None]] = {  # the headers of a part, and the
     "filename* in pieces": (
         b"Content-Disposition: form-data; name=i; filename*0*=utf-8''%C3%A9; filename*1=\"b.jpg\"",
         "éb.jpg",
+    ),
+    "a name that has the other's form in it": (
+        b"Content-Disposition: form-data; name=i; filename=\"a; filename*=UTF-8''b.jpg\"",
+        "a; filename*=UTF-8''b.jpg",
     ),
     "the type of an image": (b'Content-Disposition: form-data; name="i"\r\nContent-Type: image/jpeg', None),
     "the type of bytes": (b"Content-Disposition: form-data; name=i\r\nContent-Type: application/octet-stream", None),
