@@ -155,12 +155,14 @@ def calibrate(
     bundle = chosen_bundle(engine)
     if labelled is None:
         return _exchange(bundle, export_to, import_from)
+    from glass_calibrate.exchange import check_outside
     from glass_calibrate.fitting import Settings
     from glass_calibrate.pipeline import Request
     from glass_calibrate.thresholds import Targets
 
     settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior)
     folder = report or REPORTS / bundle.resolve().name
+    check_outside(bundle, folder, "--report")
     request = Request(bundle, labelled, labels, settings, folder, options, run, dry_run)
     return _calibrate(request, as_json=as_json, quiet=quiet)
 

@@ -10,7 +10,7 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.calibration_json import calibration_from_json
 from glass_rt.bundle.decision import install_calibration
 from glass_rt.decision.calibration import Calibration
-from glass_rt.errors import CalibrationInvalid, GlassError
+from glass_rt.errors import CalibrationInvalid, GlassError, UsageError
 from glass_rt.machine.named_file import read_named
 from glass_rt.machine.write_whole import write_whole
 
@@ -22,16 +22,34 @@ MOST = 4 << 20  # bytes of a file
 def export_decision(bundle: Path, target: Path) -> str:
     """Writes the decision of a bundle to a file, whole or not at all; returns its id.
 
-    Raises CalibrationInvalid where the bundle has none, BundleError, and GlassError where the file cannot be written.
+    Raises CalibrationInvalid where the bundle has none, BundleError, UsageError for a file of the bundle and for one
+    that is there and holds no decision, and GlassError where the file cannot be written.
     """
+    check_outside(bundle, target, "--export")
     decision = Bundle.open(bundle).manifest.decision
     if decision is None:
         raise CalibrationInvalid(f"{bundle} has no decision; glass-rt calibrate LABELLED --engine {bundle} makes one")
+    _check_replaceable(target)
     try:
         write_whole(target, decision_text(decision).encode())
     except OSError as error:
         raise GlassError(f"{target} cannot be written: {error.strerror}") from error
     return decision.id
+
+
+def check_outside(bundle: Path, place: Path, option: str) -> None:
+    """Raises UsageError for a place in the bundle's folder, which may hold no other files than its manifest lists."""
+    if place.resolve().is_relative_to(bundle.resolve()):
+        raise UsageError(f"{option}: {place} lies in the bundle {bundle}; choose a place outside of it")
+
+
+def _check_replaceable(target: Path) -> None:
+    if not target.exists():
+        return
+    try:
+        read_decision(target)
+    except CalibrationInvalid:
+        raise UsageError(f"--export: {target} is there and holds no decision; it is not replaced") from None
 
 
 def import_decision(bundle: Path, source: Path) -> str:

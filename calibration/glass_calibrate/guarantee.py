@@ -23,13 +23,15 @@ except ImportError as error:
     raise import_failure(error, "scipy", "calibrate", "calibration") from None
 
 Scores = NDArray[np.float64]
+# Of a rate so low, 3e12 images would promise something; from about 1e-16 on, sums of float64 numbers lose it.
+LEAST_SHARE = 1e-12
 
 
 @lru_cache(maxsize=1024)
 def most_beyond(images: int, rate: float, confidence: float) -> int | None:
     """The largest k with P(Bin(images, rate) <= k) <= 1 - confidence; None where not even 0 will do.
 
-    Raises UsageError for a rate or a confidence that is not inside 0..1.
+    Raises UsageError for a rate or a confidence that check_share refuses.
     """
     check_share("rate", rate)
     check_share("confidence", confidence)
@@ -82,8 +84,8 @@ def uncrossed(fake_above: float, real_below: float) -> tuple[float, float]:
 
 
 def check_share(name: str, value: float) -> float:
-    """A share strictly between 0 and 1. Raises UsageError."""
-    if not 0 < value < 1:
+    """A share between 0 and 1, LEAST_SHARE away from both. Raises UsageError."""
+    if not LEAST_SHARE <= value <= 1 - LEAST_SHARE:
         raise UsageError(f"{name}: got {value}; expected a share between 0 and 1, such as 0.01")
     return value
 

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 from glass_rt.bundle.folder import sha256_of
+from glass_rt.bundle.from_json import record_from_json
 from glass_rt.decision.calibration import Conditions
 from glass_rt.decision.tiers import InputFacts
 from glass_rt.detector import Detector
@@ -57,7 +58,7 @@ def judge_labelled(
 
     An image whose file has changed is judged again, and so is one that could not be judged. Once `stopped` is set, no
     new images are begun, and KeyboardInterrupt is raised when those under way are written. Raises UsageError where
-    `folder` holds scores of other engines or other options.
+    `folder` holds scores of other engines or other options, or rows that are no scores.
     """
     _claim(folder, detector.bundle.content_sha256, conditions)
     with open_output(folder / SCORES, resume=True) as journal:
@@ -66,7 +67,7 @@ def judge_labelled(
         for done, result in enumerate(detector.detect_many(_until(stopped, waiting), options), start=1):
             assert result.path is not None, "paths were given"
             if isinstance(result, Verdict):
-                judged.scored[result.path] = _scored(result.to_json())
+                judged.scored[result.path] = _scored(result.to_json(), result.path)
                 journal.add(result)
             else:
                 judged.unjudged[result.path] = f"{result.error.kind}: {result.error}"
@@ -98,7 +99,7 @@ def _kept(path: Path, wanted: set[str]) -> dict[str, Scored]:
         for line in file:
             row = json.loads(line)
             if (name := name_from_text(row["path"])) in wanted and "error" not in row:
-                kept[name] = _scored(row)
+                kept[name] = _scored(row, f"{path}: the row of {row['path']}")
     return {name: scored for name, scored in kept.items() if _sha256(name) == scored.sha256}
 
 
@@ -116,7 +117,9 @@ def _until(stopped: Event, paths: Iterable[str]) -> Iterator[str]:
         yield path
 
 
-def _scored(row: dict[str, Any]) -> Scored:
-    stratified = row["stratified"] if row["sampling"] == "stratified" else None
-    facts = InputFacts(row["width"], row["height"], row["format"], row["jpeg_quality"], stratified)
-    return Scored(row["sha256"], row["probability_fake"], facts)
+def _scored(row: dict[str, Any], where: str) -> Scored:
+    """What a row says. Raises UsageError, by `where`, for one that lacks it: rows may have been altered."""
+    facts = {name: row.get(name) for name in ("width", "height", "format", "jpeg_quality")}
+    facts["stratified"] = row.get("stratified") if row.get("sampling") == "stratified" else None
+    values = {"sha256": row.get("sha256"), "score": row.get("probability_fake"), "facts": facts}
+    return record_from_json(Scored, values, where, error=UsageError)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -17,7 +18,7 @@ from glass_calibrate.samples import check_column, choose_samples
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.decision import install_calibration
 from glass_rt.detector import Detector
-from glass_rt.errors import CalibrationInvalid, LabelsInvalid
+from glass_rt.errors import CalibrationInvalid, GlassError, LabelsInvalid
 from glass_rt.inference.decision_rule import conditions_of
 from glass_rt.inference.passed_over import PassedOver
 from glass_rt.labelled.labels import LabelledImage, labelled_images
@@ -51,9 +52,10 @@ def calibrate_bundle(
 ) -> Record:
     """Judges the images whose scores are not there yet, fits the decision, writes the report and the bundle.
 
-    The bundle is written last, by one rename. Raises CalibrationInvalid where nothing can be promised, LabelsInvalid,
-    BundleError, UsageError, and KeyboardInterrupt once `stopped` is set; the scores are kept, and the bundle is as it
-    was. Only one process may work in `request.folder`.
+    The bundle is written after the report, by one rename; then the report says that it was. Raises CalibrationInvalid
+    where nothing can be promised, LabelsInvalid, BundleError, UsageError, GlassError where `request.folder` cannot be
+    written, and KeyboardInterrupt once `stopped` is set; the scores are kept, and the bundle is as it was. Only one
+    process may work in `request.folder`.
     """
     bundle = Bundle.open(request.bundle, expect_sha256=request.run.expect_bundle)
     if not bundle.manifest.model.weights.trained:
@@ -63,20 +65,34 @@ def calibrate_bundle(
     _check_classes(request.labelled, images)
     settings = _with_columns(request.settings, images)
     conditions = conditions_of(bundle.manifest, request.options)
-    with Detector.from_bundle(bundle, request.run) as detector:
+    with Detector.from_bundle(bundle, request.run) as detector, _disk_errors(request.folder):
         judged = judge_labelled(
             detector, images, request.folder, request.options, conditions, stopped or Event(), progress
         )
     with stage("choosing thresholds"):
         samples = choose_samples(images, judged.scored, settings.group, settings.seed)
         finding = fit(bundle, conditions, samples, settings)
-    installed = not request.dry_run
-    record = make_record(request.bundle, images, unlabelled, judged, samples, finding, settings, installed=installed)
-    with stage("writing the report"):
-        _write_report(record, request.folder)
-    if not request.dry_run:
-        install_calibration(request.bundle, finding.calibration)
-    return record
+    record = make_record(request.bundle, images, unlabelled, judged, samples, finding, settings)
+    with stage("writing the report"), _disk_errors(request.folder):
+        plots = write_plots(record, request.folder)
+        _write_report(record, plots, request.folder)
+    if request.dry_run:
+        return record
+    install_calibration(request.bundle, finding.calibration)
+    installed = replace(record, installed=True)
+    with _disk_errors(request.folder):
+        _write_report(installed, plots, request.folder)
+    return installed
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GlassError(
+            f"{folder} cannot be written: {error.strerror or error}; make room, or name another folder with --report"
+        ) from error
 
 
 def _with_columns(settings: Settings, images: Sequence[LabelledImage]) -> Settings:
@@ -102,8 +118,7 @@ def _check_classes(folder: Path, images: Sequence[LabelledImage]) -> None:
             )
 
 
-def _write_report(record: Record, folder: Path) -> None:
+def _write_report(record: Record, plots: Sequence[str], folder: Path) -> None:
     record.write(folder)
     write_whole(folder / DECISION, decision_text(record.finding.calibration).encode())
-    plots = write_plots(record, folder)
     write_whole(folder / REPORT, calibration_markdown(record, plots).encode())

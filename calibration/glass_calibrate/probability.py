@@ -1,11 +1,13 @@
 """A calibrated probability: a curve from the engine's probability to one that means what it says at a stated prior.
 
 The engine's probability reflects the shares of its training images and grows too sure. The curve is fitted with the
-classes reweighted to the prior, so the shares of the calibration images do not matter. It never falls, and no label
-depends on it, since thresholds are of raw scores.
+classes reweighted, so the shares of the calibration images do not matter, and its odds are the likelihood ratio times
+the odds of the prior. It never falls, and no label depends on it, since thresholds are of raw scores.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +38,11 @@ def fit_curve(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
 def fit_line(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
     """Temperature and bias of the least cross-entropy, with the targets of Platt: both stay finite for any scores.
 
+    The classes weigh alike, and the log odds of the prior are added to the bias. Weights of the prior would not do: a
+    target is about 1/n away from certainty, which is much beside a prior of 1 %.
     Source: Platt, "Probabilistic outputs for support vector machines" (1999), section 2.2.
     """
-    logits, weights = logit(raw), class_weights(fake, prior)
+    logits, weights = logit(raw), class_weights(fake, 0.5)
     positives, negatives = int(fake.sum()), int((~fake).sum())
     targets = np.where(fake, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
@@ -50,7 +54,8 @@ def fit_line(raw: Floats, fake: Flags, prior: float) -> ProbabilityCurve:
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[_SLOPES, (None, None)])
     # Six digits: what the last bits of a sum on another processor say is no part of a decision.
-    temperature, bias = (float(f"{value:.6g}") for value in (1 / found.x[0], found.x[1]))
+    log_odds = math.log(prior) - math.log1p(-prior)
+    temperature, bias = (float(f"{value:.6g}") for value in (1 / found.x[0], found.x[1] + log_odds))
     return ProbabilityCurve("logistic", prior, temperature=temperature, bias=bias)
 
 

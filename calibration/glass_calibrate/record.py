@@ -23,19 +23,24 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Counts:
-    """The images: labelled ones, and why some of them do not count. `unlabelled` lie beside them without a label."""
+    """The images: labelled ones, and why some of them do not count. `unlabelled` lie beside them without a label.
+
+    Of those that count, `sourceless` have nothing under `--group`, and `learnt` are of the splits train and val.
+    """
 
     labelled: int
     unlabelled: int
     unjudged: Mapping[str, str]
     duplicates: Mapping[str, str]
     same_source: int
+    sourceless: int
+    learnt: int
     counted: int
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One calibration with its samples, for the report."""
+    """One calibration with its samples, for the report. `installed`: the bundle has it."""
 
     bundle: str
     installed: bool
@@ -80,10 +85,8 @@ def make_record(
     samples: Samples,
     finding: Finding,
     settings: Settings,
-    *,
-    installed: bool,
 ) -> Record:
-    """The record of a calibration, with its warnings."""
+    """The record of a calibration that no bundle has yet, with its warnings."""
     names = {image.path: image.name for image in images}
     counts = Counts(
         labelled=len(images),
@@ -91,11 +94,13 @@ def make_record(
         unjudged={names[path]: reason for path, reason in judged.unjudged.items()},
         duplicates=samples.dropped,
         same_source=len(samples.unique) - len(samples.counted),
+        sourceless=sum(not sample.sourced for sample in samples.counted) if settings.group is not None else 0,
+        learnt=sum(sample.image.split in ("train", "val") for sample in samples.counted),
         counted=len(samples.counted),
     )
     guesses = leaks(samples.counted)
     warnings = (*part_warnings(images), *warnings_before(counts, guesses, settings), *_warnings_of(finding))
-    return Record(bundle.resolve().name, installed, settings, counts, finding, samples, guesses, warnings)
+    return Record(bundle.resolve().name, False, settings, counts, finding, samples, guesses, warnings)
 
 
 def leaks(samples: Sequence[Sample]) -> tuple[Guess, ...]:
@@ -134,6 +139,8 @@ def warnings_before(counts: Counts, guesses: Sequence[Guess], settings: Settings
         )
     elif counts.same_source:
         yield f"{counts.same_source} images share their source with one that counts, and choose no threshold"
+    if counts.sourceless:
+        yield f"{counts.sourceless} images have no {settings.group}: each of them counts as independent"
     for guess in guesses:
         if guess.leaks:
             yield (

@@ -10,6 +10,7 @@ from glass_calibrate.intervals import Rate
 from glass_calibrate.record import Record
 from glass_calibrate.scoring import Figure, Scoring
 from glass_calibrate.thresholds import percent
+from glass_rt.results.decision_text import at_least, at_most, score_text
 from glass_rt.results.file_names import text_from_name
 
 REPORT = "calibration.md"
@@ -36,19 +37,22 @@ def promise(record: Record) -> list[str]:
     """What is promised, in full sentences, and what is not."""
     targets = record.settings.targets
     joint = " jointly over all tiers" if targets.joint else " in each tier"
+    confidence, fpr = percent(at_least(targets.confidence)), percent(at_most(targets.fpr))
     lines = [
-        f"With {percent(targets.confidence)} confidence{joint}, at most {percent(targets.fpr)} of all real images are "
-        "labelled `fake`, of images like these."
+        f"With {confidence} confidence{joint}, at most {fpr} of all real images are labelled `fake`, of images like "
+        "these."
     ]
     if targets.fnr is not None:
-        lines.append(f"With the same confidence, at most {percent(targets.fnr)} of all fakes are labelled `real`.")
+        lines.append(
+            f"With the same confidence, at most {percent(at_most(targets.fnr))} of all fakes are labelled `real`."
+        )
     else:
         lines.append("No image is labelled `real`: --fnr asks for that.")
     lines.append(
         "Everything else is `unsure`. This says nothing of how often a `fake` is right: that depends on how many fakes "
         "there are."
     )
-    state = "in the bundle" if record.installed else "not in the bundle: this was a dry run"
+    state = "in the bundle" if record.installed else "not in the bundle"
     return [*lines, "", f"Decision `{record.finding.calibration.id}`, {state}."]
 
 
@@ -67,8 +71,8 @@ def _tier_row(found: TierFinding) -> list[str]:
         found.tier.name,
         str(found.real),
         str(found.fake),
-        "never" if above is None else f"{above:.6f}",
-        "never" if below is None else f"{below:.6f}",
+        "never" if above is None else score_text(above),
+        "never" if below is None else score_text(below),
         "-" if guarantee is None or guarantee.above is None else str(guarantee.above),
         "-" if guarantee is None or guarantee.below is None else str(guarantee.below),
         _rate(found.answers.decided),

@@ -27,13 +27,17 @@ _OF_IMAGE = ("group", "pair", "source", "split")  # columns that go by several n
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image with its score. `source`: of its images only one counts; itself where none is known."""
+    """One labelled image with its score. `source`: of its images only one counts; itself where none is known.
+
+    `sourced`: one is known.
+    """
 
     name: str
     fake: bool
     score: float
     facts: InputFacts
     source: str
+    sourced: bool
     image: LabelledImage
 
 
@@ -85,7 +89,7 @@ def check_column(images: Sequence[LabelledImage], column: str) -> None:
 
 def _sample(image: LabelledImage, scored: Scored, group: str | None) -> Sample:
     source = column_of(image, group) if group is not None else None
-    return Sample(image.name, image.fake, scored.score, scored.facts, source or image.name, image)
+    return Sample(image.name, image.fake, scored.score, scored.facts, source or image.name, bool(source), image)
 
 
 def _duplicates(images: Sequence[LabelledImage], scored: Mapping[str, Scored]) -> dict[str, str]:
@@ -136,7 +140,7 @@ def _pixel_hash(path: str, budget: ByteBudget) -> str | None:
 
 def _one_of_each(samples: Sequence[Sample], seed: int) -> tuple[Sample, ...]:
     """One sample of each source and class, by a draw that follows from the seed and the names."""
-    chosen: dict[tuple[str, bool], Sample] = {}
+    chosen: dict[tuple[str, bool, bool], Sample] = {}
     for sample in sorted(samples, key=lambda one: hashlib.sha256(f"{seed}\0{one.name}".encode()).digest()):
-        chosen.setdefault((sample.source, sample.fake), sample)
+        chosen.setdefault((sample.source, sample.sourced, sample.fake), sample)
     return tuple(sorted(chosen.values(), key=lambda one: one.name))

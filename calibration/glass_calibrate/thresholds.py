@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
-
-import numpy as np
 
 from glass_calibrate.guarantee import (
     Scores,
@@ -21,6 +20,7 @@ from glass_calibrate.guarantee import (
 from glass_rt.decision.calibration import Guarantee, Thresholds, Tier
 from glass_rt.decision.tiers import NamedRule
 from glass_rt.errors import CalibrationInvalid
+from glass_rt.results.decision_text import at_least, at_most
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ def _reason(scores: TierScores, targets: Targets, confidence: float) -> str:
 
 def _too_few(kind: str, count: int, name: str, rate: float, confidence: float) -> str:
     needed = fewest_images(rate, confidence)
-    return f"{count} {kind}; {needed} are needed for {name} {rate:g} at {percent(confidence)} confidence"
+    return f"{count} {kind}; {needed} are needed for {name} {rate:g} at {percent(at_least(confidence))} confidence"
 
 
-def percent(share: float) -> str:
-    """A share in per cent, such as `1 %` or `99.17 %`."""
-    return f"{100 * share:.4g} %"
+def percent(share: Decimal) -> str:
+    """A rounded share in per cent, such as `1 %` or `99.1666 %`."""
+    return f"{(100 * share).normalize():f} %"
 
 
 def _sizes(scores: Mapping[str, TierScores], side: str) -> dict[str, int]:
@@ -154,11 +154,11 @@ class _Shortage:
         filled = [f"{size} {tier}" for tier, size in self.sizes.items() if size]
         by_tier = f" ({', '.join(filled)})" if len(filled) > 1 else ""
         needed, total = fewest_images(self.rate, self.confidence), sum(self.sizes.values())
-        words = f"--{self.name} {self.rate:g} at {percent(self.confidence)} confidence needs {needed} {self.kind} "
-        words += f"images in a tier; there are {total}{by_tier}"
+        words = f"--{self.name} {self.rate:g} at {percent(at_least(self.confidence))} confidence needs {needed} "
+        words += f"{self.kind} images in a tier; there are {total}{by_tier}"
         if most := max(self.sizes.values()):
-            lowest = np.ceil(lowest_rate(most, self.confidence) * 1e4) / 1e4
-            words += f"; {most} allow --{self.name} {lowest:g} at the lowest"
+            lowest = at_most(lowest_rate(most, self.confidence), digits=4)
+            words += f"; {most} allow --{self.name} {lowest.normalize():f} at the lowest"
         return words
 
 

@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from glass_rt.machine.regular_file import RegularFile
 
 _MAPS = Path("/proc/self/maps")
+# Held while addresses are looked up and released, and while a library maps files or lets go of them: what lies at an
+# address that was given to something else meanwhile would be lost.
+MAPPINGS = threading.RLock()
 
 
 class MappedWeights:
@@ -45,17 +49,24 @@ class LibraryMapping:
     """A file that a library has mapped, to read from alone, and whose pages can be released in the same way.
 
     `file` may be closed afterwards. Nothing happens where the system does not list mappings as Linux does.
+
+    A mapping is the file's by device and inode, or by path, where a file system (overlay, btrfs) lists another device.
+    An inode alone would not do: that of a file in memory may be a shared library's, whose relocated pages are listed as
+    read-only, and without them the process ends.
     """
 
     def __init__(self, file: RegularFile) -> None:
-        self._inode = str(os.fstat(file.descriptor).st_ino)
+        status = os.fstat(file.descriptor)
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}" if os.name == "posix" else ""
+        self._place = device, str(status.st_ino)
         path = file.library_path
         self._path = None if path is None else str(Path(path).readlink())
 
     def give_back(self) -> None:
         """Releases the pages; the system reads them again when they are touched."""
-        for start, end in self._ranges():
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+        with MAPPINGS:
+            for start, end in self._ranges():
+                ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
     def _ranges(self) -> list[tuple[int, int]]:
         """Addresses at which the file is mapped. What may be written there is passed over: it would be lost."""
@@ -67,7 +78,7 @@ class LibraryMapping:
             if (
                 len(fields) == 6
                 and fields[1].startswith("r--")
-                and (fields[4] == self._inode or fields[5] == self._path)
+                and ((fields[3], fields[4]) == self._place or fields[5] == self._path)
             ):
                 start, _, end = fields[0].partition("-")
                 found.append((int(start, 16), int(end, 16)))

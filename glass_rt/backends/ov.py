@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
-from glass_rt.backends.mapped_weights import LibraryMapping, MappedWeights
+from glass_rt.backends.mapped_weights import MAPPINGS, LibraryMapping, MappedWeights
 from glass_rt.backends.ov_cache import CompiledModels
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError, GlassError, UsageError, import_failure, vendor_failure
@@ -116,7 +116,8 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         """Drops the request; the model goes with the last reference."""
-        self.__dict__.pop("_request", None)
+        with MAPPINGS:
+            self.__dict__.pop("_request", None)
 
     def _give_back_weights(self) -> None:
         if self._weights is not None:

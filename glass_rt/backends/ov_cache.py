@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from glass_rt.backends.mapped_weights import LibraryMapping
+from glass_rt.backends.mapped_weights import MAPPINGS, LibraryMapping
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.machine.cache_files import keep_newest, places_for, read_cached, write_cached
 from glass_rt.machine.environment import cpu_fingerprint
@@ -59,9 +59,10 @@ class CompiledModels:
                 return None
             try:
                 # A stream, which is copied: of memory that is shared, OpenVINO would read on after it is gone.
-                model = self._core.import_model(
-                    io.BytesIO(data), "CPU", {**self._properties, "WEIGHTS_PATH": weights.library_path}
-                )
+                with MAPPINGS:
+                    model = self._core.import_model(
+                        io.BytesIO(data), "CPU", {**self._properties, "WEIGHTS_PATH": weights.library_path}
+                    )
             except (RuntimeError, ValueError) as error:
                 log.info("a compiled model in the cache is of no use, and made again: %s", error)
                 return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,11 +128,13 @@ def _only_writer_of_manifest(folder: Path) -> Iterator[None]:
 
 
 def _replace_manifest(folder: Path, text: str) -> None:
-    """One rename, of a file that is on the disk; its mode follows the umask."""
+    """One rename, of a file that is on the disk; who could read the manifest still can, whatever the umask is."""
     new = folder / BESIDE / f"{_UNFINISHED}{secrets.token_hex(4)}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE((folder / MANIFEST).stat().st_mode))
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())

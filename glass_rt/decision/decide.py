@@ -15,6 +15,8 @@ UNTRAINED = "the weights are untrained: the score says nothing"
 THRESHOLD_CHOSEN = "the threshold was chosen by the caller"
 NO_CALIBRATION = "the bundle is not calibrated"
 BETWEEN = "the score lies between the thresholds"
+NEVER_REAL = "not above the threshold of fake, and fakes of this kind were too few to find one of real"
+NEVER_FAKE = "not below the threshold of real, and real images of this kind were too few to find one of fake"
 SEED_CHOSEN = "the seed was chosen: the guarantee holds for seeds that follow from the images"
 
 
@@ -90,7 +92,7 @@ def _by_tier(score: float, facts: InputFacts, calibration: Calibration, seed_cho
     label = tier.thresholds.label(score) if tier.thresholds is not None else None
     reason = tier.reason
     if tier.thresholds is not None:
-        reason = BETWEEN if label is None else SEED_CHOSEN if seed_chosen else None
+        reason = _undecided(tier.thresholds) if label is None else SEED_CHOSEN if seed_chosen else None
     return Decision(
         label=label or "unsure",
         basis="calibrated",
@@ -102,6 +104,13 @@ def _by_tier(score: float, facts: InputFacts, calibration: Calibration, seed_cho
         probability=None if curve is None else curve.probability(score),
         prior=None if curve is None else curve.prior,
     )
+
+
+def _undecided(thresholds: Thresholds) -> str:
+    """Why a score that has a tier with thresholds gets no label."""
+    if thresholds.real_below is None:
+        return NEVER_REAL
+    return NEVER_FAKE if thresholds.fake_above is None else BETWEEN
 
 
 def other_conditions(calibration: Calibration, conditions: Conditions) -> str:

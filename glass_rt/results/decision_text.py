@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
 from glass_rt.decision.calibration import Guarantee, Thresholds
 from glass_rt.decision.decide import NO_CALIBRATION, SEED_CHOSEN, Decision
 from glass_rt.results.verdict import UNTRAINED
@@ -17,7 +19,8 @@ def notices_of(decision: Decision) -> tuple[str, ...]:
         return (UNTRAINED,)
     if decision.reason == NO_CALIBRATION:
         return (NOT_CALIBRATED,)
-    return (SEED_CHOSEN,) if decision.reason == SEED_CHOSEN else ()
+    void = decision.thresholds is not None and decision.guarantee is None  # of `unsure` too, whose reason is another
+    return (SEED_CHOSEN,) if void else ()
 
 
 def in_words(decision: Decision) -> tuple[str, ...]:
@@ -42,17 +45,35 @@ def guarantee_in_words(guarantee: Guarantee) -> str:
     """Such as `at most 0.01 of real images called fake (here 2 of 900); confidence 0.95`."""
     sides = []
     if guarantee.fpr is not None:
-        sides.append(f"{guarantee.fpr:.3g} of real images called fake (here {guarantee.above} of {guarantee.images})")
+        sides.append(
+            f"{at_most(guarantee.fpr):g} of real images called fake (here {guarantee.above} of {guarantee.images})"
+        )
     if guarantee.fnr is not None:
-        sides.append(f"{guarantee.fnr:.3g} of fakes called real (here {guarantee.below} of {guarantee.fakes})")
-    return f"at most {', '.join(sides)}; confidence {guarantee.confidence:g}"
+        sides.append(f"{at_most(guarantee.fnr):g} of fakes called real (here {guarantee.below} of {guarantee.fakes})")
+    return f"at most {', '.join(sides)}; confidence {at_least(guarantee.confidence):g}"
 
 
 def thresholds_in_words(thresholds: Thresholds) -> str:
     """Such as `fake above 0.8, real below 0.2, else unsure`."""
     sides = []
     if thresholds.fake_above is not None:
-        sides.append(f"fake above {thresholds.fake_above:.4g}")
+        sides.append(f"fake above {score_text(thresholds.fake_above)}")
     if thresholds.real_below is not None:
-        sides.append(f"real below {thresholds.real_below:.4g}")
+        sides.append(f"real below {score_text(thresholds.real_below)}")
     return f"{', '.join(sides)}, else unsure"
+
+
+def at_most(rate: float, digits: int = 3) -> Decimal:
+    """A rate rounded up: words promise no less than what holds."""
+    return Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(rate))
+
+
+def at_least(confidence: float) -> Decimal:
+    """A confidence in six digits, rounded down: none short of 1 reads as certainty."""
+    return Context(prec=6, rounding=ROUND_FLOOR).create_decimal(repr(confidence))
+
+
+def score_text(score: float) -> str:
+    """A score in four digits, and in more where it would read as the 1 that it is not."""
+    texts = (f"{score:.{digits}g}" for digits in range(4, 18))
+    return next(text for text in texts if float(text) < 1 or score >= 1)

@@ -49,7 +49,7 @@ def test_two_engines_are_compared_image_by_image(judged: tuple[str, Path]) -> No
     (found,) = evaluation(judged[1])["drifts"]
     assert (found["first"], found["second"], found["images"], len(found["flips"])) == ("good", "wrong", 12, 12)
     assert (judged[1] / "drift.png").is_file()
-    assert "12 of 12 labels differ" in (judged[1] / "eval.md").read_text()
+    assert "12 of 12 lie on another side of the threshold" in (judged[1] / "eval.md").read_text()
 
 
 def test_what_was_said_of_every_image_is_kept(judged: tuple[str, Path]) -> None:
@@ -165,6 +165,16 @@ def test_a_bundle_without_a_decision_is_evaluated_at_its_threshold(judged: tuple
     good = evaluation(judged[1])["engines"][0]["decision"]
     assert (good["basis"], good["id"], good["unsure"]) == ("threshold", None, 0)
     assert good["answers"]["wrong"]["value"] == 0
+
+
+def test_no_table_calls_images_fake_or_real_by_untrained_weights(labelled: Path, cli: Cli, tmp_path: Path) -> None:
+    for name in ("trained", "untrained"):
+        bundle = write_bundle(tmp_path / name, trained=name == "trained")
+        out = tmp_path / f"{name} out"
+        assert cli("eval", labelled, "--engine", bundle, "--output", out, "--bootstrap", 0, "-q").returncode == 0
+    row = "| {} | {} | {} | {} | {} | 0 |"
+    assert row.format("trained", 6, 0, 0, 6) in (tmp_path / "trained out" / "eval.md").read_text()
+    assert row.format("untrained", *"----") in (tmp_path / "untrained out" / "eval.md").read_text()
 
 
 def test_the_former_name_of_an_option_is_refused_with_the_new_one(labelled: Path, cli: Cli, tmp_path: Path) -> None:

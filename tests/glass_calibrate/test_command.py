@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.machine.cache_files import BESIDE
+from glass_rt.machine.one_writer import locked_file
 from tests.bench_zoo import write_bundle
 from tests.glass_calibrate.conftest import ASKED
 from tests.glass_calibrate.scenes import write_scene, write_scenes
@@ -138,6 +140,59 @@ def test_a_decision_for_other_content_is_refused(report: Path, cli: Cli, tmp_pat
     assert "does not belong to this bundle" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "head.safetensors", "new.json", "cache/new.json"])
+def test_nothing_is_exported_into_the_bundle(name: str, report: Path, bundle: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("calibrate", "--import", report / "decision.json", "--engine", bundle).returncode == 0
+    (tmp_path / "link").symlink_to(bundle)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    done = cli("calibrate", "--export", tmp_path / "link" / name, "--engine", bundle)
+    assert done.returncode == 2
+    assert "lies in the bundle" in done.stderr
+    assert {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()} == before
+
+
+def test_no_report_lies_in_the_bundle(scenes: Path, bundle: Path, cli: Cli) -> None:
+    done = cli("calibrate", scenes, "--engine", bundle, *ASKED, "--report", bundle, "-q")
+    assert done.returncode == 2
+    assert "--report: " in done.stderr
+    assert Bundle.open(bundle).manifest.decision is None
+
+
+def test_an_export_replaces_decisions_alone(report: Path, bundle: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("calibrate", "--import", report / "decision.json", "--engine", bundle).returncode == 0
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    done = cli("calibrate", "--export", tmp_path / "labels.csv", "--engine", bundle)
+    assert done.returncode == 2
+    assert "holds no decision" in done.stderr
+    assert (tmp_path / "labels.csv").read_text() == "path,label\n"
+    for _ in range(2):
+        assert cli("calibrate", "--export", tmp_path / "out.json", "--engine", bundle).returncode == 0
+
+
+def test_a_report_says_that_the_bundle_has_its_decision_only_where_it_has(
+    scenes: Path, bundle: Path, again: Path, cli: Cli
+) -> None:
+    (bundle / BESIDE).mkdir(exist_ok=True)
+    with locked_file(bundle / BESIDE / "manifest.json-lock"):
+        done = cli("calibrate", scenes, "--engine", bundle, *ASKED, "--report", again, "-q")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is being calibrated by" in done.stderr
+    assert record(again)["installed"] is False
+    assert ", not in the bundle." in (again / "calibration.md").read_text()
+    assert cli("calibrate", scenes, "--engine", bundle, *ASKED, "--report", again, "-q").returncode == 0
+    assert record(again)["installed"] is True
+    assert ", in the bundle." in (again / "calibration.md").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_named(scenes: Path, bundle: Path, again: Path, cli: Cli) -> None:
+    (again / "calibration.md").mkdir()  # what no file can replace
+    done = cli("calibrate", scenes, "--engine", bundle, *ASKED, "--report", again, "-q")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"{again} cannot be written" in done.stderr
+    assert "--report" in done.stderr
+    assert Bundle.open(bundle).manifest.decision is None
+
+
 def test_nothing_to_export_and_nothing_to_remove(bundle: Path, cli: Cli, tmp_path: Path) -> None:
     for arguments in (("--export", tmp_path / "x.json"), ("--remove",)):
         done = cli("calibrate", *arguments, "--engine", bundle)
@@ -211,6 +266,8 @@ def _both_ways(folder: Path) -> None:
             ("--fpr", "0.01"),
             "--fpr 0.01 at 95 % confidence needs 299 real images in a tier; there are 70; ",
         ),
+        (None, ("--fpr", "1e-320"), "fpr: got 1e-320; expected a share between 0 and 1"),
+        (None, ("--confidence", "0.99999999"), "--fpr 0.05 at 99.9999 % confidence needs 360 real images"),
         (None, ("--fnr", "0.01"), "--fnr 0.01 at 95 % confidence needs 299 fake images in a tier; there are 70"),
     ],
 )
@@ -301,6 +358,27 @@ def test_scores_of_other_conditions_are_not_mixed(
     done = cli("calibrate", scenes, "--engine", glass, *changed, "--report", out, "--dry-run", "-q")
     assert done.returncode == 2
     assert "holds scores of another engine or of other options" in done.stderr
+
+
+def test_images_without_a_source_and_images_that_the_model_knows_are_told(
+    scenes: Path, engine: Path, again: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """A source that is called as an image is another source than that image."""
+    names = sorted(path.relative_to(scenes).as_posix() for path in scenes.rglob("*.png"))
+    splits = ["train", "val", "calibration", "test", ""]
+    rows = [f"{name},{name.split('/')[0]},{splits[number % 5]}," for number, name in enumerate(names)]
+    rows[-1] += names[0].replace("fake", "real")
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label,split,camera\n" + "\n".join(rows) + "\n")
+    asked = (*ASKED, "--group", "camera", "--labels", table)
+    done = cli("calibrate", scenes, "--engine", engine, *asked, "--report", again, "--dry-run", "-q")
+    assert done.returncode == 0, done.stderr
+    counts = record(again)["counts"]
+    assert {name: counts[name] for name in ("counted", "same_source", "sourceless", "learnt")} == {
+        "counted": 140, "same_source": 0, "sourceless": 139, "learnt": 56,
+    }  # fmt: skip
+    assert "139 images have no camera: each of them counts as independent" in done.stdout
+    assert "28 in `train` and 28 in `val`" in done.stdout
 
 
 def test_tiers_off_is_one_tier(scenes: Path, engine: Path, again: Path, cli: Cli) -> None:

@@ -16,7 +16,7 @@ from glass_rt.labelled.labels import LabelledImage
 
 
 def sample(name: str, fake: bool, score: float) -> Sample:
-    return Sample(name, fake, score, InputFacts(100, 100, "png"), name, LabelledImage(name, name, fake))
+    return Sample(name, fake, score, InputFacts(100, 100, "png"), name, False, LabelledImage(name, name, fake))
 
 
 @pytest.mark.parametrize(

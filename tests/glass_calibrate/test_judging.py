@@ -98,3 +98,20 @@ def test_a_folder_of_other_scores_is_refused(detector: Detector, few: list[Label
     (folder / "scores.json").unlink()
     with pytest.raises(UsageError, match=r"is there without scores.json: choose another folder"):
         judge(detector, few, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("probability_fake", None), ("probability_fake", "0.3"), ("width", None), ("width", 1.5), ("format", 7)],
+)
+def test_a_row_that_is_no_score_is_named(
+    detector: Detector, few: list[LabelledImage], tmp_path: Path, name: str, value: object
+) -> None:
+    folder = tmp_path / "out"
+    judge(detector, few, folder)
+    lines = (folder / "scores.jsonl").read_text().splitlines()
+    lines[2] = json.dumps({**json.loads(lines[2]), name: value})
+    (folder / "scores.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match=r"scores\.jsonl: the row of .*") as refusal:
+        judge(detector, few, folder)
+    assert few[2].path in str(refusal.value)

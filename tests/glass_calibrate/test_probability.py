@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from glass_calibrate.probability import Flags, Floats, calibrated, fit_curve, fit_line, logit, out_of_fold
+from glass_calibrate.probability import (
+    Flags,
+    Floats,
+    calibrated,
+    fit_curve,
+    fit_line,
+    logit,
+    out_of_fold,
+)
 from glass_calibrate.scoring import score_probabilities
 
 from glass_rt.decision.probability import ProbabilityCurve
@@ -26,6 +34,16 @@ def test_the_curve_finds_the_true_probability(fakes: int, reals: int, kind: str,
     assert (curve.kind, curve.prior) == (kind, prior)
     true = 1 / (1 + np.exp(-ratio) * (1 - prior) / prior)
     assert np.abs(calibrated(curve, raw) - true).mean() < 0.05
+
+
+@pytest.mark.parametrize(("images", "kind"), [(60, "logistic"), (300, "logistic"), (1500, "isotonic")])
+@pytest.mark.parametrize("prior", [0.9, 0.1, 0.01, 1e-6])
+def test_the_prior_changes_the_odds_and_nothing_else(images: int, kind: str, prior: float) -> None:
+    raw, fake, _ = known(images, images)
+    even, stated = (calibrated(fit_curve(raw, fake, share), raw) for share in (0.5, prior))
+    assert fit_curve(raw, fake, prior).kind == kind
+    odds = even / (1 - even) * prior / (1 - prior)
+    assert stated == pytest.approx(odds / (1 + odds), rel=1e-3)
 
 
 def test_temperature_and_bias_are_those_of_the_scores() -> None:

@@ -22,7 +22,7 @@ def samples(fake: tuple[InputFacts, ...], real: tuple[InputFacts, ...]) -> list[
     for label, facts in ((True, fake), (False, real)):
         for number, one in enumerate(facts * 20):
             name = f"{label}{number}"
-            found.append(Sample(name, label, 0.5, one, name, LabelledImage(name, name, label)))
+            found.append(Sample(name, label, 0.5, one, name, False, LabelledImage(name, name, label)))
     return found
 
 

@@ -115,7 +115,7 @@ def test_a_tier_without_images_takes_no_share_of_the_risk() -> None:
         ),
         (
             {"small": scores(200, 60), "the rest": scores(150, 60)},
-            "there are 350 (200 small, 150 the rest); 200 allow --fpr 0.0149 at the lowest",
+            "there are 350 (200 small, 150 the rest); 200 allow --fpr 0.01487 at the lowest",
         ),
         ({"small": scores(200, 60), "the rest": scores(150, 60)}, ", or --tiers off"),
         ({"every image": TierScores(EMPTY, scores(0, 99).fake)}, "needs 299 real images in a tier; there are 0. Label"),

@@ -1,4 +1,4 @@
-"""Two engines image by image: which labels flip, how far the probabilities drift."""
+"""Two engines image by image: which images change sides of the threshold, how far the probabilities drift."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glass_bench.report.statistics import Distribution, distribution
 
 @dataclass(frozen=True)
 class Flip:
-    """An image that two engines label differently."""
+    """An image that lies on another side of the threshold of the second engine."""
 
     name: str
     first: float

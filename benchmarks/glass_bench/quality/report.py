@@ -117,9 +117,13 @@ def _confusions(record: EvalRecord) -> list[str]:
     rows = []
     for engine in record.engines:
         (hit, miss), (false_alarm, cleared) = engine.quality.confusion
-        rows.append([engine.name, str(hit), str(miss), str(false_alarm), str(cleared), str(engine.failures)])
-    header = ["", "fake called fake", "fake called real", "real called fake", "real called real", "not judged"]
-    return ["## Confusion", "", *table(header, rows)]
+        counts = [str(count) for count in (hit, miss, false_alarm, cleared)]
+        if engine.decision.basis == "untrained":  # no image is called fake or real by noise
+            counts = ["-"] * len(counts)
+        rows.append([engine.name, *counts, str(engine.failures)])
+    header = ["", "fake, from it on", "fake, below it", "real, from it on", "real, below it", "not judged"]
+    title = "## Scores on either side of the threshold of the figures above, whatever the labels are"
+    return [title, "", *table(header, rows)]
 
 
 def _group_tables(record: EvalRecord) -> list[str]:
@@ -142,9 +146,9 @@ def _drifts(record: EvalRecord) -> list[str]:
         lines += [
             f"## {found.second} against {found.first}, image by image",
             "",
-            f"{len(found.flips)} of {found.images} labels differ. P(fake) differs by {found.mean:+.4f} on average; "
-            f"absolutely by {found.absolute.p50:.4f} (median), {found.absolute.p99:.4f} (99 %), "
-            f"{found.absolute.maximum:.4f} (most).",
+            f"{len(found.flips)} of {found.images} lie on another side of the threshold. P(fake) differs by "
+            f"{found.mean:+.4f} on average; absolutely by {found.absolute.p50:.4f} (median), "
+            f"{found.absolute.p99:.4f} (99 %), {found.absolute.maximum:.4f} (most).",
             "",
             *(f"- {flip.name}: {flip.first:.3f}, {flip.second:.3f}" for flip in found.flips[:_MOST_FLIPS]),
         ]

@@ -56,6 +56,18 @@ def test_another_decision_takes_the_place_of_the_first(bundle: Path) -> None:
     assert Bundle.open(bundle).manifest.decision == second != first
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o444])
+def test_who_could_read_the_manifest_still_can(bundle: Path, mode: int) -> None:
+    (bundle / MANIFEST).chmod(mode)
+    before = os.umask(0o077)  # as root's often is, and the service's account is another
+    try:
+        calibrate(bundle)
+    finally:
+        os.umask(before)
+    assert (bundle / MANIFEST).stat().st_mode & 0o777 == mode
+
+
 def test_files_that_are_linked_elsewhere_are_not_touched(bundle: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.json"
     os.link(bundle / MANIFEST, elsewhere)

@@ -71,15 +71,32 @@ def test_reasons_say_what_differs() -> None:
     assert decide(0.9, PHOTO, replace(CALIBRATED, seed_chosen=True)).guarantee is None
 
 
-def test_one_side_alone_never_gives_the_other_label() -> None:
-    one_sided = Calibration.new(
-        "0" * 64,
-        {},
-        CONDITIONS,
-        (Tier("all", TierRule(), Thresholds(0.75, None), Guarantee(0.95, fpr=0.01, images=300, above=0)),),
-    )
-    rule = replace(CALIBRATED, calibration=one_sided)
-    assert [decide(score, PHOTO, rule).label for score in (0.0, 0.75, 1.0)] == ["unsure", "unsure", "fake"]
+@pytest.mark.parametrize(
+    ("thresholds", "guarantee", "labels", "reason"),
+    [
+        (
+            Thresholds(0.75, None),
+            Guarantee(0.95, fpr=0.01, images=300, above=0),
+            ["unsure", "unsure", "fake"],
+            "not above the threshold of fake, and fakes of this kind were too few",
+        ),
+        (
+            Thresholds(None, 0.75),
+            Guarantee(0.95, fnr=0.01, fakes=300, below=0),
+            ["real", "unsure", "unsure"],
+            "not below the threshold of real, and real images of this kind were too few",
+        ),
+        (Thresholds(0.75, 0.75), GUARANTEE, ["real", "unsure", "fake"], "between the thresholds"),
+    ],
+)
+def test_one_side_alone_never_gives_the_other_label(
+    thresholds: Thresholds, guarantee: Guarantee, labels: list[str], reason: str
+) -> None:
+    tiers = (Tier("all", TierRule(), thresholds, guarantee),)
+    rule = replace(CALIBRATED, calibration=Calibration.new("0" * 64, {}, CONDITIONS, tiers))
+    found = [decide(score, PHOTO, rule) for score in (0.0, 0.75, 1.0)]
+    assert [one.label for one in found] == labels
+    assert all(reason in (one.reason or "") for one in found if one.label == "unsure")
 
 
 def test_a_float32_score_is_compared_as_it_stands_in_a_verdict() -> None:
