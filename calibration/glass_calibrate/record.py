@@ -155,6 +155,9 @@ def _warnings_of(finding: Finding) -> Iterator[str]:
             f"the AUC is {finding.auc:.3f}, under 0.5: the model cannot tell these images apart, or the classes are "
             "swapped; if they are, build again with --classes real,fake"
         )
+    lacking: dict[str, list[str]] = {}  # tiers by what they lack: most lack the same
     for found in finding.tiers:
         for missing in found.missing:
-            yield f"{found.tier.name}: {missing}"
+            lacking.setdefault(missing, []).append(found.tier.name)
+    for missing, tiers in lacking.items():
+        yield f"{', '.join(tiers)}: {missing}"

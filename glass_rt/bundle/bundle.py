@@ -224,8 +224,8 @@ def find_bundle(
     found = _glass_bundles(under) or _glass_bundles(before)
     if not found:
         raise BundleNotFound(
-            f"no bundle found under ./{under}: build one with `glass-rt build --backbone vit_b16`, "
-            f"or name one with --engine DIR or ${ENGINE_VARIABLE}"
+            f"no bundle found under ./{under}: build one with `glass-rt build --weights CHECKPOINT`, or untrained with "
+            f"`glass-rt build --backbone vit_b16`, or name one with --engine DIR or ${ENGINE_VARIABLE}"
         )
     if len(found) > 1:
         names = ", ".join(str(path) for path in found)

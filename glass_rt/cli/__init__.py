@@ -122,8 +122,9 @@ def cli() -> None:
     """Detects AI-generated images with GLASS: a look at the whole, and at crops in original resolution.
 
     \b
-    First:  glass-rt build --backbone vit_b16     a checkpoint becomes an engine
-    Then:   glass-rt infer image.png              an image gets a verdict
+    First:  glass-rt build --weights FILE     a checkpoint becomes a bundle
+    Or:     glass-rt train DIR ...            labelled images become one
+    Then:   glass-rt infer image.png          an image gets a verdict
     """
 
 

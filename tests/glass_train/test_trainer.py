@@ -21,6 +21,7 @@ from glass_train.data.examples import Example
 from glass_train.loop.devices import make_fabric
 from glass_train.loop.files import BEST, LAST, read_checkpoint_file, write_checkpoint, write_weights
 from glass_train.loop.trainer import LoopSettings, Report, Trainer, time_left
+from glass_train.loop.validation import Validation
 from glass_train.model.module import Trained
 from glass_train.model.start import prepare_layers
 from glass_train.recipe import Recipe
@@ -177,6 +178,27 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
         write_weights(tmp_path / BEST, {"tensor": torch.zeros(100_000)}, {})
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == [LAST]
+
+
+def test_ctrl_c_during_the_last_validation_ends_the_run_before_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate, validations = Trainer._validate, [0]
+
+    def interrupted(self: Trainer) -> Validation:
+        validations[0] += 1
+        if validations[0] == RECIPE.epochs:
+            os.kill(os.getpid(), signal.SIGINT)
+        return validate(self)
+
+    monkeypatch.setattr(Trainer, "_validate", interrupted)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, report=said.append).run()
+    assert said[-1].startswith("stopped after step 6, with the training at its end; to go on: glass-rt train --resume")
+    again = trainer(tmp_path)
+    again.resume()
+    assert (again.run().step, validations[0]) == (6, RECIPE.epochs)
 
 
 def test_a_full_disk_in_a_run_names_what_to_do_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def _looks_like(data: bytes) -> str:
         (b"%pdf", "PDF"),
         (b"pk\x03\x04", "a zip archive"),
         (b"\0\0\0\x0cjp", "JPEG 2000"),
+        (b"par1", "Parquet, whose images `glass-rt bulk` judges"),
     ):
         if start.startswith(mark):
             return f"it looks like {name}"

@@ -153,6 +153,7 @@ def test_a_truncated_file_is_refused(form: str, kept: float) -> None:
         (b"hello, this is text", ImageFormatError, "not an image that can be read"),
         (b"<!doctype html><p>", ImageFormatError, "it looks like HTML"),
         (b"%PDF-1.7", ImageFormatError, "it looks like PDF"),
+        (b"PAR1\x15\x04\x15\xb4", ImageFormatError, "it looks like Parquet, whose images `glass-rt bulk` judges"),
         (b"\x89PNG\r\n\x1a\n", ImageCorrupt, "PNG does not start with an IHDR"),
         (b"\xff\xd8\xff", ImageCorrupt, "inside its header"),
         (b"\xff\xd8\xff\xd9", ImageCorrupt, "no frame header"),

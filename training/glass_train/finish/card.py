@@ -46,13 +46,16 @@ def _as_the_bundle_is(card: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
 
 def tiers_in_words(decision: Calibration) -> str:
     """The thresholds of every tier with their guarantee, or why it has none, in one line."""
-    return "; ".join(_tier_in_words(tier) for tier in decision.tiers)
+    by_words: dict[str, list[str]] = {}  # most tiers without images say the same
+    for tier in decision.tiers:
+        by_words.setdefault(_tier_in_words(tier), []).append(tier.name)
+    return "; ".join(f"{', '.join(names)}: {words}" for words, names in by_words.items())
 
 
 def _tier_in_words(tier: Tier) -> str:
     if tier.thresholds is None or tier.guarantee is None:
-        return f"{tier.name}: {tier.reason}"
-    return f"{tier.name}: {thresholds_in_words(tier.thresholds)}, {guarantee_in_words(tier.guarantee)}"
+        return str(tier.reason)
+    return f"{thresholds_in_words(tier.thresholds)}, {guarantee_in_words(tier.guarantee)}"
 
 
 def card_of_manifest(bundle: Bundle) -> dict[str, Any]:

@@ -173,10 +173,16 @@ class Trainer:
         elif recipe.patience is not None and state.waited >= recipe.patience:
             state.finished = f"no better validation for {state.waited} epoch{'s' if state.waited > 1 else ''}"
         self._save()
+        if state.finished and self._stopped(request):  # during the last validation: the next epoch would look
+            self._note_stop()
+            raise KeyboardInterrupt
 
     def _note_stop(self) -> None:
         if self._chief:
-            where = f"stopped after step {self.state.step}, in epoch {self.state.epoch + 1}"
+            state = self.state
+            where = f"stopped after step {state.step}, " + (
+                "with the training at its end" if state.finished else f"in epoch {state.epoch + 1}"
+            )
             self._report(f"{where}; to go on: glass-rt train --resume --output {quote(str(self._folder))}")
 
     def _share(self, draws: Sequence[Any]) -> Sequence[Any]:
