@@ -102,8 +102,11 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_piped(read: Callable[[int], bytes]) -> bytes:
-    """The bytes of an image from a stream that `read(bytes)` reads, as `read_file` has it."""
-    return _read(lambda: read_stream(read, MOST_BYTES, _check_start))
+    """The bytes of an image from a stream that `read(bytes)` reads, as `read_file` has it.
+
+    Raises the stream's own OSError where it cannot be read: only the caller knows what the stream is.
+    """
+    return read_stream(read, MOST_BYTES, _check_start)
 
 
 def _check_start(first: bytes) -> None:
