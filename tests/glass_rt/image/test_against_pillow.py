@@ -2,6 +2,7 @@
 
 import io
 import lzma
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -73,7 +74,11 @@ def assert_like_pillow(data: bytes, notices: tuple[str, ...] | None = None) -> N
         assert image.info.notices == notices
 
 
-@pytest.mark.parametrize(("form", "mode", "options"), WRITTEN, ids=[" ".join(map(str, row)) for row in WRITTEN])
+@pytest.mark.parametrize(
+    ("form", "mode", "options"),
+    WRITTEN,
+    ids=[re.sub(" at 0x[0-9A-F]+", "", " ".join(map(str, row))) for row in WRITTEN],
+)
 def test_what_pillow_writes_we_read_alike(form: str, mode: str, options: dict[str, Any]) -> None:
     if form == "AVIF" and not PIL.features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
