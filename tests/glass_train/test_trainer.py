@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -100,13 +99,20 @@ def test_a_run_leaves_weights_that_export_takes_and_logs(tmp_path: Path) -> None
     assert float(rows(tmp_path / "steps.csv")[-1]["rate_head"]) > 1e-6
 
 
+def press_ctrl_c() -> None:
+    """What a signal does, without one: where another handler were installed, that would end the process of the tests."""
+    handler = signal.getsignal(signal.SIGINT)
+    assert callable(handler)
+    handler(signal.SIGINT, None)
+
+
 @pytest.mark.parametrize("at_image", [2, 7, 13])
 def test_ctrl_c_ends_after_the_step_and_the_rest_is_the_same(at_image: int, tmp_path: Path) -> None:
     trainer(tmp_path / "whole").run()
 
     def interrupt(made: int, _example: Example) -> None:
         if made == at_image:
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
 
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +194,7 @@ def test_ctrl_c_during_the_last_validation_ends_the_run_before_what_follows(
     def interrupted(self: Trainer) -> Validation:
         validations[0] += 1
         if validations[0] == RECIPE.epochs:
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
         return validate(self)
 
     monkeypatch.setattr(Trainer, "_validate", interrupted)
@@ -203,7 +209,7 @@ def test_ctrl_c_during_the_last_validation_ends_the_run_before_what_follows(
 
 def test_a_full_disk_in_a_run_names_what_to_do_and_the_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path, Noise(spoil=lambda made, _: os.kill(os.getpid(), signal.SIGINT) if made == 2 else None)).run()
+        trainer(tmp_path, Noise(spoil=lambda made, _: press_ctrl_c() if made == 2 else None)).run()
     again = trainer(tmp_path)
     again.resume()
     with files_limited_to(2000), pytest.raises(TrainingError, match="Free space on that disk"):
