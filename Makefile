@@ -34,7 +34,8 @@ main-job: $(VENV)/.demo
 	$(call timed,engine opened and image judged,$(BIN)/python -m glass_bench.demo.untrained --engine $(ENGINE) --output demo "$(IMAGE)")
 
 # Two processes: one leaves a core idle half of the time. A file's tests stay together, since they share what is built.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# A process that dies ends the run, which would wait for its tests for ever.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 QUICK := not slow and not ray and not browser and not trt and not attack
 # Format, lint, types and the direction of imports; then the quick tests, or all of them.
 sound: $(VENV)/.dev
