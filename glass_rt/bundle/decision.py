@@ -128,7 +128,7 @@ def _only_writer_of_manifest(folder: Path) -> Iterator[None]:
 
 
 def _replace_manifest(folder: Path, text: str) -> None:
-    """One rename, of a file that is on the disk; who could read the manifest still can, whatever the umask is."""
+    """One rename, of a file that is on the disk; the manifest keeps its mode under every umask."""
     new = folder / BESIDE / f"{_UNFINISHED}{secrets.token_hex(4)}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

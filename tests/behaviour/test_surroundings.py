@@ -98,14 +98,14 @@ def closed(*descriptors: int, commands: tuple[str, ...] = JUDGING) -> Row:
     )
 
 
-NOBODY = {"HOME": None, "USER": None, "LOGNAME": None, "XDG_CACHE_HOME": None}
+NO_HOME_OR_NAME = {"HOME": None, "USER": None, "LOGNAME": None, "XDG_CACHE_HOME": None}
 READ_ONLY = {"HOME": "{own}/shut", "XDG_CACHE_HOME": None}
 NO_UTF8 = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 MANY = "Too many open files.*ulimit -n"
 NO_THREADS = "not enough memory, or threads, to "
 SHUT = "OpenVINO needs a working folder that this account may enter"
 ROWS = [
-    Row(Surrounding("no home and no name", NOBODY, account=ACCOUNT)),
+    Row(Surrounding("no home and no name", NO_HOME_OR_NAME, account=ACCOUNT)),
     Row(Surrounding("a home that is not there", {"HOME": "{own}/absent/home"}, fresh=True), OPENING),
     Row(Surrounding("a home that is read-only", READ_ONLY, account=ACCOUNT), OPENING),
     Row(Surrounding("no folder for temporary files", {"TMPDIR": "{own}/shut/tmp"}, account=ACCOUNT), JUDGING),

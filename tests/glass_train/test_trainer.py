@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from glass_train.recipe import Recipe
 from numpy.typing import NDArray
 
 from glass_rt.errors import ImageCorrupt, TrainingError
+from tests.full_disk import files_limited_to
 
 RECIPE = Recipe(
     batch=4, crops=1, dropout=0.2, learning_rates=(3e-3, 3e-3, 3e-3), weight_decays=(0.1, 0.1, 0.0), epochs=3, ema=0.9
@@ -75,17 +74,6 @@ def trainer(
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """As on a full disk, no file can grow beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_run_leaves_weights_that_export_takes_and_logs(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def _report_where(trainer: Trainer, folder: Path, report: Report) -> None:
     if not state.finished:
         report(f"going on after step {state.step}, in epoch {state.epoch + 1}")
     elif trainer.has_more_time and (folder / CARD).exists():
-        report("the training does not go on, whatever --max-time is: the test split has been judged")
+        report("the training does not go on with any --max-time: the test split has been judged")
 
 
 def _trainer(

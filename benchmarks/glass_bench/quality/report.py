@@ -122,7 +122,7 @@ def _confusions(record: EvalRecord) -> list[str]:
             counts = ["-"] * len(counts)
         rows.append([engine.name, *counts, str(engine.failures)])
     header = ["", "fake, from it on", "fake, below it", "real, from it on", "real, below it", "not judged"]
-    title = "## Scores on either side of the threshold of the figures above, whatever the labels are"
+    title = "## Scores on either side of the threshold of the figures above, apart from the labels"
     return [title, "", *table(header, rows)]
 
 

@@ -1,4 +1,4 @@
-"""Files that users name are read up to a bound, whatever they are."""
+"""Files of every kind that users name are read up to a bound."""
 
 from __future__ import annotations
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import resource
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from glass_train.delivery.step import cut, whole
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.image.decode import Pixels
 from glass_rt.image.sampling import Box
+from tests.full_disk import files_limited_to
 
 LOADED: Counter[int] = Counter()
 SETTINGS = BankSettings(Policy(thumbnail=0.0), seed=5, deliveries=3, picture_bytes=0)
@@ -174,20 +172,9 @@ def test_a_bank_goes_to_another_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("picture_bytes", [0, 10_000_000])
 def test_a_disk_that_takes_no_more_is_named_with_the_remedy(tmp_path: Path, picture_bytes: int) -> None:
     bank = Bank(tmp_path / "bank", images(1), replace(SETTINGS, picture_bytes=picture_bytes))
-    with _files_of_at_most(50_000), pytest.raises(GlassError, match="free some space, or keep fewer deliveries"):
+    with files_limited_to(50_000), pytest.raises(GlassError, match="free some space, or keep fewer deliveries"):
         bank.views(0, 0, 1)
     assert bank.views(0, 0, 1).crops.shape == (1, 224, 224, 3)
-
-
-@contextmanager
-def _files_of_at_most(size: int) -> Iterator[None]:
-    """Writes past `size` fail, as those to a full disk do."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_no_delivery_at_all_is_refused() -> None:
