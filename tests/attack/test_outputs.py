@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -126,7 +127,9 @@ def delete(file: Path) -> None:
 
 
 def delete_folder(file: Path) -> None:
-    shutil.rmtree(file.parent)
+    file.unlink()
+    with contextlib.suppress(OSError):  # the rescued rows may lie there already
+        file.parent.rmdir()
 
 
 def replace(file: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_engine_that_fails_is_not_the_requests_fault(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr(detector._judge, "judge", fail)
+    monkeypatch.setattr(detector._judge, "start", fail)
     assert judge_requests(pipeline, [request(pictures[6].read_bytes())]) == [TritonRefusal(words, "engine")]
 
 
