@@ -16,7 +16,7 @@ from glass_rt.backends.ort_placement import check_placement, record_placement
 from glass_rt.backends.ort_providers import PROVIDERS, Selected, not_running, select_provider
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError, GlassError, import_failure, vendor_failure
-from glass_rt.machine.device import device_for, is_cpu
+from glass_rt.machine.device import Device, device_for, is_cpu
 from glass_rt.machine.environment import limited_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.regular_file import RegularFile
@@ -57,25 +57,14 @@ class OnnxRuntimeBackend:
         batch: int | None = None,
     ) -> None:
         ort, chosen = load_onnxruntime(), device_for("onnxruntime", device)
-        options = _session_options(ort, threads)
         source = EngineFile.of(engine)
         try:
-            provider = select_provider(ort, options, chosen, threads)
-            self._fixed_batch = (batch or _FIXED_BATCH) if provider.fixed_batch else None
-            if self._fixed_batch is not None:
-                options.add_free_dimension_override_by_name(_BATCH_AXIS, self._fixed_batch)
-            if not is_cpu(device):
-                record_placement(ort, options, chosen)
-            self._session = _session(ort, source, options, provider)
+            self._session, self._fixed_batch = _opened(ort, source, chosen, threads, batch)
         except GlassError:
             raise
         except Exception as error:  # the library raises a dozen unrelated types
             raise vendor_failure("ONNX Runtime", f"open {source.path}", error) from error
-        running = self._session.get_providers()[0]
-        if running != provider.name:
-            raise not_running(ort, running, chosen, provider.name)
-        if not is_cpu(device):
-            check_placement(self._session, provider.name, chosen)
+        self._takes_no_views = is_cpu(device)  # of other providers it is not known
         # Where inputs and outputs lie; None in memory, where there is nothing to gain.
         memory = PROVIDERS[chosen.kind].memory
         self._bound_to = None if memory is None else (memory, chosen.index)
@@ -86,11 +75,11 @@ class OnnxRuntimeBackend:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the session; arrays are C-contiguous and copied by the library where it must."""
         check_feeds(self.inputs, feeds)
+        count = len(feeds[self.inputs[0].name])
+        if count == 0 and (self._fixed_batch or not self._takes_no_views):
+            return no_views(self.outputs)
         if self._fixed_batch is None:
             return self._run(feeds)
-        count = len(feeds[self.inputs[0].name])
-        if count == 0:  # which no provider of fixed shapes takes
-            return no_views(self.outputs)
         return run_in_batches(self._run, feeds, count, self._fixed_batch, self.outputs)
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -155,6 +144,27 @@ def _session_options(ort: Any, threads: int | None) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # whose references are checked
     return options
+
+
+def _opened(
+    ort: Any, engine: EngineFile, device: Device, threads: int | None, batch: int | None
+) -> tuple[Any, int | None]:
+    """A session that computes on the device and nowhere else, and the batch that is fixed for it, if one is."""
+    options = _session_options(ort, threads)
+    provider = select_provider(ort, options, device, threads)
+    fixed = (batch or _FIXED_BATCH) if provider.fixed_batch else None
+    if fixed is not None:
+        options.add_free_dimension_override_by_name(_BATCH_AXIS, fixed)
+    elsewhere = device.kind != "cpu"
+    if elsewhere:
+        record_placement(ort, options, device)
+    session = _session(ort, engine, options, provider)
+    running = session.get_providers()[0]
+    if running != provider.name:
+        raise not_running(ort, running, device, provider.name)
+    if elsewhere:
+        check_placement(session, provider.name, device)
+    return session, fixed
 
 
 def _session(ort: Any, engine: EngineFile, options: Any, provider: Selected) -> Any:

@@ -63,7 +63,7 @@ def backend_versions() -> Mapping[str, str | None]:
 
 def ort_plugins() -> Mapping[str, str]:
     """Installed packages of plug-ins for ONNX Runtime by the name that `--device plugin:NAME` takes, with versions."""
-    named = {(each.metadata["Name"] or "").lower(): each.version for each in distributions()}
+    named = {(each.metadata["Name"] or "").lower().replace("_", "-"): each.version for each in distributions()}
     return {name[len(_PLUGIN) :]: number for name, number in sorted(named.items()) if name.startswith(_PLUGIN)}
 
 

@@ -126,6 +126,7 @@ PROGRAM = """
 import json, logging, sys
 from dataclasses import replace
 from pathlib import Path
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from glass_rt import Detector, DetectOptions
@@ -163,9 +164,12 @@ known = [known_parity(Bundle.open(folder), plugin).status]
 found = {"cpu": judged("cpu"), "webgpu": [judged(plugin), judged(plugin + ":0")]}
 known.append(known_parity(Bundle.open(folder), plugin + ":0").status)
 known.append(known_parity(Bundle.open(folder), "coreml").status)
+nothing = open_backend("onnxruntime", folder / "global.onnx", device=plugin).run(
+    {"pixels": np.empty((0, 224, 224, 3), np.float32)}
+)
 graph = matrix(folder.parent / "det.onnx")
 print(json.dumps({
-    **found, "known": known,
+    **found, "known": known, "nothing": nothing["embedding"].shape,
     "second": refused(open_backend, "onnxruntime", graph, device=plugin + ":1"),
     "left": refused(open_backend, "onnxruntime", graph, device=plugin),
     "allowed": refused(open_backend, "onnxruntime", graph, device=plugin + "+cpu"),
@@ -199,6 +203,10 @@ def test_a_plugin_judges_as_the_cpu_does(on_webgpu: dict[str, Any]) -> None:
     assert where == "cpu"
     assert [name for name, _ in others] == ["plugin:webgpu", "plugin:webgpu:0"]
     assert [probability for _, probability in others] == pytest.approx([expected] * 2, abs=1e-4)
+
+
+def test_it_takes_no_views_too(on_webgpu: dict[str, Any]) -> None:
+    assert on_webgpu["nothing"] == [0, 4]
 
 
 def test_its_parity_is_passed_at_the_first_opening_and_is_its_own(on_webgpu: dict[str, Any]) -> None:
