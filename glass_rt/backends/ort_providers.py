@@ -27,13 +27,14 @@ class Provider:
     """What an execution provider needs.
 
     `name`: ONNX Runtime's name of it (empty: a plug-in's library tells). `options`: of the provider, by the device and
-    the threads that a run may use. `prepare` is called with the module and the session's options before a session is
-    opened. `missing` says why it is not there, and what to do, as a clause. `fixed_batch`: it compiles for shapes, or
-    is fast for known ones alone. `memory`: the device's name in IO bindings, where inputs and outputs lie there.
+    the threads that a run may use (None: as many as there are cores). `prepare` is called with the module and the
+    session's options before a session is opened. `missing` says why it is not there, and what to do, as a clause.
+    `fixed_batch`: it compiles for shapes, or is fast for known ones alone. `memory`: the device's name in IO bindings,
+    where inputs and outputs lie there.
     """
 
     name: str
-    options: Callable[[Device, int], Options] = lambda device, threads: {}
+    options: Callable[[Device, int | None], Options] = lambda device, threads: {}
     prepare: Callable[[Any, Any], None] = lambda ort, options: None
     missing: Callable[[Any], str] = lambda ort: "it is not in this build"
     fixed_batch: bool = False
@@ -52,12 +53,12 @@ class Selected:
     fixed_batch: bool
 
 
-def _cuda_options(device: Device, threads: int) -> Options:
+def _cuda_options(device: Device, threads: int | None) -> Options:
     """Float32 stays float32. Convolutions are chosen by rule: the default tries all, for each new batch size."""
     return {"device_id": device.index, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
 
 
-def _core_ml_options(device: Device, threads: int) -> Options:
+def _core_ml_options(device: Device, threads: int | None) -> Options:
     """The older format of models has no LayerNormalization; sums stay in float32 unless one asks for less."""
     return {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL", "RequireStaticInputShapes": "1"}
 
@@ -104,7 +105,7 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
     "xnnpack": Provider(
         "XnnpackExecutionProvider",
-        options=lambda device, threads: {"intra_op_num_threads": threads},
+        options=lambda device, threads: {"intra_op_num_threads": threads or usable_cores()},
         prepare=_one_thread,
         missing=_not_in("no package of it for Python has XNNPACK: build ONNX Runtime with --use_xnnpack"),
     ),
@@ -119,7 +120,7 @@ def select_provider(ort: Any, options: Any, device: Device, threads: int | None)
     """
     row = PROVIDERS[device.kind]
     row.prepare(ort, options)
-    chosen = {**row.options(device, threads or usable_cores()), **dict(device.options)}
+    chosen = {**row.options(device, threads), **dict(device.options)}
     if device.kind == "plugin":
         found = plugin_device(ort, device)
         options.add_provider_for_devices([found], {key: str(value) for key, value in chosen.items()})
@@ -139,8 +140,9 @@ def not_running(ort: Any, running: str, device: Device, wanted: str = "") -> Bac
 
 def _is_here(ort: Any, name: str) -> bool:
     """Whether the build has a provider, or a library that was loaded brings it, as newer packages do with CUDA's."""
-    devices = ort.get_ep_devices() if hasattr(ort, "get_ep_devices") else ()
-    return name in ort.get_available_providers() or any(device.ep_name == name for device in devices)
+    if name in ort.get_available_providers():
+        return True
+    return hasattr(ort, "get_ep_devices") and any(device.ep_name == name for device in ort.get_ep_devices())
 
 
 def _useful(ort: Any) -> list[str]:
