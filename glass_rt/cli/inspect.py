@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -35,7 +36,8 @@ def inspect(bundle: Path | None, engine: Path | None, device: str | None, as_jso
     opened = Bundle.open(chosen_bundle(named_once(bundle, engine)))
     where = device and device_of(opened.manifest, device)
     if as_json:
-        click.echo(json.dumps({**to_json(opened.manifest), **hashes_of(opened)}, indent=2))
+        there = {"parity": asdict(known_parity(opened, where))} if where else {}
+        click.echo(json.dumps({**to_json(opened.manifest), **there, **hashes_of(opened)}, indent=2))
         return 0
     for name, value in _rows(opened, where):
         click.echo(f"{name:<14}{text_from_name(value)}")  # a manifest's texts must not command the terminal

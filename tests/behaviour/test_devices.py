@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,4 +65,6 @@ def test_another_device_needs_the_portable_graph(cli: Cli, bundle: Path, picture
 def test_inspect_says_what_is_known_of_the_parity_there(cli: Cli, bundle: Path) -> None:
     assert "parity        passed" in cli("inspect", bundle).stdout
     assert "parity        on cpu: passed" in cli("inspect", bundle, "--device", "cpu").stdout
+    told = [json.loads(cli("inspect", bundle, "--json", *more).stdout) for more in ((), ("--device", "coreml"))]
+    assert [each["parity"]["status"] for each in told] == ["passed", "pending"]
     assert "parity        on dml:1: pending: settled" in cli("inspect", bundle, "--device", "dml:1").stdout
