@@ -30,7 +30,7 @@ from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
 from glass_rt.machine.cache_files import places_for, read_cached, write_cached
-from glass_rt.machine.device import device_from_text
+from glass_rt.machine.device import device_for
 
 LANES = 2
 RUNS_TO_WARM = 2  # of a batch size on a lane: the first compiles and allocates, the second is captured
@@ -56,7 +56,7 @@ def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None,
 
 def gpu_index(device: str | None) -> int:
     """`cuda:1` -> 1; None is the first GPU."""
-    return device_from_text(device or "cuda", ("cuda",), "TensorRT").index
+    return device_for("tensorrt", device or "cuda").index
 
 
 @dataclass(eq=False)
