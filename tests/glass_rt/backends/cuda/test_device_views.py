@@ -45,8 +45,8 @@ def gpu_with_kernels(host: Any) -> GpuWithKernels:
     def made(memory_bytes: int = 1 << 33) -> FakeGpu:
         gpu = FakeGpu(memory_bytes)
         gpu.kernels["gather_crops"] = emulated(gpu, host.crops, (0, 2, 4))
-        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 4))
-        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3))
+        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 3, 4))
+        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3, 4))
         return gpu
 
     return made
