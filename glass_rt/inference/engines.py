@@ -15,7 +15,7 @@ from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.pending_parity import resolve_parity
-from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
+from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_pinned, most_views
 from glass_rt.machine.device import is_cpu
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.limits.memory import held_bytes
@@ -106,17 +106,21 @@ def check_views(manifest: BundleManifest, views: str) -> None:
         raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
 
 
-def open_views(views: str, device: str | None) -> ViewWriter:
-    """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
-    if views == "host":
+def open_views(manifest: BundleManifest, run: RunOptions) -> ViewWriter:
+    """What writes the views: in memory, in pinned memory for TensorRT's engines, or on their GPU.
+
+    Raises MissingDependency, BackendError.
+    """
+    if not manifest.engine.backend.startswith("tensorrt"):
         return HostViews()
     from glass_rt.backends.cuda import open_gpu
     from glass_rt.backends.cuda.device_views import DeviceViews
+    from glass_rt.backends.cuda.pinned_views import PinnedViews
     from glass_rt.backends.trt.backend import gpu_index
 
-    gpu = open_gpu(gpu_index(device))
+    gpu = open_gpu(gpu_index(run.device))
     try:
-        return DeviceViews(gpu)
+        return DeviceViews(gpu) if run.views == "device" else PinnedViews(gpu, most_pinned(run.memory))
     except BaseException:
         gpu.close()
         raise

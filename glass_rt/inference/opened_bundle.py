@@ -51,7 +51,7 @@ class OpenedBundle:
             _check_crop_size(bundle, engines)
             warm_up(engines)
             on_gpu = not is_cpu(device_of(bundle.manifest, run.device))
-            return cls(bundle, engines, head, batch, open_views(run.views, run.device), run.memory, on_gpu)
+            return cls(bundle, engines, head, batch, open_views(bundle.manifest, run), run.memory, on_gpu)
         except BaseException:
             for engine in engines.values():
                 engine.close()

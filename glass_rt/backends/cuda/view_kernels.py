@@ -1,7 +1,8 @@
 """Both views of an image that lies on the device, by our own kernels (`kernels/views.cu`).
 
 Not used unless asked for. The kernels' arithmetic is tested on the CPU; on an H100 crops were bit-equal to those made
-in memory and global views within 0.0004 level, from 64 x 900 to 200 megapixels (benchmarks/results/gpu_hour).
+in memory and global views within 0.0004 level, from 64 x 900 to 200 megapixels (benchmarks/results/gpu_hour). There
+the card computed the filter's weights; as tables from the host they have not run on a card.
 """
 
 from __future__ import annotations
