@@ -103,8 +103,8 @@ def kernel_times(scale: float) -> dict[str, Any]:
             copy = event_ms(gpu, stream, lambda: gpu.copy_in(image.address, pinned.array, stream), 10)
             tables = [filter_table(length, SIZE) for length in (height, width)]
             taps = [gpu.allocate(table.nbytes) for table in tables]
-            for target, table in zip(taps, tables, strict=True):
-                gpu.copy_in(target.address, table.view(np.uint8), stream)
+            for target, weights in zip(taps, tables, strict=True):
+                gpu.copy_in(target.address, weights.view(np.uint8), stream)
             shape = (np.int32(width), np.int32(SIZE))
             first = (np.uint64(image.address), *shape, np.uint64(taps[0].address), np.uint64(rows.address))
             second = (np.uint64(rows.address), *shape, np.uint64(taps[1].address), np.uint64(out.address))
@@ -129,7 +129,9 @@ def kernel_times(scale: float) -> dict[str, Any]:
                 "staging_gb_per_s": gb_per_s(pixels.nbytes, staging.median),
                 "reduce_rows_gb_per_s_of_image": gb_per_s(pixels.nbytes, timed["reduce_rows"].median),
             }  # fmt: skip
-            for buffer in (image, boxes, rows, out, pinned, *taps):
+            for buffer in (image, boxes, rows, out, pinned):
+                gpu.free(buffer)
+            for buffer in taps:
                 gpu.free(buffer)
     gpu.close()
     return found

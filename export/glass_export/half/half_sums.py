@@ -7,6 +7,7 @@ after each. They are twice as fast on desktop cards, and a library may choose th
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,7 +39,7 @@ def half_product(first: Tensor, second: Tensor) -> Tensor:
     """float16 (..., M, K) @ (..., K, N), the sum rounded to half every 16 products; other types as usual."""
     if first.dtype != torch.float16:
         return first @ second
-    shape = (*torch.broadcast_shapes(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
+    shape = (*np.broadcast_shapes(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
     left, right = (
         tensor.to(torch.float32).expand(*shape[:-2], *tensor.shape[-2:]).reshape(-1, *tensor.shape[-2:])
         for tensor in (first, second)
@@ -76,15 +77,13 @@ class _ConvInHalf(nn.Module):
         self.layer = layer
 
     def forward(self, planes: Tensor) -> Tensor:
-        layer, height = self.layer, planes.shape[2]
-        windows = functional.unfold(
-            planes.to(torch.float32), layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        )  # (N, C * kernel, L)
-        by_place = windows.unflatten(1, (layer.in_channels, -1)).transpose(1, 2).flatten(1, 2)  # as libraries sum them
+        layer, batch, height = self.layer, planes.shape[0], planes.shape[2]
+        kernel, dilation, padding, stride = layer.kernel_size, layer.dilation, layer.padding, layer.stride
+        assert not isinstance(padding, str), "no backbone pads by name"
+        windows = functional.unfold(planes.to(torch.float32), kernel, dilation, padding, stride)  # (N, C * kernel, L)
+        by_place = windows.reshape(batch, layer.in_channels, -1, windows.shape[2]).transpose(1, 2)  # as libraries sum
         weights = layer.weight.flatten(2).transpose(1, 2).flatten(1)  # (out, kernel * C)
-        result = half_product(weights, by_place.to(torch.float16))
-        high = (height + 2 * layer.padding[0] - layer.dilation[0] * (layer.kernel_size[0] - 1) - 1) // layer.stride[
-            0
-        ] + 1
-        result = result.unflatten(2, (high, -1))
+        products = half_product(weights, by_place.flatten(1, 2).to(torch.float16))  # (N, out, L)
+        high = (height + 2 * padding[0] - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
+        result = products.reshape(batch, layer.out_channels, high, -1)
         return result if layer.bias is None else result + layer.bias[:, None, None]

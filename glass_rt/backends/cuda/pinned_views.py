@@ -43,7 +43,8 @@ class PinnedViews(HostViews):
             return super().empty(shape, dtype)
         lease = _Lease(memory.array[:nbytes])
         weakref.finalize(lease, self._give_back, memory).atexit = False
-        return np.asarray(lease).view(dtype).reshape(shape)
+        array: NDArray[Any] = np.asarray(lease).view(dtype).reshape(shape)
+        return array
 
     def close(self) -> None:
         """Frees the memory; callers must not read arrays that still exist."""

@@ -68,7 +68,7 @@ def test_every_layer_computes_what_it_computed(layer: Any, shape: tuple[int, ...
             parameter.copy_(whole_numbers(tuple(parameter.shape), 2, index))
         values = whole_numbers(shape, 2, 9)
         graph = PixelsToEmbedding(nn.Sequential(layer))
-        replaced = summed_in_half(graph).backbone[0]
+        replaced = summed_in_half(graph).backbone.get_submodule("0")
         assert type(replaced) is not type(layer)
         found, expected = replaced(values), deepcopy(layer).float()(values.float())
     assert found.dtype == torch.float16
@@ -76,13 +76,15 @@ def test_every_layer_computes_what_it_computed(layer: Any, shape: tuple[int, ...
 
 
 def small_vit() -> nn.Module:
-    vit = VisionTransformer(image_size=224, patch_size=32, num_layers=2, num_heads=4, hidden_dim=256, mlp_dim=512)
+    vit: nn.Module = VisionTransformer(
+        image_size=224, patch_size=32, num_layers=2, num_heads=4, hidden_dim=256, mlp_dim=512
+    )
     vit.heads = nn.Identity()
     return vit
 
 
 def small_resnet() -> nn.Module:
-    resnet = ResNet(BasicBlock, [1, 1, 1, 1])
+    resnet: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1])
     resnet.fc = nn.Identity()
     return resnet
 

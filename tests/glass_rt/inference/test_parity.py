@@ -82,7 +82,7 @@ def test_an_engine_that_sums_in_half_passes_where_its_verdicts_stay(
     weights = Weights("none", "0" * 64, trained=False)
     model = Model("tiny", "resize", "resnet18", DIM, ("fake", "real"), 1, 0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), weights)
     head = Head.for_model(model, parameters)
-    reference = {
+    reference: dict[str, Array] = {
         "global_views": np.arange(5, dtype=np.float32)[:, None], "global_embeddings": exact,
         "offsets": np.zeros(6, np.int64), "logits": np.stack([head.judge(row, row[None]).logits for row in exact]),
     }  # fmt: skip
