@@ -151,9 +151,8 @@ class Pipeline:
     def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
         with as_image_error():
             image = read_image(source, options.max_pixels)
-        with self._budget.hold(image.peak_bytes, self._decoding_budget(options.max_pixels), self._room) as alone:
-            if alone:  # else the room was asked for a moment ago; the system takes its time to tell
-                check_image_fits(image, self._image_room())
+        with self._budget.hold(image.peak_bytes, self._decoding_budget(options.max_pixels), self._room):
+            check_image_fits(image, self._image_room())
             return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
 
     def _decoding_budget(self, max_pixels: int) -> int:

@@ -19,20 +19,18 @@ class ByteBudget:
         self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, size: int, limit: int, room: Callable[[], int] | None = None) -> Iterator[bool]:
+    def hold(self, size: int, limit: int, room: Callable[[], int] | None = None) -> Iterator[None]:
         """Holds `size` bytes while the block runs, which begins once all together hold at most `limit`.
 
-        `room`: the bytes that all together may hold by what this machine has left, asked for each time. Gives True
-        where it was not asked, since nothing else was held.
+        `room`: the bytes that all together may hold by what this machine has left, asked for each time.
         """
         with self._changed:
             self._changed.wait_for(
                 lambda: self._held == 0 or self._held + size <= (limit if room is None else min(limit, room()))
             )
-            alone = self._held == 0
             self._held += size
         try:
-            yield alone
+            yield
         finally:
             with self._changed:
                 self._held -= size
