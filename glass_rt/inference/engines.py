@@ -15,7 +15,7 @@ from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.pending_parity import resolve_parity
-from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_pinned, most_views
+from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
 from glass_rt.machine.device import is_cpu
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.limits.memory import held_bytes
@@ -115,7 +115,7 @@ def open_views(manifest: BundleManifest, run: RunOptions) -> ViewWriter:
         return HostViews()
     from glass_rt.backends.cuda import open_gpu
     from glass_rt.backends.cuda.device_views import DeviceViews
-    from glass_rt.backends.cuda.pinned_views import PinnedViews
+    from glass_rt.backends.cuda.pinned_views import PinnedViews, most_pinned
     from glass_rt.backends.trt.backend import gpu_index
 
     gpu = open_gpu(gpu_index(run.device))

@@ -15,8 +15,6 @@ from glass_rt.machine.limits.memory import MB, MemoryLimit, require_memory, smal
 
 _BYTES_PER_VIEW = 64 * MB  # of the limit, for each view of a run: layers took 3 to 8 MB of them, weights the most
 _BYTES_PER_DECODER = 128 * MB  # of the limit: the pixels of a 24 MP photograph, twice
-_MOST_PINNED = 2048 * MB  # five packs of six full runs of 256 views
-_PINNED_PART = 8  # of the limit: nothing else can have what is pinned
 _KEPT_FREE = 8  # this part of what is left is for views, activations and the results
 _BLAS_ADDRESSES = 48 * MB  # that OpenBLAS maps for its first product; where there are fewer it ends the process
 # By backend: bytes held for each byte of an engine's files, bytes beside them, and addresses for the library. Less than
@@ -34,12 +32,6 @@ def most_decoders(asked: int | None) -> int | None:
     """Threads that decode, as for `most_views`."""
     limit = smallest_limit(asked)
     return None if limit is None else max(1, limit // _BYTES_PER_DECODER)
-
-
-def most_pinned(asked: int | None) -> int:
-    """Bytes of memory that packs for a GPU may pin, as for `most_views`."""
-    limit = smallest_limit(asked)
-    return _MOST_PINNED if limit is None else min(_MOST_PINNED, limit // _PINNED_PART)
 
 
 def check_engines_fit(bundle: Bundle, asked: int | None) -> None:

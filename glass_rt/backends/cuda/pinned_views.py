@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.gpu import Bytes, GpuDriver, GpuOutOfMemory, PinnedBuffer, lost_is_gone
 from glass_rt.image.views import HostViews
+from glass_rt.machine.limits.memory import MB, smallest_limit
+
+_MOST_PINNED = 2048 * MB  # five packs of six full runs of 256 views
+_PINNED_PART = 8  # of the limit: nothing else can have what is pinned
 
 log = logging.getLogger("glass_rt")
 
@@ -86,6 +90,12 @@ class _Lease:
     def __init__(self, memory: Bytes) -> None:
         self._memory = memory
         self.__array_interface__ = memory.__array_interface__
+
+
+def most_pinned(asked: int | None) -> int:
+    """Bytes of memory that packs may pin; `asked`: bytes that the user lets this process hold, None for no limit."""
+    limit = smallest_limit(asked)
+    return _MOST_PINNED if limit is None else min(_MOST_PINNED, limit // _PINNED_PART)
 
 
 def is_pinned(array: NDArray[Any]) -> bool:

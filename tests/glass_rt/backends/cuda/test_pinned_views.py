@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 import glass_rt.backends.cuda
+from glass_rt.backends.cuda import pinned_views
 from glass_rt.backends.cuda.device_views import DeviceViews
-from glass_rt.backends.cuda.pinned_views import PinnedViews, is_pinned
+from glass_rt.backends.cuda.pinned_views import PinnedViews, is_pinned, most_pinned
 from glass_rt.image.views import HostViews
 from glass_rt.inference.engines import open_views
 from glass_rt.options import RunOptions
@@ -124,3 +125,13 @@ def test_packs_for_tensorrt_are_pinned(monkeypatch: pytest.MonkeyPatch, backend:
     views = open_views(manifest, RunOptions(views=where))
     assert type(views) is kind
     views.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [(None, 2 << 30), (128 << 30, 2 << 30), (8 << 30, 1 << 30), (512 << 20, 64 << 20)]
+)
+def test_an_eighth_of_the_memory_is_pinned_at_most(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, most: int
+) -> None:
+    monkeypatch.setattr(pinned_views, "smallest_limit", lambda _asked: limit)
+    assert most_pinned(None) == most
