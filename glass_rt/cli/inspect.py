@@ -119,7 +119,8 @@ def _precision(report: PrecisionReport) -> str:
         return cost
     widened = sum(len(found.widened) + len(found.widened_streams) for found in ranges)
     largest = max(found.largest_activation for found in ranges)
-    return f"{cost}; largest value {largest:.3g}, {widened} units kept in float32"
+    sums = f"; {report.half_sums.embedding:.1e} if summed in half" if report.half_sums else ""
+    return f"{cost}{sums}; largest value {largest:.3g}, {widened} units kept in float32"
 
 
 def _parity(status: str, embedding: float | None, logits: float | None) -> str:

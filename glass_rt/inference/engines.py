@@ -119,17 +119,21 @@ def check_views(manifest: BundleManifest, views: str) -> None:
         raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
 
 
-def open_views(views: str, device: str | None) -> ViewWriter:
-    """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
-    if views == "host":
+def open_views(manifest: BundleManifest, run: RunOptions) -> ViewWriter:
+    """What writes the views: in memory, in pinned memory for TensorRT's engines, or on their GPU.
+
+    Raises MissingDependency, BackendError.
+    """
+    if not manifest.engine.backend.startswith("tensorrt"):
         return HostViews()
     from glass_rt.backends.cuda import open_gpu
     from glass_rt.backends.cuda.device_views import DeviceViews
+    from glass_rt.backends.cuda.pinned_views import PinnedViews, most_pinned
     from glass_rt.backends.trt.backend import gpu_index
 
-    gpu = open_gpu(gpu_index(device))
+    gpu = open_gpu(gpu_index(run.device))
     try:
-        return DeviceViews(gpu)
+        return DeviceViews(gpu) if run.views == "device" else PinnedViews(gpu, most_pinned(run.memory))
     except BaseException:
         gpu.close()
         raise

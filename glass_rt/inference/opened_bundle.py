@@ -51,8 +51,7 @@ class OpenedBundle:
         try:
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            device = device_of(bundle.manifest, run.device)
-            views = open_views(run.views, run.device)
+            device, views = device_of(bundle.manifest, run.device), open_views(bundle.manifest, run)
             return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device)
         except BaseException:
             for engine in engines.values():

@@ -109,7 +109,8 @@ class TrtBackend:
     def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         """Starts a pack and returns a function that waits for it; the feeds are read before this returns.
 
-        The pixels may also be a DeviceArray of the same GPU. Other engines can be started meanwhile. Callers may
+        The pixels may also be a DeviceArray of the same GPU, or an array of PinnedViews: these the GPU reads itself,
+        and they stay as they are until the pack was waited for. Other engines can be started meanwhile. Callers may
         wait in any order; after `close`, waiting fails.
         """
         self._check_usable()
