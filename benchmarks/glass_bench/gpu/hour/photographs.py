@@ -1,6 +1,6 @@
 """The photographs of these steps, re-encoded: sizes, qualities, samplings and kinds of JPEG are ours to choose.
 
-They come from the folder named by $GPU_HOUR_PHOTOS, as JPEG files; without it, from a made landscape.
+They come from the folder named by $GPU_KIT_PHOTOS, as JPEG files; without it, from a made landscape.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-VARIABLE = "GPU_HOUR_PHOTOS"
+VARIABLE = "GPU_KIT_PHOTOS"
 SAMPLING = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111}
 SIZES = {"12 MP": (3000, 4000), "24 MP": (4000, 6000)}  # height, width
 
