@@ -1,7 +1,7 @@
 """What a dry run of the GPU kit runs on: a GPU in memory, and stand-ins for TensorRT and nvImageCodec on the CPU.
 
 A kernel does what the real one does, in NumPy. An engine is the very graph that a library of NVIDIA's would compile,
-run by ONNX Runtime. A decoder is this project's own. $FAULT plants a wrong number under them.
+run by ONNX Runtime; the backbone is a tiny one. A decoder is this project's own. $FAULT plants a wrong number under them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.machinery import ModuleSpec
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -91,14 +92,37 @@ def _kernels(gpu: FakeGpu) -> dict[str, Callable[..., None]]:
 def install() -> None:
     """For the life of this process."""
     import glass_rt.backends.cuda
-    from glass_rt.machine import environment
+    from glass_rt.machine import environment as module
     from glass_rt.machine.cuda_driver import CudaDevice
 
     glass_rt.backends.cuda._opener = lambda access: open_device
+    environment: Any = module  # whose names are not for others
     environment.cuda_devices = lambda: (CudaDevice(NAME, CAPABILITY, DRIVER_MEMORY),)
     sys.modules["nvidia.nvimgcodec"] = _nvimgcodec()
     _install_tensorrt()
+    sys.meta_path.insert(0, _TinyBackbones())
     _put_on_path({"compute-sanitizer": SANITIZER})
+
+
+class _TinyBackbones(MetaPathFinder):
+    """Adds the tests' tiny backbones to the table as soon as it is imported, which takes long and few steps do."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "glass_export.backbones":
+            return None
+        found = PathFinder.find_spec(name, path)
+        assert found is not None
+        assert found.loader is not None
+        execute = found.loader.exec_module
+
+        def and_add(module: ModuleType) -> None:
+            execute(module)
+            from tests.glass_train.tiny import register
+
+            register()
+
+        found.loader.exec_module = and_add  # type: ignore[method-assign]
+        return found
 
 
 SANITIZER = """#!/bin/sh
@@ -133,7 +157,7 @@ def _module(name: str) -> ModuleType:
 
 def _install_tensorrt() -> None:
     """The vendor's module, its distribution, and a builder whose plans keep the graph as it is."""
-    from glass_engines.trt import compiler
+    from glass_engines.trt import compiler as builds
 
     module = _module("tensorrt")
     module.__dict__.update(vars(stand_in(f"tensorrt {VERSION}", _in_memory(), {}, _computed)))
@@ -143,6 +167,7 @@ def _install_tensorrt() -> None:
     metadata = f"Metadata-Version: 2.1\nName: tensorrt\nVersion: {VERSION}\n"
     (folder / f"tensorrt-{VERSION}.dist-info" / "METADATA").write_text(metadata)
     sys.path.append(str(folder))
+    compiler: Any = builds
     compiler.plan_from_onnx = _plan_from_onnx
 
 

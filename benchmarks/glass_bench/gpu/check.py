@@ -26,7 +26,7 @@ from typing import Any
 
 from glass_bench.gpu.process import run_step
 from glass_bench.gpu.report import FILE, PAGE, SCHEMA, write_report
-from glass_bench.gpu.step import DRY_RUN
+from glass_bench.gpu.step import DRY_BACKBONE, DRY_RUN
 from glass_bench.gpu.steps import NO_ENGINES, REFUSAL, STEPS, Step, steps_of_engines
 
 BACKBONES = ("vit_b16", "resnet50", "convnext_tiny")
@@ -34,7 +34,7 @@ BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "onnxruntime")
 SOAK_RUNS = 10_000
 STAND_INS = "tests.fake_kit"
 REPOSITORY = Path(__file__).parents[3]
-DRY_SCALE, DRY_BACKBONES, DRY_SOAK = 0.005, ("mobilenet_v3_small",), 40
+DRY_SCALE, DRY_BACKBONES, DRY_SOAK = 0.005, (DRY_BACKBONE,), 40
 DRY_LIMIT_S = 600.0  # of every step: a limit measures a GPU, and says nothing about a busy machine without one
 LEAST_S = 5.0  # that a step is worth starting for
 
@@ -78,7 +78,7 @@ def run_kit(kit: Kit, steps: Sequence[Step] = STEPS) -> dict[str, Any]:
         row = _row_of(kit, step, report, end - monotonic())
         report["steps"] = [*(other for other in report["steps"] if other["name"] != step.name), row]
         if step is steps[0]:
-            report["machine"] |= found_by(report, step.name, "machine") or {}
+            report["machine"] |= told_by(report, step.name, "machine")
         write_report(kit.output, report)
         print(f"    {row['state']}, {row['seconds']} s{''.join(f'{chr(10)}    {words}' for words in row['why'])}")
     counts = {state: [step["state"] for step in report["steps"]].count(state) for state in ("passed", "failed")}
@@ -91,13 +91,12 @@ def exit_code(report: Mapping[str, Any]) -> int:
     return int(any(step["state"] not in ("passed", "left out") for step in report["steps"]))
 
 
-def found_by(report: Mapping[str, Any], step: str, part: str) -> Any:
-    """What a part of a step found; None where it did not."""
-    for row in report["steps"]:
-        found = row["figures"].get(part) if row["name"] == step else None
-        if isinstance(found, dict) and "found" in found:
-            return found["found"]
-    return None
+def told_by(report: Mapping[str, Any], step: str, part: str) -> Mapping[str, Any]:
+    """What a part of a step found; {} where it did not."""
+    figures = next((row["figures"] for row in report["steps"] if row["name"] == step), {})
+    found = figures.get(part)
+    told = found.get("found") if isinstance(found, Mapping) else None
+    return told if isinstance(told, Mapping) else {}
 
 
 def _begun(kit: Kit) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def _begun(kit: Kit) -> dict[str, Any]:
 def _all_steps(kit: Kit, steps: Sequence[Step], report: Mapping[str, Any]) -> Iterator[Step]:
     """The list, and then step 8: what it is depends on what the first step has found."""
     yield from steps
-    told = found_by(report, steps[0].name, "engines") or {}
+    told = told_by(report, steps[0].name, "engines")
     backend = kit.backend if kit.backend != "auto" else told.get("backend")
     if told.get("refused_by_rtx"):
         yield REFUSAL
@@ -132,9 +131,9 @@ def _is_wanted(kit: Kit, step: Step, steps: Sequence[Step]) -> bool:
 
 
 def _row_of(kit: Kit, step: Step, report: Mapping[str, Any], left_s: float) -> dict[str, Any]:
-    opened = next((row["figures"].get("opened", {}) for row in report["steps"]), {})
+    opened = next((row["figures"].get("opened") for row in report["steps"]), None)
     for unable, why in (
-        ("failed" in opened, "the first step could open no GPU"),
+        (isinstance(opened, Mapping) and "failed" in opened, "the first step could open no GPU"),
         (left_s < LEAST_S, "there was no time left: --resume runs it"),
     ):
         if unable:

@@ -21,7 +21,7 @@ from glass_engines.registry import choose_backend
 
 from glass_bench.gpu.hour.device import open_device
 from glass_bench.gpu.hour.record import LeftOut, Record
-from glass_bench.gpu.verdicts import ragged_verdicts
+from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
 from glass_rt.backends import Backend
 from glass_rt.backends.embedding import INPUT, OUTPUT, start_embedding
 from glass_rt.backends.trt.library import builds_for
@@ -50,9 +50,10 @@ class Sizes:
     warm_ups: int = 5
     repeats: int = 30
     max_batch: int | None = None
+    images: tuple[tuple[int, int, int], ...] = IMAGES  # of the packs of verdicts
 
 
-DRY = Sizes((1, 2), 1, 2, 4)
+DRY = Sizes((1, 2), 1, 2, 4, ((180, 300, 3), (460, 460, 2)))
 
 
 def main(output: str, scale: float, what: str, backend: str = "", backbone: str = "", *more: str) -> None:
@@ -67,11 +68,11 @@ def main(output: str, scale: float, what: str, backend: str = "", backbone: str 
         "build": lambda: _build(backbone, backend, bundle, sizes),
         "parity": lambda: parity(bundle),
         "ragged packs": lambda: ragged(bundle),
-        "ragged verdicts": lambda: ragged_verdicts(bundle),
+        "ragged verdicts": lambda: ragged_verdicts(bundle, sizes.images),
         "latency": lambda: latencies(bundle, sizes),
         "parts": lambda: parts(bundle, sizes),
         "soak": lambda: soak(bundle, int(soak_runs), sizes),
-        "views on the GPU": lambda: ragged_verdicts(bundle, views="device"),
+        "views on the GPU": lambda: ragged_verdicts(bundle, sizes.images, views="device"),
     }
     record.part(what, works[what])
 

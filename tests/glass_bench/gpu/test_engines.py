@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from glass_bench.gpu import verdicts
 from glass_bench.gpu.engines import Sizes, stage_medians
 from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
 
@@ -26,9 +25,8 @@ def test_verdicts_of_a_ragged_pack_are_pytorchs(bundles: Bundles) -> None:
 def test_a_verdict_that_is_not_pytorchs_fails_the_step(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Head.judge
     monkeypatch.setattr(Head, "judge", lambda head, whole, crops: right(head, whole, crops[::-1] * 1.05))
-    monkeypatch.setattr(verdicts, "IMAGES", IMAGES[:2])
     with pytest.raises(AssertionError, match=r"verdicts are not PyTorch's: P\(fake\) differs by"):
-        ragged_verdicts(bundles("mobilenet_v3_small").folder)
+        ragged_verdicts(bundles("mobilenet_v3_small").folder, IMAGES[:2])
 
 
 def test_views_on_the_device_are_asked_for(bundles: Bundles) -> None:

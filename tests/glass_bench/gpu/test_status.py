@@ -25,7 +25,7 @@ from glass_bench.gpu.status import (
 
 def report(gpu: str, date: str, *steps: tuple[str, str, str], driver: str = "580.1") -> dict[str, Any]:
     """Of steps by name, state and reason; those of engines are TensorRT's."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name, "state": state, "why": [why] if why else [], "ended": 0, "figures": {},
             "kind": f"8 {name.partition(': ')[2]}" if name.startswith("8") else name,
@@ -133,14 +133,14 @@ def test_check_writes_nothing_and_tells_a_page_that_is_not_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = tmp_path / "status.md"
-    page.write_text(f"# Status\n{BEGIN}\nby hand\n{END}\nmore")
+    page.write_text(f"# Status\n{BEGIN}\ntyped\n{END}\nmore")
     monkeypatch.setattr(status, "PAGE", page)
     monkeypatch.setattr("sys.argv", ["status", "--check"])
     assert status.main() == 1
-    assert "by hand" in page.read_text()
+    assert "\ntyped\n" in page.read_text()
     monkeypatch.setattr("sys.argv", ["status"])
     assert status.main() == 0
-    assert "by hand" not in page.read_text()
+    assert "\ntyped\n" not in page.read_text()
     assert page.read_text().endswith(f"{END}\nmore")
     monkeypatch.setattr("sys.argv", ["status", "--check"])
     assert status.main() == 0

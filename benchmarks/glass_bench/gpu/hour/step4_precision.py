@@ -27,9 +27,9 @@ from glass_bench.gpu.hour.models import (
     with_fused_attention,
 )
 from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.step import DRY_BACKBONE
 
 BACKBONES = ("vit_b16", "resnet50", "convnext_tiny")
-SMALLEST = ("mobilenet_v3_small",)  # of a dry run
 BATCHES = (11, 64, 256)
 BATCH = 4  # of the reference views, as at export
 
@@ -152,10 +152,10 @@ def main(output: str, scale: float, what: str = "drift") -> None:
     sums(half=False, reduced=False)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if what == "compiled":
-        for name in BACKBONES if scale >= 1 else SMALLEST:
+        for name in BACKBONES if scale >= 1 else (DRY_BACKBONE,):
             record.part(name, lambda name=name: compiled(name, 256 if scale >= 1 else 2))  # type: ignore[misc]
         return
-    for name in BACKBONES if scale >= 1 else SMALLEST:
+    for name in BACKBONES if scale >= 1 else (DRY_BACKBONE,):
         exact = record_quietly(record, f"{name}, made", lambda name=name: exact_model(name))  # type: ignore[misc]
         if exact is None:
             continue

@@ -16,6 +16,7 @@ from glass_bench.gpu.hour.device import heard, is_real
 from glass_bench.gpu.hour.measure import host_ms
 from glass_bench.gpu.hour.photographs import KINDS, SIZES, Kind, decoded, encoded, of_size, photographs
 from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.step import DRY_BACKBONE
 from glass_rt.errors import GlassError
 from glass_rt.image.encoded import load
 from glass_rt.image.sampling import stratified
@@ -163,7 +164,7 @@ def embedding_drift(scale: float) -> dict[str, Any]:
     size = EXACT_SIZE if scale >= 1 else (480, 640)
     pictures = [of_size(pixels, *size) for pixels in photographs()]
     found: dict[str, Any] = {}
-    for backbone in ("vit_b16", "resnet50") if scale >= 1 else ("mobilenet_v3_small",):
+    for backbone in ("vit_b16", "resnet50") if scale >= 1 else (DRY_BACKBONE,):
         exact = exact_model(backbone)
         graphs = {role: graph.to(DEVICE) for role, graph in exact.graphs.items()}
 

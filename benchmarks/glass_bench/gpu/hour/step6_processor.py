@@ -70,7 +70,7 @@ def opencv_alone() -> Iterator[None]:
 
 def decoders(scale: float) -> dict[str, Any]:
     """Images per second: OpenCV, simplejpeg, and our `decode` (with SHA-256 and a buffer) by 1, 8 and 16 threads."""
-    simplejpeg: Any = glass_rt.image.decode.simplejpeg
+    simplejpeg = _simplejpeg()
     own = threading.local()
 
     def by_simplejpeg(data: bytes) -> Any:
@@ -99,6 +99,12 @@ def decoders(scale: float) -> dict[str, Any]:
                     0.8 * scale,
                 )
     return found
+
+
+def _simplejpeg() -> Any:
+    """The library, which is an extra, or None."""
+    module: Any = glass_rt.image.decode
+    return module.simplejpeg
 
 
 def decoded_rgb(data: bytes) -> Any:
@@ -154,7 +160,7 @@ def pipelines(record: Record, scale: float) -> None:
     for size_name in ("24 MP", "12 MP"):
         files = files_of(size_name, scale)
         count = (200 if size_name == "12 MP" else 110) if scale >= 1 else 10
-        both = ("simplejpeg", "opencv") if glass_rt.image.decode.simplejpeg is not None else ("opencv",)
+        both = ("simplejpeg", "opencv") if _simplejpeg() is not None else ("opencv",)
         for decoder in both if size_name == "24 MP" else both[:1]:
             for budget_name, nbytes in BUDGETS.items() if scale >= 1 else tuple(BUDGETS.items())[:1]:
                 for workers in (8, 16) if scale >= 1 else (2,):
@@ -215,7 +221,7 @@ def scaling(record: Record, scale: float) -> None:
     )  # fmt: skip
     height, width = (4000, 6000) if scale >= 1 else (600, 800)
     counts = (1, 4, 16) if is_real() else (1, 2)
-    for variant, environment in variants:
+    for variant, environment in variants if scale >= 1 else variants[:1]:
         arguments = json.dumps([height, width, 0.7 * scale, counts, variant])
         record.part(variant, lambda a=arguments, e=environment: _printed(_started(a, e)))  # type: ignore[misc]
     alone = json.dumps([height, width, 0.7 * scale, [1], "default"])

@@ -76,12 +76,13 @@ def alone(by: OpenedBundle, files: list[bytes], device: bool) -> dict[str, Any]:
 
 def same_verdicts(by: OpenedBundle, files: list[bytes]) -> dict[str, float]:
     """P(fake) of the same images by views made on the card and in memory."""
-    found = []
+    found = list[list[float]]()
     for kind in (DeviceViews(open_device()), HostViews()):
         judge = Judge(replace(by, views=kind))
         found.append([judge_one(data, judge, DetectOptions()).probability_fake for data in files])
         kind.close()
-    return {"largest difference of P(fake)": float(np.abs(np.subtract(*found)).max())}
+    on_card, in_memory = map(np.array, found)
+    return {"largest difference of P(fake)": float(np.abs(on_card - in_memory).max())}
 
 
 def main(output: str, scale: float) -> None:
