@@ -21,13 +21,13 @@ from glass_engines.registry import choose_backend
 
 from glass_bench.gpu.hour.device import open_device
 from glass_bench.gpu.hour.record import LeftOut, Record
+from glass_bench.gpu.hour.step1_seam import refused
 from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
-from glass_rt.backends import Backend
+from glass_rt.backends import Backend, open_backend
 from glass_rt.backends.embedding import INPUT, OUTPUT, start_embedding
 from glass_rt.backends.trt.library import builds_for
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.requirements import is_capability
-from glass_rt.errors import GlassError
 from glass_rt.inference.engines import open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import verify_parity
@@ -96,15 +96,17 @@ def no_engines() -> None:
 
 
 def refusal_by_rtx() -> dict[str, str]:
-    """A plan of TensorRT for RTX, opened on a card that it has no code for: in whose words is it refused?"""
+    """A plan of TensorRT for RTX on a card that it has no code for: how we refuse it, and how the library does."""
     with TemporaryDirectory() as folder:
-        bundle = Path(folder) / "refused"
-        _build("mobilenet_v3_small", "tensorrt_rtx", bundle, Sizes())
-        try:
-            with _opened(bundle):
-                return {"words": "not refused"}
-        except GlassError as error:
-            return {"words": f"{type(error).__name__}: {error}"}
+        _build("mobilenet_v3_small", "tensorrt_rtx", Path(folder) / "refused", Sizes())
+        bundle = Bundle.open(Path(folder) / "refused")
+        engine = bundle.manifest.engine
+        plan = bundle.engine("local")
+        opened_by_library = partial(open_backend, engine.backend, plan, precision=engine.precision, device="cuda")
+        return {
+            "ours": refused(lambda: open_engines(bundle))["words"],
+            "the library's": refused(opened_by_library)["words"],
+        }
 
 
 def parity(path: Path) -> dict[str, Any]:

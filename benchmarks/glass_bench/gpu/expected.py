@@ -133,7 +133,10 @@ EXPECTED: dict[str, tuple[Check, ...]] = {
         Check(("*, views *", "images_per_s"), POSITIVE),
         Check(("*, one by itself", "*_ms"), POSITIVE),
     ),
-    "8 refusal": (Check(("refusal", "words"), text(r"UNSUPPORTED_CC|SM \d")),),
+    "8 refusal": (
+        Check(("refusal", "ours"), text(r"SM \d")),
+        Check(("refusal", "the library's"), text("UNSUPPORTED_CC|compute capability")),
+    ),
     "8 build": (Check(("build", "parity", "status"), text("^passed$")),),
     "8 parity": (
         Check(("parity", "status"), text("^passed$")),

@@ -78,7 +78,7 @@ def _found(file: Path, step: Step, ended: int | str) -> tuple[Any, Outcome]:
 def _read(file: Path) -> tuple[Any, str]:
     """The figures, and what is wrong with the file."""
     try:
-        figures = json.loads(file.read_bytes())
+        figures = json.loads(file.read_bytes(), parse_constant=str)  # NaN is text in a report
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError, RecursionError) as error:
