@@ -16,8 +16,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from glass_engines.compilers.base import TENSORRT
-from glass_engines.registry import choose_backend
 
 from glass_bench.gpu.hour.device import open_device
 from glass_bench.gpu.hour.record import LeftOut, Record
@@ -25,13 +23,10 @@ from glass_bench.gpu.hour.step1_seam import refused
 from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
 from glass_rt.backends import Backend, open_backend
 from glass_rt.backends.embedding import INPUT, OUTPUT, start_embedding
-from glass_rt.backends.trt.library import builds_for
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.requirements import is_capability
 from glass_rt.inference.engines import open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import verify_parity
-from glass_rt.machine.environment import ORT_ON_CUDA, gpus, installed
 
 COMMAND = """
 from glass_bench.gpu.step import prepare_dry_run
@@ -75,19 +70,6 @@ def main(output: str, scale: float, what: str, backend: str = "", backbone: str 
         "views on the GPU": lambda: ragged_verdicts(bundle, sizes.images, views="device"),
     }
     record.part(what, works[what])
-
-
-def engine_backend() -> str | None:
-    """The library whose engines run on this machine's GPU; None where none is installed."""
-    chosen = choose_backend("auto")
-    on_gpus = chosen in TENSORRT or (chosen == "onnxruntime" and gpus() and installed(ORT_ON_CUDA))
-    return chosen if on_gpus else None
-
-
-def is_refused_by_rtx() -> bool:
-    """Whether TensorRT for RTX is installed beside a card that it does not run on."""
-    capabilities = [gpu.compute_capability for gpu in gpus()[:1] if is_capability(gpu.compute_capability)]
-    return bool(installed("tensorrt_rtx")) and not all(builds_for("tensorrt_rtx", item) for item in capabilities)
 
 
 def no_engines() -> None:

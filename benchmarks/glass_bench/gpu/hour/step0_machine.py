@@ -19,6 +19,7 @@ import numpy as np
 from glass_bench.gpu.hour.device import is_real, open_device
 from glass_bench.gpu.hour.measure import event_ms, gb_per_s, host_ms, tflop_per_s, torch_ms
 from glass_bench.gpu.hour.record import LeftOut, Record
+from glass_bench.gpu.hour.which_engines import engine_backend, is_refused_by_rtx
 from glass_rt.machine.environment import backend_versions, cpu_name, gpus
 from glass_rt.version import __version__
 
@@ -56,8 +57,6 @@ def machine() -> dict[str, Any]:
 
 def engines() -> dict[str, Any]:
     """Whose engines step 8 can build."""
-    from glass_bench.gpu.engines import engine_backend, is_refused_by_rtx
-
     return {"backend": engine_backend(), "refused_by_rtx": is_refused_by_rtx()}
 
 
