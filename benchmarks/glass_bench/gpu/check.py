@@ -93,7 +93,7 @@ def exit_code(report: Mapping[str, Any]) -> int:
 
 def told_by(report: Mapping[str, Any], step: str, part: str) -> Mapping[str, Any]:
     """What a part of a step found; {} where it did not."""
-    figures = next((row["figures"] for row in report["steps"] if row["name"] == step), {})
+    figures: Mapping[str, Any] = next((row["figures"] for row in report["steps"] if row["name"] == step), {})
     found = figures.get(part)
     told = found.get("found") if isinstance(found, Mapping) else None
     return told if isinstance(told, Mapping) else {}

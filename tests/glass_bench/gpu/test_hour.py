@@ -47,6 +47,11 @@ def test_repeats_are_median_and_range() -> None:
     assert all(calls.count(thread) >= 5 for thread in range(3)), "one to warm up, and four"
 
 
+def test_a_rate_is_above_0_where_the_threads_are_done_before_they_are_waited_for() -> None:
+    for _ in range(50):
+        assert rate_per_s(lambda _thread: None, 2, 0.0) > 0
+
+
 def test_an_error_of_a_thread_is_raised() -> None:
     def work(thread: int) -> None:
         if thread == 1:
