@@ -1,10 +1,10 @@
 """The part of the manual's page on status that says what has run on which GPU, written from the kit's own reports.
 
-    python -m glass_bench.gpu.status [--add gpu-check/report.json] [--check]
+    python -m glass_bench.gpu.status [gpu-check/report.json] [--check]
 
-The reports are the JSON files under `benchmarks/results/gpu*/`. `--add` puts one more there, which the kit wrote on a
-GPU. The lines between two marks of `docs/status.md` are this command's alone; `--check` writes nothing, and exits with
-1 where they are not what it would write.
+The reports are the JSON files under `benchmarks/results/gpu*/`; one that is named is put there first. The lines between
+two marks of `docs/status.md` are this command's alone; `--check` writes nothing, and exits with 1 where they are not
+what it would write.
 """
 
 from __future__ import annotations
@@ -182,12 +182,12 @@ def _cell(text: str) -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--add", type=Path, metavar="REPORT", help="a report.json of the kit")
+    parser.add_argument("report", type=Path, nargs="?", help="a report.json of the kit, to be kept")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is another")
     options = parser.parse_args()
     try:
-        if options.add is not None:
-            print(f"added {add_report(options.add)}")
+        if options.report is not None:
+            print(f"added {add_report(options.report)}")
         page = PAGE.read_text()
         wanted = page_with(page, block_of(read_records()))
     except (NotARecord, OSError) as error:

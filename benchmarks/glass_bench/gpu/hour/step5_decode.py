@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from glass_bench.gpu.hour.device import heard, is_real
 from glass_bench.gpu.hour.measure import host_ms
-from glass_bench.gpu.hour.photographs import KINDS, SIZES, Kind, decoded, encoded, of_size, photographs
+from glass_bench.gpu.hour.photographs import KINDS, SIZES, Kind, decoded, encoded, of_size, photographs, untouched
 from glass_bench.gpu.hour.record import Record
 from glass_bench.gpu.step import DRY_BACKBONE
 from glass_rt.errors import GlassError
@@ -31,7 +30,6 @@ ALONE = ("CPU", "HYBRID", "HW")
 EXACT_SIZE = (1600, 2400)
 ODD_SIZES = ((17, 33), (64, 4000), (123, 199), (1601, 2399), (1237, 1999), (4000, 64), (3000, 4000), (4000, 6000))
 LEVELS = 12  # of difference that the histogram tells apart
-ORIGINALS = "GPU_KIT_ORIGINALS"  # names a folder of JPEG files that are not encoded again
 DRIFT_KINDS = (Kind(75), Kind(85), Kind(95), Kind(85, "444"), Kind(95, "444"))
 CROPS = 10
 
@@ -113,10 +111,7 @@ def exactness(record: Record, scale: float) -> None:
 
 def originals() -> dict[str, Any]:
     """Photographs as cameras and editors wrote them: how many of a folder's files the card decodes, and how exactly."""
-    folder = os.environ.get(ORIGINALS)
-    files = (
-        [file.read_bytes() for file in sorted(Path(folder).glob("*.jpg"))] if folder else list(damaged().values())[:1]
-    )
+    files = [file.read_bytes() for file in untouched()] or [damaged()["good"]]
     found: dict[str, Any] = {"files": len(files)}
     for name in ALONE if is_real() else ALONE[:1]:
         decoder, maxima, shares = Decoder(BACKENDS[name]), list[int](), list[float]()
