@@ -71,12 +71,15 @@ def run_kit(kit: Kit, steps: Sequence[Step] = STEPS) -> dict[str, Any]:
     """Runs the steps and those of the engines that this machine can have, and returns the report that was written."""
     report, end = _begun(kit), monotonic() + kit.seconds
     kit.output.mkdir(parents=True, exist_ok=True)
+    order = dict[str, int]()
     for step in _all_steps(kit, steps, report):
+        order[step.name] = len(order)
         if _is_done(report, step) or not _is_wanted(kit, step, steps):
             continue
         print(f"{step.name} ...", flush=True)
         row = _row_of(kit, step, report, end - monotonic())
-        report["steps"] = [*(other for other in report["steps"] if other["name"] != step.name), row]
+        rows = [*(other for other in report["steps"] if other["name"] != step.name), row]
+        report["steps"] = sorted(rows, key=lambda row: order.get(row["name"], len(order)))
         if step is steps[0]:
             report["machine"] |= told_by(report, step.name, "machine")
         write_report(kit.output, report)

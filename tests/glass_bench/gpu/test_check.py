@@ -113,15 +113,17 @@ def test_a_machine_without_a_library_for_engines_has_steps_0_to_7_and_passes(tmp
 @pytest.mark.slow
 def test_what_there_was_no_time_for_is_run_when_the_report_is_resumed(tmp_path: Path) -> None:
     steps, kit = fine(tmp_path), Kit(tmp_path / "out", only=tuple(step.name for step in STEPS[:3]))
-    report = run_kit(replace(kit, only=(steps[1].name,)), steps)
-    assert [row["name"] for row in report["steps"]] == [steps[0].name, steps[1].name], "the first is always run"
+    steps[2] = replace(steps[2], arguments=(*steps[2].arguments[:2], "1"))  # it comes before the second here
+    report = run_kit(replace(kit, only=(steps[2].name,)), steps)
+    assert [row["name"] for row in report["steps"]] == [steps[0].name, steps[2].name], "the first is always run"
     assert report["machine"]["date"]
     late = run_kit(replace(kit, resume=True, seconds=0), steps)
-    assert [row["state"] for row in late["steps"]] == ["passed", "passed", "not run"]
-    assert late["steps"][2]["why"] == ["there was no time left: --resume runs it"]
+    assert [row["state"] for row in late["steps"]] == ["passed", "not run", "passed"], "in the list's order"
+    assert late["steps"][1]["why"] == ["there was no time left: --resume runs it"]
     assert exit_code(late) == 1
-    steps[2] = replace(steps[2], arguments=(*steps[2].arguments[:2], "3"))  # it stands in the report already
+    steps[1] = replace(steps[1], arguments=(*steps[1].arguments[:2], "3"))  # it stands in the report already
     whole = run_kit(replace(kit, resume=True), steps)
+    assert [row["name"] for row in whole["steps"]] == [step.name for step in steps]
     assert [row["state"] for row in whole["steps"]] == ["passed"] * 3
     assert exit_code(whole) == 0
 
