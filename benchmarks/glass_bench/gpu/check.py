@@ -35,7 +35,7 @@ SOAK_RUNS = 10_000
 STAND_INS = "tests.fake_kit"
 REPOSITORY = Path(__file__).parents[3]
 DRY_SCALE, DRY_BACKBONES, DRY_SOAK = 0.005, (DRY_BACKBONE,), 40
-DRY_LIMIT_S = 600.0  # of every step: a limit measures a GPU, and says nothing about a busy machine without one
+DRY_LIMIT_S = 1800.0  # of every step: a limit measures a GPU, and says nothing about a busy machine without one
 LEAST_S = 5.0  # that a step is worth starting for
 
 
