@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_bench.gpu.hour.device import is_real, open_device
+from glass_bench.gpu.hour.measure import event_ms, host_ms, rate_per_s
+from glass_bench.gpu.hour.record import Record
 from glass_rt.backends.cuda.gpu import GpuDriver
 from glass_rt.backends.cuda.view_kernels import ViewKernels
 from glass_rt.errors import BackendError
-from gpu_hour.device import is_real, open_device
-from gpu_hour.measure import event_ms, host_ms, rate_per_s
-from gpu_hour.record import Record
 
 SIZE = 224
+CHILD_SECONDS = 25
 LARGE = 64 << 20  # bytes: 1 ms over the bus, so that a copy is still under way when the next call is made
 
 
@@ -61,7 +63,7 @@ def calls() -> dict[str, Any]:
         "kernel_right": bool((found == expected).all()),
         "right_after_refusals": bool((still_right == expected).all()),
         "refusals": refusals,
-        "another_gpu": refused(lambda: _bindings(99)) if is_real() else None,
+        "another_gpu": refused(lambda: open_device(99)),
     }
 
 
@@ -333,12 +335,12 @@ def _blocking_share(gpu: GpuDriver, stream: int, put: Callable[[], None]) -> flo
 LOST = """
 import sys
 import numpy as np
-from gpu_hour.step1_seam import refused
-from glass_rt.backends.cuda import open_gpu
+from glass_bench.gpu.hour.step1_seam import refused
+from glass_bench.gpu.hour.device import open_device
 from glass_rt.backends.cuda.view_kernels import ViewKernels
 import json
 
-gpu = open_gpu()
+gpu = open_device()
 found = {}
 with gpu.current():
     stream, event, kernels = gpu.create_stream(), gpu.create_event(), ViewKernels(gpu)
@@ -359,18 +361,18 @@ with gpu.current():
     found["destroy_stream"] = refused(lambda: gpu.destroy_stream(stream))
 found["current"] = refused(lambda: gpu.current().__enter__())
 found["close"] = refused(gpu.close)
-found["another one in this process"] = refused(lambda: open_gpu().close())
+found["another one in this process"] = refused(lambda: open_device().close())
 print(json.dumps(found))
 """
 VIEWS_LOST = """
 import json
 import numpy as np
-from gpu_hour.step1_seam import refused
-from glass_rt.backends.cuda import open_gpu
+from glass_bench.gpu.hour.step1_seam import refused
+from glass_bench.gpu.hour.device import open_device
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.image.sampling import Box
 
-views = DeviceViews(open_gpu())
+views = DeviceViews(open_device())
 wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
 outside = (Box(2_000_000_000, 0, 224, 224),)
 pixels = np.zeros((300, 300, 3), np.uint8)
@@ -379,35 +381,30 @@ found["next write"] = refused(lambda: views.write(pixels, (), wholes[0], crops))
 found["close"] = refused(views.close)
 print(json.dumps(found))
 """
-OPENING = "from glass_rt.backends.cuda import open_gpu\nprint(open_gpu().name)"
+OPENING = """
+import json
+from glass_bench.gpu.hour.device import open_device
+from glass_bench.gpu.hour.step1_seam import refused
+print(json.dumps(refused(open_device)["words"]))
+"""
 
 
-def child(script: str, **environment: str) -> dict[str, Any]:
-    """What a process of its own printed and how it ended; it may lose its context."""
-    start = perf_counter()
+def child(script: str, **environment: str) -> Any:
+    """What a process of its own printed, in JSON; it may lose its context. Raises RuntimeError where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        timeout=CHILD_SECONDS if is_real() else None, env={**os.environ, **environment},
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=25,
-            env={**os.environ, **environment},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"ended": "stopped after 25 s"}
-    return {
-        "ended": done.returncode, "seconds": round(perf_counter() - start, 2),
-        "printed": done.stdout.strip().splitlines(), "last_words": done.stderr.strip().splitlines()[-3:],
-    }  # fmt: skip
+        return json.loads(done.stdout)  # how it ends after that is the driver's affair
+    except ValueError:
+        raise RuntimeError(f"its process ended with {done.returncode}: {done.stderr.strip()[-500:]}") from None
 
 
 def _fatbin() -> bytes:
     import glass_rt.backends.cuda
 
     return (Path(str(glass_rt.backends.cuda.__file__)).parent / "kernels" / "views.fatbin").read_bytes()
-
-
-def _bindings(index: int) -> None:
-    from glass_rt.backends.cuda.bindings_gpu import BindingsGpu
-
-    BindingsGpu(index)
 
 
 def main(output: str, scale: float) -> None:
@@ -423,7 +420,3 @@ def main(output: str, scale: float) -> None:
     record.part("lost_context", lambda: child(LOST))
     record.part("lost_context_in_views", lambda: child(VIEWS_LOST))
     record.part("no_visible_gpu", lambda: child(OPENING, CUDA_VISIBLE_DEVICES="-1"))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from glass_bench.gpu.hour.device import is_real, open_device
+from glass_bench.gpu.hour.models import local_embedder, with_fused_attention
+from glass_bench.gpu.hour.no_op import opened
+from glass_bench.gpu.hour.photographs import Kind, encoded, of_size, photographs
+from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.hour.stand_in import open_stand_in
+from glass_bench.gpu.hour.step3_backend import Small
+from glass_bench.gpu.hour.step6_processor import BATCH, budget, files_of, images_per_s
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.image.views import HostViews
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pipeline import judge_one
 from glass_rt.options import DetectOptions
-from gpu_hour.device import is_real, open_device
-from gpu_hour.models import local_embedder, with_fused_attention
-from gpu_hour.no_op import opened
-from gpu_hour.photographs import Kind, encoded, of_size, photographs
-from gpu_hour.record import Record
-from gpu_hour.stand_in import open_stand_in
-from gpu_hour.step3_backend import Small
-from gpu_hour.step6_processor import BATCH, budget, files_of, images_per_s
 
 
 @contextmanager
@@ -75,6 +74,17 @@ def alone(by: OpenedBundle, files: list[bytes], device: bool) -> dict[str, Any]:
     return {f"{name}_ms": round(statistics.median(getattr(item, name) for item in timings), 2) for name in names}
 
 
+def same_verdicts(by: OpenedBundle, files: list[bytes]) -> dict[str, float]:
+    """P(fake) of the same images by views made on the card and in memory."""
+    found = list[list[float]]()
+    for kind in (DeviceViews(open_device()), HostViews()):
+        judge = Judge(replace(by, views=kind))
+        found.append([judge_one(data, judge, DetectOptions()).probability_fake for data in files])
+        kind.close()
+    on_card, in_memory = map(np.array, found)
+    return {"largest difference of P(fake)": float(np.abs(on_card - in_memory).max())}
+
+
 def main(output: str, scale: float) -> None:
     """Writes the step's figures to `output`."""
     # Not cudnn.benchmark: it empties torch's cache of memory, which the captured graphs still use.
@@ -93,6 +103,7 @@ def main(output: str, scale: float) -> None:
         by = opened(engines, BATCH, dim)
         size = (1000, 1000) if scale >= 1 else (300, 400)
         small = [encoded(of_size(pixels, *size), Kind()) for pixels in photographs()[:4]]
+        record.part("same verdicts", lambda: same_verdicts(by, small))
         for size_name, files, count in (
             ("24 MP", files_of("24 MP", scale), 400), ("12 MP", files_of("12 MP", scale), 800), ("1 MP", small, 5000),
         ):  # fmt: skip
@@ -105,7 +116,3 @@ def main(output: str, scale: float) -> None:
             if size_name != "12 MP":
                 record.part(f"{size_name}, one by itself", lambda f=files: alone(by, f, True))  # type: ignore[misc]
         by.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpu_hour.measure import Spread, tflop_per_s, torch_ms
-from gpu_hour.models import (
+from glass_bench.gpu.hour.device import is_real
+from glass_bench.gpu.hour.measure import Spread, tflop_per_s, torch_ms
+from glass_bench.gpu.hour.models import (
     DEVICE,
     Exact,
     distances_of,
@@ -26,7 +26,8 @@ from gpu_hour.models import (
     local_embedder,
     with_fused_attention,
 )
-from gpu_hour.record import Record
+from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.step import DRY_BACKBONE
 
 BACKBONES = ("vit_b16", "resnet50", "convnext_tiny")
 BATCHES = (11, 64, 256)
@@ -138,7 +139,7 @@ def compiled(name: str, batch: int) -> dict[str, Any]:
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             graph(pixels[:1])
-        work: Any = torch.compile(graph)
+        work: Any = torch.compile(graph, backend="inductor" if is_real() else "eager")
         work(pixels)
         compile_s = perf_counter() - start
         found = timed(torch_ms(replayed(work, pixels), 10 if DEVICE == "cuda" else 1), batch, counter.get_total_flops())
@@ -151,10 +152,10 @@ def main(output: str, scale: float, what: str = "drift") -> None:
     sums(half=False, reduced=False)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if what == "compiled":
-        for name in BACKBONES if scale >= 1 else ():
-            record.part(name, lambda name=name: compiled(name, 256))  # type: ignore[misc]
+        for name in BACKBONES if scale >= 1 else (DRY_BACKBONE,):
+            record.part(name, lambda name=name: compiled(name, 256 if scale >= 1 else 2))  # type: ignore[misc]
         return
-    for name in BACKBONES if scale >= 1 else ("resnet18",):
+    for name in BACKBONES if scale >= 1 else (DRY_BACKBONE,):
         exact = record_quietly(record, f"{name}, made", lambda name=name: exact_model(name))  # type: ignore[misc]
         if exact is None:
             continue
@@ -175,7 +176,3 @@ def record_quietly(record: Record, name: str, work: Callable[[], Any]) -> Any:
     made: list[Any] = []
     record.part(name, lambda: made.append(work()))
     return made[0] if made else None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), *sys.argv[3:])

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from gpu_hour.device import is_real, open_device
-from gpu_hour.measure import event_ms, gb_per_s, host_ms, tflop_per_s, torch_ms
-from gpu_hour.record import Record
+from glass_bench.gpu.hour.device import is_real, open_device
+from glass_bench.gpu.hour.measure import event_ms, gb_per_s, host_ms, tflop_per_s, torch_ms
+from glass_bench.gpu.hour.record import LeftOut, Record
+from glass_bench.gpu.hour.which_engines import engine_backend, is_refused_by_rtx
+from glass_rt.machine.environment import backend_versions, cpu_name, gpus
+from glass_rt.version import __version__
 
 PACKAGES = (
     "numpy", "torch", "torchvision", "opencv-python-headless", "simplejpeg", "cuda-bindings", "cuda-core", "onnx",
@@ -45,8 +47,23 @@ def software() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def machine() -> dict[str, Any]:
+    """What the head of the report says."""
+    return {
+        "glass_rt": __version__, "python": platform.python_version(), "platform": platform.platform(),
+        "cpu": cpu_name(), "gpus": [vars(gpu) for gpu in gpus()], "backends": dict(backend_versions()),
+    }  # fmt: skip
+
+
+def engines() -> dict[str, Any]:
+    """Whose engines step 8 can build."""
+    return {"backend": engine_backend(), "refused_by_rtx": is_refused_by_rtx()}
+
+
 def nvidia_smi() -> dict[str, Any]:
     """Its fields, and how long it takes to answer."""
+    if shutil.which("nvidia-smi") is None:
+        raise LeftOut("nvidia-smi is not installed")
     start = perf_counter()
     done = subprocess.run(
         ["nvidia-smi", f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader"],
@@ -139,7 +156,10 @@ def peaks(scale: float) -> dict[str, Any]:
 
 def hardware_decoder() -> dict[str, Any]:
     """What nvJPEG says of the card's JPEG engine."""
-    library = _nvjpeg()
+    try:
+        library = _nvjpeg()
+    except OSError as error:
+        raise LeftOut(f"nvJPEG is not installed ({error})") from error
     if is_real():
         import torch
 
@@ -187,14 +207,12 @@ def _lines(path: str) -> list[str]:
 def main(output: str, scale: float) -> None:
     """Writes the step's figures to `output`."""
     record = Record(Path(output))
+    record.part("opened", opened)
+    record.part("machine", machine)
+    record.part("engines", engines)
     record.part("software", software)
     record.part("nvidia_smi", nvidia_smi)
-    record.part("opened", opened)
     record.part("transfers", lambda: transfers(scale))
     record.part("peaks", lambda: peaks(scale))
     record.part("hardware_decoder", hardware_decoder)
     record.part("tools", tools)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))

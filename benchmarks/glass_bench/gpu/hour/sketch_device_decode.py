@@ -21,6 +21,17 @@ from typing import Any
 
 import numpy as np
 
+from glass_bench.gpu.hour.device import is_real, open_device
+from glass_bench.gpu.hour.models import local_embedder, with_fused_attention
+from glass_bench.gpu.hour.no_op import opened
+from glass_bench.gpu.hour.photographs import Kind, encoded, of_size, photographs
+from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.hour.stand_in import open_stand_in
+from glass_bench.gpu.hour.step2_views import read
+from glass_bench.gpu.hour.step3_backend import Small
+from glass_bench.gpu.hour.step5_decode import BACKENDS, Decoder
+from glass_bench.gpu.hour.step6_processor import BATCH, files_of
+from glass_bench.gpu.hour.step7_end_to_end import watched
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver
 from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh, filter_table
@@ -29,17 +40,6 @@ from glass_rt.image.header import read_header
 from glass_rt.image.sampling import Box, default_seed, stratified
 from glass_rt.image.views import cut_crops
 from glass_rt.inference.head import Head
-from gpu_hour.device import is_real, open_device
-from gpu_hour.models import local_embedder, with_fused_attention
-from gpu_hour.no_op import opened
-from gpu_hour.photographs import Kind, encoded, of_size, photographs
-from gpu_hour.record import Record
-from gpu_hour.stand_in import open_stand_in
-from gpu_hour.step2_views import read
-from gpu_hour.step3_backend import Small
-from gpu_hour.step5_decode import BACKENDS, Decoder
-from gpu_hour.step6_processor import BATCH, files_of
-from gpu_hour.step7_end_to_end import watched
 
 AT_ONCE = 14  # images of one call: two for each of the H100's seven engines
 CROPS, SIZE, RING = 10, 224, 3

@@ -1,6 +1,6 @@
 """The photographs of these steps, re-encoded: sizes, qualities, samplings and kinds of JPEG are ours to choose.
 
-They come from the folder named by $GPU_HOUR_PHOTOS, as JPEG files; without it, from a made landscape.
+They come from the folder named by $GPU_KIT_PHOTOS, as JPEG files; without it, from a made landscape.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-VARIABLE = "GPU_HOUR_PHOTOS"
+VARIABLE, UNTOUCHED = "GPU_KIT_PHOTOS", "GPU_KIT_ORIGINALS"  # the second: files that are not encoded again
 SAMPLING = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111}
 SIZES = {"12 MP": (3000, 4000), "24 MP": (4000, 6000)}  # height, width
 
@@ -52,6 +52,12 @@ def photographs() -> tuple[NDArray[np.uint8], ...]:
 
         return (landscape(606, 1200, 900),)
     return tuple(np.ascontiguousarray(pixels[:, :, ::-1]) for pixels in sorted(found, key=lambda p: -p.size))
+
+
+def untouched() -> list[Path]:
+    """JPEG files as cameras and editors wrote them; [] where no folder of such is named."""
+    folder = os.environ.get(UNTOUCHED)
+    return sorted(Path(folder).glob("*.jpg")) if folder else []
 
 
 def of_size(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

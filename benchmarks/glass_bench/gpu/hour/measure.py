@@ -83,7 +83,7 @@ def rate_per_s(work: Callable[[int], Any], threads: int, seconds: float, least: 
     Every thread does it at least `least` times, once before the clock starts. The first error of a thread is raised.
     """
     ready, counts, errors = threading.Barrier(threads + 1), [0] * threads, list[BaseException]()
-    ends = [0.0] * threads
+    starts, ends = [0.0] * threads, [0.0] * threads
 
     def loop(thread: int) -> None:
         try:
@@ -91,9 +91,9 @@ def rate_per_s(work: Callable[[int], Any], threads: int, seconds: float, least: 
         except BaseException as error:
             errors.append(error)
         ready.wait()
-        start = perf_counter()
+        starts[thread] = perf_counter()
         try:
-            while not errors and (counts[thread] < least or perf_counter() - start < seconds):
+            while not errors and (counts[thread] < least or perf_counter() - starts[thread] < seconds):
                 work(thread)
                 counts[thread] += 1
         except BaseException as error:
@@ -104,12 +104,11 @@ def rate_per_s(work: Callable[[int], Any], threads: int, seconds: float, least: 
     for thread in running:
         thread.start()
     ready.wait()
-    start = perf_counter()
     for thread in running:
         thread.join()
     if errors:
         raise errors[0]
-    return float(f"{sum(counts) / (max(ends) - start):.4g}")
+    return float(f"{sum(counts) / (max(ends) - min(starts)):.4g}")
 
 
 def gb_per_s(nbytes: float, milliseconds: float) -> float:

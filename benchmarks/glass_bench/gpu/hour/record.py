@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from typing import Any
 from glass_rt.backends.cuda.gpu import GpuError
 
 _MOST_LINES = 6  # of a traceback that are kept
+
+
+class LeftOut(Exception):
+    """A part that this machine cannot run, for want of a package, a tool or a kind of card: says which."""
 
 
 class Record:
@@ -33,11 +38,14 @@ class Record:
     def part(self, name: str, work: Callable[[], Any]) -> Any:
         """What `work` returns, kept under `name`; an error is kept instead, and the step goes on.
 
-        A lost context ends the step: nothing after it could work.
+        So is the reason why a part is left out. A lost context ends the step: nothing after it could work.
         """
         began = monotonic()
         try:
             found = work()
+        except LeftOut as why:
+            self.add(name, {"left out": str(why)})
+            return None
         except Exception as error:
             lines = traceback.format_exc().strip().splitlines()[-_MOST_LINES:]
             self.add(name, {"failed": f"{type(error).__name__}: {error}", "traceback": lines})
@@ -51,8 +59,17 @@ class Record:
 def write_json(path: Path, content: Any) -> None:
     """Writes the file as a whole: a reader never sees a half."""
     beside = path.with_suffix(".writing")
-    beside.write_text(json.dumps(content, indent=1, default=_plain))
+    beside.write_text(json.dumps(_finite(json.loads(json.dumps(content, default=_plain))), indent=1) + "\n")
     beside.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(below) for key, below in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

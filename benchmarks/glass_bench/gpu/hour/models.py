@@ -1,27 +1,25 @@
-"""The project's own backbones with their untrained weights, in half precision, as modules that run on the card."""
+"""The project's own backbones with their untrained weights, in half precision, as modules that run on the card.
+
+The export stage is imported where it is needed: steps without a backbone do without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from glass_export.backbones import find_backbone
-from glass_export.graphs import FusableAttention, PixelsToEmbedding
-from glass_export.half.precision import HALF_DTYPES, narrowed, prepared
-from glass_export.half.probe_views import seeded_views
-from glass_export.half.range_probe import probe_ranges
-from glass_export.portable import ExportOptions, _split, prepare_export
-from glass_export.reference import reference_values
-from glass_export.untrained import fill_untrained
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glass_rt.bundle.manifest import Model
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import _logits
+
+if TYPE_CHECKING:
+    from glass_export.graphs import FusableAttention, PixelsToEmbedding
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -47,6 +45,10 @@ class Drift:
 
 def exact_model(backbone: str) -> Exact:
     """The model that `glass-rt build --backbone NAME` starts from."""
+    from glass_export.half.precision import prepared
+    from glass_export.portable import ExportOptions, _split, prepare_export
+    from glass_export.reference import reference_values
+
     export = prepare_export(ExportOptions(backbone=backbone))
     with torch.no_grad():
         reference = reference_values(export.module, export.model.trained_crops)
@@ -57,6 +59,10 @@ def exact_model(backbone: str) -> Exact:
 
 def half_graphs(exact: Exact, precision: str) -> tuple[dict[str, PixelsToEmbedding], dict[str, int]]:
     """The graphs in 16 bits as the project exports them, and how many units of each stay in float32."""
+    from glass_export.half.precision import HALF_DTYPES, narrowed
+    from glass_export.half.probe_views import seeded_views
+    from glass_export.half.range_probe import probe_ranges
+
     graphs, wide = {}, {}
     for role, graph in exact.graphs.items():
         ranges = probe_ranges(graph, seeded_views(), precision, "seeded views")
@@ -67,6 +73,10 @@ def half_graphs(exact: Exact, precision: str) -> tuple[dict[str, PixelsToEmbeddi
 
 def local_embedder(backbone: str) -> PixelsToEmbedding:
     """One embedder in FP16 on the card, without the range probe: for times and schedules, not for numbers."""
+    from glass_export.backbones import find_backbone
+    from glass_export.half.precision import narrowed, prepared
+    from glass_export.untrained import fill_untrained
+
     row = find_backbone(backbone)
     module = row.embedding_only(row.build()).eval()
     fill_untrained(module)
@@ -121,6 +131,8 @@ class FusedAttention(nn.Module):
 
 def with_fused_attention(graph: nn.Module) -> nn.Module:
     """Changes `graph`, and returns it."""
+    from glass_export.graphs import FusableAttention
+
     for name, module in list(graph.named_modules()):
         if isinstance(module, FusableAttention):
             graph.set_submodule(name, FusedAttention(module))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -19,20 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glass_bench.gpu.hour.device import is_real, open_device
+from glass_bench.gpu.hour.measure import host_ms, rate_per_s, torch_ms
+from glass_bench.gpu.hour.models import DEVICE, distances_of, local_embedder
+from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.hour.stand_in import open_stand_in
+from glass_bench.gpu.hour.step1_seam import child, refused
+from glass_bench.gpu.hour.step2_views import picture
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.backends.trt.backend import TrtBackend
 from glass_rt.backends.trt.buckets import plan_runs
 from glass_rt.image.sampling import stratified
-from gpu_hour.device import is_real, open_device
-from gpu_hour.measure import host_ms, rate_per_s, torch_ms
-from gpu_hour.models import DEVICE, distances_of, local_embedder
-from gpu_hour.record import Record
-from gpu_hour.stand_in import open_stand_in
-from gpu_hour.step1_seam import child, refused
-from gpu_hour.step2_views import picture
 
 SIZE = 224
-COUNTS = (1, 2, 3, 10, 11, 37, 64, 100)
+COUNTS, FEW = (1, 2, 3, 10, 11, 37, 64, 100), (1, 2, 11)
 PACK = 264  # views: 24 images of 11, or six runs of the largest batch less a few
 
 
@@ -164,14 +163,14 @@ def soak(folder: Path, scale: float) -> dict[str, Any]:
     """Thousands of packs of 1 to 16 views, two under way at a time: right, and memory where it was."""
     gpu = open_device()
     backend = open_stand_in(folder, gpu, Small().to(DEVICE), 64)
-    counts = (1, 2, 3, 4, 7, 10, 16)
+    counts = (1, 2, 3, 4, 7, 10, 16) if is_real() else FEW
     packs = {count: views_of(count, count) for count in counts}
     for _ in range(5):
         expected = {count: backend.run({"pixels": packs[count]})["embedding"] for count in counts}
     with gpu.current():
         free_before = gpu.memory()[0]
     resident_before = _resident_mb()
-    runs, wrong, start = max(20, int(5000 * scale)), 0, perf_counter()
+    runs, wrong, start = max(20, int(10_000 * scale)), 0, perf_counter()
     waiting: list[tuple[int, Callable[[], Any]]] = []
     for number in range(runs):
         count = counts[number % len(counts)]
@@ -240,7 +239,7 @@ def blocking_events(folder: Path, scale: float) -> dict[str, Any]:
         if name == "spinning":
             gpu.create_event = partial(gpu.create_event, timed=True)  # type: ignore[method-assign]
         backend = open_stand_in(folder, gpu, Small().to(DEVICE), 64)
-        for count in (1, 10, 64):
+        for count in (1, 10, 64) if is_real() else FEW[:2]:
             feeds = {"pixels": views_of(count)}
             for _ in range(5):
                 backend.run(feeds)
@@ -301,7 +300,7 @@ def submitting_threads(folder: Path, scale: float) -> dict[str, Any]:
     """Small packs per second, as a bound on what the host's part of a run costs."""
     backend = open_stand_in(folder, open_device(), Small().to(DEVICE), 64)
     found = {}
-    for count in (1, 10, 64):
+    for count in (1, 10, 64) if is_real() else FEW[:2]:
         feeds = {"pixels": views_of(count)}
         for _ in range(5):
             backend.run(feeds)
@@ -314,27 +313,32 @@ LOST = """
 import json, tempfile
 from pathlib import Path
 import torch
-from gpu_hour.device import open_device
-from gpu_hour.stand_in import open_stand_in
-from gpu_hour.step1_seam import refused
-from gpu_hour.step3_backend import Small, views_of
+from glass_bench.gpu.hour.device import is_real, open_device
+from glass_bench.gpu.hour.models import DEVICE
+from glass_bench.gpu.hour.stand_in import open_stand_in
+from glass_bench.gpu.hour.step1_seam import refused
+from glass_bench.gpu.hour.step3_backend import Small, views_of
+from glass_rt.backends.cuda.gpu import gpu_error
 
 calls = [0]
-bad = torch.zeros(8, dtype=torch.int64, device="cuda")
-torch.cuda.synchronize()
+bad = torch.zeros(8, dtype=torch.int64, device=DEVICE)
+if is_real():
+    torch.cuda.synchronize()
 
 class Broken(Small):
     def forward(self, pixels):
         calls[0] += 1
+        if calls[0] == 4 and not is_real():
+            raise gpu_error("run", "ILLEGAL_ADDRESS")
         if calls[0] == 4:
-            index = torch.full((8,), 1 << 40, dtype=torch.int64, device="cuda")
+            index = torch.full((8,), 1 << 40, dtype=torch.int64, device=DEVICE)
             bad.index_put_((index,), bad[:1].expand(8))
         return super().forward(pixels)
 
 folder = Path(tempfile.mkdtemp())
 gpu = open_device()
 gpu.captures_graphs = False
-backend = open_stand_in(folder, gpu, Broken().cuda(), 64)
+backend = open_stand_in(folder, gpu, Broken().to(DEVICE), 64)
 found = {"runs": [refused(lambda: backend.run({"pixels": views_of(4)}))["words"] for _ in range(6)]}
 found["close"] = refused(backend.close)["words"]
 print(json.dumps(found))
@@ -357,23 +361,17 @@ def main(output: str, scale: float, what: str = "all") -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         small = Small().to(DEVICE)
-        if what == "short":
+        if what == "refusals":
             record.part("refused_captures", lambda: refused_captures(folder))
             record.part("closing", lambda: closing(folder))
             record.part("blocking_events", lambda: blocking_events(folder, scale))
             return
-        record.part("equal_rows_small", lambda: equal_rows(folder, small, 64, COUNTS))
-        record.part("refused_captures", lambda: refused_captures(folder))
+        record.part("equal_rows_small", lambda: equal_rows(folder, small, 64, COUNTS if scale >= 1 else FEW))
         record.part("device_arrays", lambda: device_arrays(folder, small, 64))
-        record.part("closing", lambda: closing(folder))
         record.part("soak", lambda: soak(folder, scale))
         record.part("submitting", lambda: submitting_threads(folder, scale))
         vit, dim = (local_embedder("vit_b16"), 768) if scale >= 1 else (small, 64)
-        record.part("equal_rows_backbone", lambda: equal_rows(folder, vit, dim, COUNTS if scale >= 1 else (1, 2)))
+        record.part("equal_rows_backbone", lambda: equal_rows(folder, vit, dim, COUNTS if scale >= 1 else FEW[:2]))
         record.part("capture_beside_views", lambda: capture_beside_views(folder, vit, dim, scale))
         record.part("speed", lambda: speed(folder, vit, dim, scale))
         record.part("lost_context", lambda: child(LOST))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), *sys.argv[3:])

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -13,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_bench.gpu.hour.device import heard, is_real
+from glass_bench.gpu.hour.measure import host_ms
+from glass_bench.gpu.hour.photographs import KINDS, SIZES, Kind, decoded, encoded, of_size, photographs, untouched
+from glass_bench.gpu.hour.record import Record
+from glass_bench.gpu.step import DRY_BACKBONE
 from glass_rt.errors import GlassError
 from glass_rt.image.encoded import load
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import cut_crops, global_view
-from gpu_hour.device import heard, is_real
-from gpu_hour.measure import host_ms
-from gpu_hour.photographs import KINDS, SIZES, Kind, decoded, encoded, of_size, photographs
-from gpu_hour.record import Record
 
 BACKENDS = {
     "CPU": ("CPU_ONLY",), "HYBRID": ("HYBRID_CPU_GPU",), "HW": ("HW_GPU_ONLY",),
@@ -29,8 +28,8 @@ BACKENDS = {
 # Those that stand for one way of decoding. GPU_ONLY alone has no decoder of JPEGs: "Could not create decoder. Code: 7".
 ALONE = ("CPU", "HYBRID", "HW")
 EXACT_SIZE = (1600, 2400)
+ODD_SIZES = ((17, 33), (64, 4000), (123, 199), (1601, 2399), (1237, 1999), (4000, 64), (3000, 4000), (4000, 6000))
 LEVELS = 12  # of difference that the histogram tells apart
-ORIGINALS = "GPU_HOUR_ORIGINALS"  # names a folder of JPEG files that are not encoded again
 DRIFT_KINDS = (Kind(75), Kind(85), Kind(95), Kind(85, "444"), Kind(95, "444"))
 CROPS = 10
 
@@ -96,7 +95,7 @@ def exactness(record: Record, scale: float) -> None:
             found = {}
             with heard(words):
                 decoder = Decoder(BACKENDS[name])
-                for kind in KINDS:
+                for kind in KINDS if scale >= 1 else KINDS[::6]:
                     worst: dict[str, Any] = {}
                     for pixels in pictures:
                         data = encoded(pixels, kind)
@@ -112,10 +111,7 @@ def exactness(record: Record, scale: float) -> None:
 
 def originals() -> dict[str, Any]:
     """Photographs as cameras and editors wrote them: how many of a folder's files the card decodes, and how exactly."""
-    folder = os.environ.get(ORIGINALS)
-    files = (
-        [file.read_bytes() for file in sorted(Path(folder).glob("*.jpg"))] if folder else list(damaged().values())[:1]
-    )
+    files = [file.read_bytes() for file in untouched()] or [damaged()["good"]]
     found: dict[str, Any] = {"files": len(files)}
     for name in ALONE if is_real() else ALONE[:1]:
         decoder, maxima, shares = Decoder(BACKENDS[name]), list[int](), list[float]()
@@ -131,10 +127,10 @@ def originals() -> dict[str, Any]:
     return found
 
 
-def odd_sizes() -> dict[str, Any]:
+def odd_sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Sizes that are no multiple of a block, and extreme shapes, by the card's engine."""
     found, decoder = {}, Decoder(BACKENDS["HW" if is_real() else "CPU"])
-    for height, width in ((1601, 2399), (1237, 1999), (17, 33), (64, 4000), (4000, 64), (3000, 4000), (4000, 6000)):
+    for height, width in sizes:
         for sampling in ("420", "422", "444"):
             data = encoded(of_size(photographs()[0], height, width), Kind(90, sampling))
             told = difference(decoder.pixels(data), decoded(data))
@@ -157,13 +153,13 @@ def fancy(pixels: NDArray[np.uint8]) -> dict[str, Any]:
 
 def embedding_drift(scale: float) -> dict[str, Any]:
     """What a backend's levels do to the float32 embeddings and the logits of GLASS, untrained weights."""
+    from glass_bench.gpu.hour.models import DEVICE, distances_of, embeddings, exact_model
     from glass_rt.inference.parity import _logits
-    from gpu_hour.models import DEVICE, distances_of, embeddings, exact_model
 
     size = EXACT_SIZE if scale >= 1 else (480, 640)
     pictures = [of_size(pixels, *size) for pixels in photographs()]
     found: dict[str, Any] = {}
-    for backbone in ("vit_b16", "resnet50") if scale >= 1 else ("resnet18",):
+    for backbone in ("vit_b16", "resnet50") if scale >= 1 else (DRY_BACKBONE,):
         exact = exact_model(backbone)
         graphs = {role: graph.to(DEVICE) for role, graph in exact.graphs.items()}
 
@@ -331,6 +327,11 @@ def unlike(words: list[str]) -> list[str]:
 def main(output: str, scale: float, what: str) -> None:
     """Writes the step's figures to `output`."""
     record = Record(Path(output))
+    try:
+        from nvidia import nvimgcodec  # noqa: F401
+    except ImportError as error:
+        record.add("nvImageCodec", {"left out": f"it is not installed ({error})"})
+        return
     if is_real():
         import torch
 
@@ -339,7 +340,7 @@ def main(output: str, scale: float, what: str) -> None:
         exactness(record, scale)
     elif what == "drift":
         record.part("originals", originals)
-        record.part("odd sizes", odd_sizes)
+        record.part("odd sizes", lambda: odd_sizes(ODD_SIZES if scale >= 1 else ODD_SIZES[:3]))
         if is_real():
             record.part("fancy upsampling", lambda: fancy(of_size(photographs()[0], *EXACT_SIZE)))
         record.part("embedding drift", lambda: embedding_drift(scale))
@@ -348,7 +349,3 @@ def main(output: str, scale: float, what: str) -> None:
     else:
         for name in ALONE if is_real() else ALONE[:1]:
             record.part(name, lambda name=name: damage(name))  # type: ignore[misc]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), sys.argv[3])
