@@ -22,7 +22,7 @@ from glass_rt.bundle.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, Por
 from glass_rt.bundle.folder import MANIFEST, link_or_copy, staged, write_manifest
 from glass_rt.bundle.manifest import PRECISIONS, BundleManifest, Engine, Model, Parity
 from glass_rt.bundle.precision_report import PrecisionReport
-from glass_rt.errors import BuildError, MissingDependency, UsageError
+from glass_rt.errors import BuildError, MissingDependency, ParityError, UsageError
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import Tolerance, check_parity, tolerance_of
 from glass_rt.progress import Stage, silent
@@ -229,6 +229,8 @@ def _checked_parity(folder: Path, model: Model, engine: Engine, allowed: Toleran
         try:
             reference = load_tensors(folder / REFERENCE)
             return check_parity(engines, head, model, reference, allowed, engine.max_batch)
+        except ParityError as error:
+            raise ParityError(f"{model.name}, {engine.backend} {engine.precision}: {error}") from error
         finally:
             for backend in engines.values():
                 backend.close()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
-from glass_export.model import IMAGENET_MEAN, IMAGENET_STD, Glass, copy_sharing_weights
+from glass_export.backbone import IMAGENET_SCALING, Scaling
+from glass_export.model import Glass, copy_sharing_weights
 
 
 class PixelsToEmbedding(nn.Module):
@@ -18,11 +19,11 @@ class PixelsToEmbedding(nn.Module):
     mean: Tensor
     inverse_std: Tensor
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, scaling: Scaling = IMAGENET_SCALING) -> None:
         super().__init__()
         self.backbone = _for_export(backbone)
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("inverse_std", 1 / (255 * torch.tensor(IMAGENET_STD)).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(scaling.mean).view(1, 3, 1, 1))
+        self.register_buffer("inverse_std", 1 / (255 * torch.tensor(scaling.std)).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         # Cast first: TensorRT's parser refuses to transpose uint8.
@@ -36,8 +37,8 @@ class FusedGlass(nn.Module):
 
     def __init__(self, model: Glass) -> None:
         super().__init__()
-        self.global_model = PixelsToEmbedding(model.global_model)
-        self.local_model = PixelsToEmbedding(model.local_model)
+        self.global_model = PixelsToEmbedding(model.global_model, model.scaling)
+        self.local_model = PixelsToEmbedding(model.local_model, model.scaling)
         self.head = model
 
     def forward(self, global_view: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:

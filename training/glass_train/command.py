@@ -39,7 +39,9 @@ _RATE = click.FloatRange(0)
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR", required=False)
 @click.option("--labels", metavar="folder|TABLE", help="Sub-folders `fake` and `real`, or a CSV or Parquet file.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, metavar="RUN", help="Folder of the run.")
-@click.option("--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small.")
+@click.option(
+    "--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18, mobilenet_v3_small, or timm:NAME."
+)
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass]")
 @click.option("--weights", metavar="imagenet|none|FILE", help="To begin with.  [default: imagenet]")
 @click.option("--quick", is_flag=True, help="Freeze the backbones and train the head on embeddings that are kept.")

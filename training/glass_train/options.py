@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from glass_export.backbones import Backbone, find_backbone
+from glass_export.backbone import Backbone
+from glass_export.backbones import find_backbone
 
 from glass_rt.bundle.manifest import ARCHITECTURES
 from glass_rt.errors import UsageError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glass_export.backbones import Backbone
+from glass_export.backbone import Backbone
 
 from glass_rt.errors import UsageError
 

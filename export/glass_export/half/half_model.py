@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glass_export.backbone import Scaling
 from glass_export.graphs import PixelsToEmbedding
 from glass_export.half.half_sums import summed_in_half
 from glass_export.half.precision import HALF_DTYPES, measurable, narrowed, prepared
@@ -21,7 +22,7 @@ from glass_rt.backends.base import Array
 from glass_rt.backends.embedding import INPUT, OUTPUT
 from glass_rt.bundle.manifest import Model
 from glass_rt.bundle.precision_report import Drift, PrecisionReport
-from glass_rt.errors import ExportError, ParityError
+from glass_rt.errors import ExportError, ParityError, first_line
 from glass_rt.inference.head import Head
 from glass_rt.inference.parity import TOLERANCES, Tolerance, check_parity
 from glass_rt.progress import Stage
@@ -53,7 +54,7 @@ def half_model(
     """
     with stage(f"probing ranges ({precision})"):
         views, source = _views(calibration, tuple(embedders))
-        exact = {role: prepared(embedder) for role, embedder in embedders.items()}
+        exact = {role: prepared(embedder, Scaling(model.mean, model.std)) for role, embedder in embedders.items()}
         ranges = {role: probe_ranges(graph, views[role], precision, source) for role, graph in exact.items()}
     graphs = {
         role: narrowed(graph, HALF_DTYPES[precision], ranges[role].widened, ranges[role].widened_streams)
@@ -67,7 +68,7 @@ def half_model(
             )  # fmt: skip
         except ParityError as error:
             raise ExportError(
-                f"{model.name} loses too much in {precision}: {error}. Export it in fp32 or bf16, "
+                f"it loses too much in {precision}: {error}. Export it in fp32 or bf16, "
                 "or give images of the field with --calibration, so that ranges are seen as they are"
             ) from error
     assert parity.embedding is not None
@@ -128,7 +129,12 @@ class _ModuleBackend:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         with torch.no_grad():
-            return {OUTPUT: self._module(torch.from_numpy(feeds[INPUT])).numpy()}
+            try:
+                return {OUTPUT: self._module(torch.from_numpy(feeds[INPUT])).numpy()}
+            except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # values of two types, as a rule
+                raise ExportError(
+                    f"it cannot be computed in 16 bits: {first_line(error)}; export it in fp32"
+                ) from error
 
     def close(self) -> None:
         pass

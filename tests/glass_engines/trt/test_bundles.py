@@ -28,6 +28,7 @@ from glass_rt.errors import BundleUnfit
 from glass_rt.inference.parity import tolerance_of
 from glass_rt.machine.cache_files import read_cached, write_cached
 from glass_rt.machine.environment import installed
+from tests.support import Portables
 
 pytestmark = pytest.mark.trt
 
@@ -49,6 +50,13 @@ def bundle(small_model: PortableModel, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_other_precisions_build_too(small_resize_model: PortableModel, tmp_path: Path, precision: str) -> None:
     assert built(small_resize_model, tmp_path / "bundle", precision).manifest.engine.precision == precision
+
+
+@pytest.mark.parametrize("backbone", ["timm:test_vit", "timm:test_efficientnet"])
+def test_backbones_of_timm_build_too(backbone: str, portables: Portables, tmp_path: Path) -> None:
+    bundle = built(portables(backbone, "resize", precisions=("fp16",)), tmp_path / "bundle")
+    assert bundle.manifest.model.backbone.startswith(backbone)
+    assert bundle.manifest.parity.status == "pending"
 
 
 def test_a_bundle_says_what_it_needs_and_what_its_precision_cost(bundle: Bundle) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from glass_export.backbones import Backbone
+from glass_export.backbone import Backbone
 from glass_export.model import Glass, normalise
 from torch import Tensor, nn
 
@@ -71,22 +71,21 @@ class Trained(nn.Module):
         by_crop = None if self.aid is None else self.aid(local)
         if local_only:
             return None, by_crop
-        whole = global_views if self._embedded else self.model.global_model(_planes(normalise(global_views)))
+        whole = global_views if self._embedded else self.model.global_model(self._planes(global_views))
         logits, _ = self.model.pool(whole, local)
         return logits, by_crop
 
     def _resize_only(self, views: Tensor) -> Tensor:
         (head,) = head_of(self.model, self._backbone)
-        logits: Tensor = head(views) if self._embedded else self.model(_planes(normalise(views)))
+        logits: Tensor = head(views) if self._embedded else self.model(self._planes(views))
         return logits
 
     def _local(self, crops: Tensor) -> Tensor:
         """(B, K, S, S, 3) -> (B, K, D)"""
         assert isinstance(self.model, Glass), "the caller asked"
-        local: Tensor = self.model.local_model(_planes(normalise(crops.flatten(0, 1))))
+        local: Tensor = self.model.local_model(self._planes(crops.flatten(0, 1)))
         return local.reshape(crops.shape[0], crops.shape[1], -1)
 
-
-def _planes(views: Tensor) -> Tensor:
-    """(N, 3, S, S) in the layout that convolutions are fastest in."""
-    return views.contiguous(memory_format=torch.channels_last)
+    def _planes(self, pixels: Tensor) -> Tensor:
+        """(N, S, S, 3) -> normalised (N, 3, S, S), in the layout that convolutions are fastest in."""
+        return normalise(pixels, self.model.scaling).contiguous(memory_format=torch.channels_last)
