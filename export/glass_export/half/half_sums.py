@@ -23,7 +23,7 @@ def summed_in_half(graph: PixelsToEmbedding) -> PixelsToEmbedding:
     """A copy of a graph `narrowed` to float16 whose products of matrices round their running sums to half.
 
     Convolutions count as such, as libraries compute them; but not those by groups of channels, which are no work for
-    those instructions and are summed in float32.
+    those instructions, nor those of classes derived from PyTorch's: these are summed in float32.
     """
     result = copy_sharing_weights(graph)
     assert isinstance(result, PixelsToEmbedding)
@@ -55,9 +55,12 @@ def half_product(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _replaced(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    if isinstance(layer, nn.Linear):
+    if type(layer) is nn.Linear:
         return _LinearInHalf(layer)
-    return _ConvInHalf(layer) if layer.groups == 1 else SummedInFloat32(layer)
+    # Derived classes compute something more, such as timm's that pad by the size of the image.
+    if type(layer) is nn.Conv2d and layer.groups == 1 and not isinstance(layer.padding, str):
+        return _ConvInHalf(layer)
+    return SummedInFloat32(layer)
 
 
 class _LinearInHalf(nn.Module):
@@ -79,7 +82,7 @@ class _ConvInHalf(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         layer, batch, height = self.layer, planes.shape[0], planes.shape[2]
         kernel, dilation, padding, stride = layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        assert not isinstance(padding, str), "no backbone pads by name"
+        assert not isinstance(padding, str), "such layers are not replaced"
         windows = functional.unfold(planes.to(torch.float32), kernel, dilation, padding, stride)  # (N, C * kernel, L)
         by_place = windows.reshape(batch, layer.in_channels, -1, windows.shape[2]).transpose(1, 2)  # as libraries sum
         weights = layer.weight.flatten(2).transpose(1, 2).flatten(1)  # (out, kernel * C)

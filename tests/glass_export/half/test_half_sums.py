@@ -47,6 +47,13 @@ def test_what_computes_in_float32_is_left_to_float32() -> None:
     assert torch.equal(half_product(left, right), left @ right)
 
 
+class PadsBySize(nn.Conv2d):
+    """As timm's do whose padding follows from the size of the image."""
+
+    def forward(self, planes: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(planes, (1, 2, 0, 1)))
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -57,6 +64,8 @@ def test_what_computes_in_float32_is_left_to_float32() -> None:
         (nn.Conv2d(20, 6, 1, stride=2), (1, 20, 9, 8)),
         (nn.Conv2d(4, 6, 3, dilation=2), (1, 4, 9, 12)),
         (nn.Conv2d(8, 8, 3, padding=1, groups=8), (2, 8, 6, 5)),
+        (nn.Conv2d(8, 4, 3, padding="same"), (2, 8, 6, 5)),
+        (PadsBySize(8, 4, 3), (2, 8, 6, 5)),
     ],
     ids=str,
 )
