@@ -34,7 +34,7 @@ from glass_bench.gpu.hour.step6_processor import BATCH, files_of
 from glass_bench.gpu.hour.step7_end_to_end import watched
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver
-from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
+from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh, filter_table
 from glass_rt.backends.trt.backend import TrtBackend
 from glass_rt.image.header import read_header
 from glass_rt.image.sampling import Box, default_seed, stratified
@@ -67,7 +67,7 @@ class Sketch:
         self.errors: list[BaseException] = []
         with gpu.current():
             self.stream, self.kernels = gpu.create_stream(), ViewKernels(gpu)
-            self.rows = gpu.allocate(SIZE * 10000 * 12)
+            self.rows, self.tables = gpu.allocate(SIZE * 10000 * 12), dict[int, DeviceBuffer]()
             self.table, self.pinned = gpu.allocate(AT_ONCE * CROPS * 16), gpu.allocate_pinned(AT_ONCE * CROPS * 16)
 
     def run(self, files: list[bytes], count: int) -> float:
@@ -134,9 +134,18 @@ class Sketch:
                 assert told.get("strides") in (None, (width * 3, 3, 1)), told
                 pixels = DeviceBuffer(told["data"][0], height * width * 3)
                 boxes = DeviceBuffer(self.table.address + index * CROPS * 16, CROPS * 16)
-                self.kernels.global_view(pixels, height, width, SIZE, self.rows, wholes[index].address, stream)
+                taps = self.filter_on_device(height), self.filter_on_device(width)
+                self.kernels.global_view(pixels, width, SIZE, taps, self.rows, wholes[index].address, stream)
                 self.kernels.crops(pixels, width, boxes, CROPS, SIZE, crops[index * CROPS].address, stream)
             gpu.synchronize(stream)
+
+    def filter_on_device(self, length: int) -> DeviceBuffer:
+        """The table of an axis, copied there once: photographs are of few sizes."""
+        if length not in self.tables:
+            table = filter_table(length, SIZE)
+            self.tables[length] = self.gpu.allocate(table.nbytes)
+            self.gpu.copy_in(self.tables[length].address, table.view(np.uint8), self.stream)
+        return self.tables[length]
 
     def _conclude(self) -> None:
         while (pack := self.packs.get()) is not STOP:

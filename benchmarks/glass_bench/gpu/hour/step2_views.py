@@ -21,7 +21,7 @@ from glass_bench.gpu.hour.measure import event_ms, gb_per_s, host_ms, rate_per_s
 from glass_bench.gpu.hour.record import LeftOut, Record
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.backends.cuda.gpu import GpuDriver
-from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
+from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh, filter_table
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import HostViews
 
@@ -103,14 +103,13 @@ def kernel_times(scale: float) -> dict[str, Any]:
             staging = host_ms(lambda: np.copyto(pinned.array, pixels.reshape(-1)), 3)
             gpu.copy_in(boxes.address, table.reshape(-1).view(np.uint8), stream)
             copy = event_ms(gpu, stream, lambda: gpu.copy_in(image.address, pinned.array, stream), 10)
-            first = (
-                np.uint64(image.address),
-                np.int32(height),
-                np.int32(width),
-                np.int32(SIZE),
-                np.uint64(rows.address),
-            )
-            second = (np.uint64(rows.address), np.int32(width), np.int32(SIZE), np.uint64(out.address))
+            tables = [filter_table(length, SIZE) for length in (height, width)]
+            taps = [gpu.allocate(table.nbytes) for table in tables]
+            for target, weights in zip(taps, tables, strict=True):
+                gpu.copy_in(target.address, weights.view(np.uint8), stream)
+            shape = (np.int32(width), np.int32(SIZE))
+            first = (np.uint64(image.address), *shape, np.uint64(taps[0].address), np.uint64(rows.address))
+            second = (np.uint64(rows.address), *shape, np.uint64(taps[1].address), np.uint64(out.address))
             row_grid, column_grid = (-(-width * 3 // 256), SIZE, 1), (-(-SIZE * 3 // 256), SIZE, 1)
             block, repeats = (256, 1, 1), 20
             timed = {
@@ -133,6 +132,8 @@ def kernel_times(scale: float) -> dict[str, Any]:
                 "reduce_rows_gb_per_s_of_image": gb_per_s(pixels.nbytes, timed["reduce_rows"].median),
             }  # fmt: skip
             for buffer in (image, boxes, rows, out, pinned):
+                gpu.free(buffer)
+            for buffer in taps:
                 gpu.free(buffer)
     gpu.close()
     return found
