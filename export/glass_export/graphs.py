@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock, LayerNorm2d
@@ -62,6 +64,7 @@ class FusableAttention(nn.Module):
         self.out_proj = attention.out_proj
         self.heads = attention.num_heads
         self.scales_query = False
+        self.product: Callable[[Tensor, Tensor], Tensor] = torch.matmul  # another one simulates how libraries sum
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:
         """(N, Q, D), (N, T, D), (N, T, D) -> (N, Q, D)"""
@@ -71,8 +74,8 @@ class FusableAttention(nn.Module):
         scale = queries.shape[-1] ** -0.5
         # In half before the product, where TensorRT wants it and where it cannot overflow; 1/8 here, so it is exact.
         # In float32 after it: ONNX Runtime 1.31 computes nonsense from the other form once it has optimised it twice.
-        scores = (queries * scale) @ keys if self.scales_query else queries @ keys * scale
-        mixed = self.attention_weights(scores) @ values
+        scores = self.product(queries * scale, keys) if self.scales_query else self.product(queries, keys) * scale
+        mixed = self.product(self.attention_weights(scores), values)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
     def _by_head(self, tokens: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
 from glass_train.audit.dataset import audited, audited_before
 from glass_train.data.examples import DeliveredExamples, Examples, PlainExamples
+from glass_train.data.kept_images import KeptImages
 from glass_train.data.parts import Dataset, make_parts
 from glass_train.data.scan import Scanned, Unreadable, scan
 from glass_train.data.table import read_table_of_run, write_table
@@ -205,12 +206,12 @@ def _trainer(
 
 
 def _training(options: TrainOptions, recipe: Recipe, images: Sequence[Scanned], folder: Path) -> Examples:
-    policy = options.policy()
+    policy, crops = options.policy(), recipe.step_crops or recipe.crops
     if policy is None:
-        return PlainExamples(images, recipe.crops, options.seed)
+        return PlainExamples(images, crops, options.seed, kept=KeptImages())
     kind: Any = options.architecture
     settings = BankSettings(policy, options.seed, options.deliveries, kind)
-    return DeliveredExamples(images, recipe.crops, folder / DELIVERIES, settings)
+    return DeliveredExamples(images, crops, folder / DELIVERIES, settings, kept=KeptImages())
 
 
 def _shuffled(images: Sequence[Scanned], seed: int) -> tuple[Scanned, ...]:

@@ -171,16 +171,19 @@ def measurable(graph: PixelsToEmbedding) -> PixelsToEmbedding:
     assert isinstance(result, PixelsToEmbedding)
     for name, layer in list(result.named_modules()):
         if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.dtype != torch.float32:
-            result.set_submodule(name, _SummedInFloat32(layer))
+            result.set_submodule(name, SummedInFloat32(layer))
     return result.eval()
 
 
-class _SummedInFloat32(nn.Module):
+class SummedInFloat32(nn.Module):
+    """A 16-bit layer of 16-bit values whose sums are float32; the result is rounded once."""
+
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.dtype = next(layer.parameters()).dtype
         self.layer = copy.deepcopy(layer).to(torch.float32)
 
     def forward(self, values: Tensor) -> Tensor:
+        """Same shape as the layer's."""
         result: Tensor = self.layer(values.to(torch.float32))
         return result.to(self.dtype)

@@ -26,6 +26,7 @@ class Trained(nn.Module):
         self._backbone = backbone
         self._embedded = embedded
         self._frozen: tuple[str, ...] = ()
+        self._settled: tuple[str, ...] = ()
 
     def roles(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by role; those of the aid count to the head's."""
@@ -41,12 +42,20 @@ class Trained(nn.Module):
                 parameter.requires_grad_(role not in roles)
         self._frozen = roles
 
+    def settle(self, roles: tuple[str, ...]) -> None:
+        """The backbones of these roles keep the batch statistics that they have, and learn on."""
+        self._settled = roles
+
     def train(self, mode: bool = True) -> Trained:
         """As any module, but what is frozen stays in inference mode."""
         super().train(mode)
         for role, module in backbones_of(self.model).items():
             if role in self._frozen:
                 module.eval()
+            elif role in self._settled:
+                for part in module.modules():
+                    if isinstance(part, nn.BatchNorm2d):
+                        part.eval()
         for module in head_of(self.model, self._backbone):
             module.train(mode and "head" not in self._frozen)
         return self
