@@ -328,7 +328,8 @@ def decode_check(
     check = check_decoding(bundle, RunOptions(device, batch), chosen, silent if quiet else reporter())
     write_check(check, output)
     note_outcome(bundle, check.device, check.refused)
-    click.echo(text_from_name(check.report()))
+    for line in check.report().splitlines():
+        click.echo(text_from_name(line))
     return 1 if check.refused else 0
 
 

@@ -21,7 +21,7 @@ from glass_rt.options import RunOptions
 from tests import jpegs
 
 if TYPE_CHECKING:
-    from tests.support import Bundles
+    from tests.support import Bundles, Cli
 
 
 class Brighter(ImageCodec):
@@ -123,3 +123,24 @@ def test_a_refusal_is_remembered_for_this_bundle_until_it_is_measured_again(
     (record,) = (tmp_path / "decode").iterdir()
     record.write_bytes(b"not one of ours")
     check_not_refused(bundle, "cpu")
+
+
+def test_the_command_ends_with_1_where_it_refuses_and_opening_is_refused_then(
+    bundles: Bundles, files: list[tuple[str, str]], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nvidia.nvimgcodec", reason="nvImageCodec is not installed")
+    monkeypatch.setenv("GLASS_RT_CACHE", str(tmp_path / "cache"))
+    bundle = bundles("mobilenet_v3_small", crops=4)
+    record = tmp_path / "record.json"
+    arguments = ("bench", "decode", "--images", tmp_path, "--engine", bundle.folder, "--output", record)
+    passed = cli(*arguments)
+    assert (passed.returncode, passed.stderr.count("ERROR")) == (0, 0)
+    assert passed.stdout.endswith("\npassed\n")
+    monkeypatch.setattr(decode_check, "ImageCodec", Brighter)
+    monkeypatch.setattr(Brighter, "LEVELS", 100)
+    refused = cli(*arguments)
+    assert refused.returncode == 1
+    assert "REFUSED: a logit moves by" in refused.stdout
+    assert json.loads(record.read_text())["refused"] in refused.stdout
+    with pytest.raises(ParityError, match="a logit moves by"):
+        check_not_refused(bundle, "cpu")
