@@ -124,6 +124,12 @@ def one_restart_less() -> bytes:
     return restarted()[: places[2]] + restarted()[places[3] :]
 
 
+def huffman(counts: bytes, symbols: bytes, number: int = 0) -> bytes:
+    """With one more Huffman table before its own."""
+    payload = bytes((number,)) + counts + symbols
+    return _inserted(plain(), b"\xff\xc4" + struct.pack(">H", len(payload) + 2) + payload)
+
+
 def _inserted(data: bytes, segment: bytes, at: int = 2) -> bytes:
     return data[:at] + segment + data[at:]
 
@@ -163,6 +169,20 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "extended sequential": (lambda: changed_kind(0xC1), "extended"),
     "arithmetic coding": (lambda: changed_kind(0xC9), "arithmetic"),
     "no Huffman tables": (lambda: without(0xC4), "tables"),
+    "a Huffman table of too many codes": (lambda: huffman(b"\0\5" + bytes(14), bytes(5)), "tables"),
+    "a Huffman table with a code of ones": (lambda: huffman(b"\2" + bytes(15), b"\1\2"), "tables"),
+    "a Huffman table of too many bits": (lambda: huffman(b"\0\2" + bytes(14), b"\1\x0c"), "tables"),
+    "a Huffman table without codes": (lambda: huffman(bytes(16), b""), "tables"),
+    "a Huffman table that is cut short": (lambda: huffman(b"\0\2" + bytes(14), b"\1"), "tables"),
+    "a third Huffman table": (lambda: huffman(b"\0\2" + bytes(14), b"\1\2", number=2), "tables"),
+    "a quantisation table of 16 bits": (
+        lambda: _inserted(plain(), b"\xff\xdb\0\x83\x10" + bytes((0, 9)) * 64),
+        "tables",
+    ),
+    "a table that nobody brought": (lambda: plain().replace(b"\3\x11\1\xff", b"\3\x11\3\xff", 1), "tables"),
+    "a marker that means nothing": (lambda: _inserted(plain(), b"\xff\x22\0\4ab"), "marker"),
+    "a segment shorter than its length": (lambda: _inserted(plain(), b"\xff\xe5\0\1"), "length"),
+    "a restart interval of three bytes": (lambda: _inserted(plain(), b"\xff\xdd\0\5\0\0\0"), "length"),
     "no quantisation tables": (lambda: without(0xDB), "tables"),
     "cut in half": (lambda: plain()[: len(plain()) // 2], "without an end"),
     "cut before its end marker": (lambda: plain()[:-2], "without an end"),
