@@ -25,6 +25,7 @@ from glass_rt.image.header.jpeg_stream import NotForTheDevice, baseline_stream
 from glass_rt.inference.prepared_image import DecodedSource
 
 MOST_WAITING = MOST_IMAGES  # one batch, while another is decoded
+MOST_WAITING_BYTES = 256_000_000  # of their files; one image may wait whatever its size
 MOST_FAILURES = 3  # of whole batches, one after the other; then the device decodes no more
 log = logging.getLogger("glass_rt")
 
@@ -66,12 +67,13 @@ class DeviceDecoding:
         `finish` is called once, on another thread, with the decoded image, or with None where the CPU has to decode it.
         The pixels are good until it returns. Of an image that is given up `result` is cancelled instead.
         """
-        if not self._has_room() or (encoded := _encoded(self._codec, image)) is None:
+        if not isinstance(image, EncodedImage) or not self._has_room(image):
             return False
-        assert isinstance(image, EncodedImage), "an array is not encoded"
+        if (encoded := _encoded(self._codec, image)) is None:
+            return False
         waiting = _Waiting(image, encoded, _info(self._codec, image), result, finish)
         with self._changed:
-            if not self._has_room():
+            if not self._has_room(image):
                 return False
             self._waiting.append(waiting)
             self._changed.notify_all()
@@ -89,8 +91,12 @@ class DeviceDecoding:
         self._decoding.join()
         self._finishing.shutdown(wait=True)
 
-    def _has_room(self) -> bool:
-        return not self._closed and self._failures < MOST_FAILURES and len(self._waiting) < MOST_WAITING
+    def _has_room(self, image: EncodedImage) -> bool:
+        if self._closed or self._failures >= MOST_FAILURES or len(self._waiting) >= MOST_WAITING:
+            return False
+        with self._changed:
+            held = sum(len(waiting.image.data) for waiting in self._waiting)
+        return not held or held + len(image.data) <= MOST_WAITING_BYTES
 
     def _decode_all(self) -> None:
         """Two batches hold memory of the device: one that is decoded, and the one before, whose views are made."""
@@ -150,11 +156,9 @@ def decoded_on_device(codec: ImageCodec | None, image: EncodedImage | ArrayImage
 
     None where there is no codec, or the image is the CPU's: the device does not read its kind, or failed.
     """
-    encoded = None if codec is None else _encoded(codec, image)
-    if codec is None or encoded is None:
+    if codec is None or not isinstance(image, EncodedImage) or (encoded := _encoded(codec, image)) is None:
         yield None
         return
-    assert isinstance(image, EncodedImage), "an array is not encoded"
     start = perf_counter()
     try:
         (decoded,) = codec.decode([encoded])
@@ -170,9 +174,9 @@ def decoded_on_device(codec: ImageCodec | None, image: EncodedImage | ArrayImage
         codec.release(decoded)
 
 
-def _encoded(codec: ImageCodec, image: EncodedImage | ArrayImage) -> Encoded | None:
+def _encoded(codec: ImageCodec, image: EncodedImage) -> Encoded | None:
     """The stream that the device is given; None where the CPU decodes this image."""
-    if not isinstance(image, EncodedImage) or not codec.fits(image.header.width * image.header.height):
+    if not codec.fits(image.header.width * image.header.height):
         return None
     try:
         return Encoded(baseline_stream(image.data, image.header), image.header.height, image.header.width)

@@ -73,7 +73,7 @@ class OpenedBundle:
             place = place_of_views(bundle.manifest, run)
             views = open_views(place, run.device)
             undo.callback(views.close)
-            codec = open_codec(run.device, in_memory=place == "host") if run.decode == "device" else None
+            codec = open_codec(run, in_memory=place == "host") if run.decode == "device" else None
             undo.pop_all()
             return cls(bundle, engines, head, batch, views, run.memory, on_gpu, codec)
 

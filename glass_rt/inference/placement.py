@@ -11,7 +11,11 @@ from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import device_of
 from glass_rt.machine.device import device_from_text
+from glass_rt.machine.environment import installed_memory
+from glass_rt.machine.limits.memory import smallest_limit
 from glass_rt.options import RunOptions
+
+_MEMORY_SHARE = 16  # this part of the memory is for the pixels of one batch that was decoded on the device
 
 
 def check_views(manifest: BundleManifest, views: str) -> None:
@@ -65,10 +69,14 @@ def open_views(views: str, device: str | None) -> ViewWriter:
         raise
 
 
-def open_codec(device: str | None, *, in_memory: bool) -> ImageCodec:
-    """The decoder of the engines' GPU; `in_memory`: it gives arrays. Raises MissingDependency, BackendError."""
-    index = _index_of(device)
-    return ImageCodec(open_gpu(index), index, in_memory=in_memory)
+def open_codec(run: RunOptions, *, in_memory: bool) -> ImageCodec:
+    """The decoder of the engines' GPU. Raises MissingDependency, BackendError.
+
+    `in_memory`: it gives arrays; those of one batch take a small part of what memory there is.
+    """
+    index = _index_of(run.device)
+    most_bytes = (smallest_limit(run.memory) or installed_memory()) // _MEMORY_SHARE if in_memory else None
+    return ImageCodec(open_gpu(index), index, in_memory=in_memory, most_bytes=most_bytes)
 
 
 def _index_of(device: str | None) -> int:

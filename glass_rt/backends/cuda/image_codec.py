@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -62,17 +63,20 @@ class ImageCodec:
     """A decoder of JPEGs on one device. Any thread may call; batches are decoded one after the other.
 
     `gpu`: the device, which this object owns and closes; None for nvImageCodec's CPU backend. `in_memory`: the pixels
-    are copied to NumPy arrays, for views that are made there. Raises MissingDependency without the package, and
+    are copied to NumPy arrays, for views that are made there. `most_bytes`: of the pixels of one batch; two batches are
+    held at a time. Raises MissingDependency without the package, and
     BackendError where it has no decoder of JPEGs for this device, or one that gives other pixels than OpenCV.
     """
 
-    def __init__(self, gpu: GpuDriver | None, index: int = 0, *, in_memory: bool = True) -> None:
+    def __init__(
+        self, gpu: GpuDriver | None, index: int = 0, *, in_memory: bool = True, most_bytes: int | None = None
+    ) -> None:
         self._library = _library()
         self._gpu, self.in_memory = gpu, in_memory or gpu is None
         self._lock = threading.Lock()
         self._idle: list[Any] = []  # images whose memory is free; only `decode` takes of them
         self._stream = 0
-        self._most_bytes = MOST_IMAGES * LARGEST_KEPT
+        self._most_bytes = min(MOST_IMAGES * LARGEST_KEPT, most_bytes or sys.maxsize)
         self._params = self._library.DecodeParams(apply_exif_orientation=False, color_spec=self._library.ColorSpec.SRGB)
         if gpu is not None:
             with gpu.current():

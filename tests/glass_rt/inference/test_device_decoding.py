@@ -19,6 +19,7 @@ from glass_rt.backends.cuda.image_codec import DecodedImage, Encoded, ImageCodec
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError, ImageCorrupt, UsageError
 from glass_rt.image.encoded import read_image
+from glass_rt.inference import device_decoding
 from glass_rt.inference.device_decoding import MOST_FAILURES, MOST_WAITING, DeviceDecoding
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.placement import check_decode, place_of_views
@@ -211,6 +212,18 @@ def test_the_device_is_handed_one_batch_ahead_and_the_rest_is_left_to_the_cpu(co
     assert codec.batches == [1, MOST_WAITING - 1], "what was given up meanwhile is not decoded"
     assert all((one == pixels[0]).all() for one in pixels)
     assert offered(decoding, keep) is None, "closed"
+
+
+def test_large_files_wait_one_at_a_time(codec: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_decoding, "MOST_WAITING_BYTES", len(jpegs.plain()))
+    codec.go_on.clear()
+    decoding, done = DeviceDecoding(codec, 1), list[Any]()
+    assert offered(decoding, done.append)
+    wait_until(lambda: codec.batches == [1])
+    assert [offered(decoding, done.append) is not None for _ in range(3)] == [True, False, False]
+    codec.go_on.set()
+    wait_until(lambda: len(done) == 2)
+    decoding.close()
 
 
 def test_closing_gives_up_what_waits_and_finishes_what_is_at_work(codec: Watched) -> None:

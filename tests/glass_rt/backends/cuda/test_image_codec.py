@@ -12,9 +12,9 @@ import pytest
 
 from glass_rt.backends.cuda import image_codec
 from glass_rt.backends.cuda.image_codec import MOST_IMAGES, DecodedImage, Encoded, ImageCodec
-from glass_rt.errors import BackendError, MissingDependency
+from glass_rt.errors import BackendError, ImageError, MissingDependency
 from glass_rt.image.encoded import EncodedImage, load, read_image
-from glass_rt.image.header.jpeg_stream import baseline_stream
+from glass_rt.image.header.jpeg_stream import NotForTheDevice, baseline_stream
 from tests import jpegs
 from tests.fake_gpu import FakeGpu
 
@@ -54,6 +54,28 @@ def test_pixels_are_those_of_the_cpu_bit_for_bit(codec: ImageCodec, name: str) -
     data = jpegs.READ[name]()
     (found,) = pixels_of(codec, [encoded(data)])
     np.testing.assert_array_equal(found, load(data).pixels)
+
+
+def test_headers_changed_at_random_give_the_pixels_of_the_cpu_or_none_there_and_here(codec: ImageCodec) -> None:
+    generator = np.random.default_rng(0)
+    decoded = 0
+    for index in range(80):
+        data = bytearray((jpegs.plain, jpegs.restarted, jpegs.READ["grey"])[index % 3]())
+        for place in generator.integers(2, 640, generator.integers(1, 4)):
+            data[place] = int(generator.integers(256))
+        try:
+            batch = [encoded(bytes(data))]
+        except (NotForTheDevice, ImageError):
+            continue
+        (found,) = pixels_of(codec, batch)
+        try:
+            expected = load(bytes(data)).pixels
+        except ImageError:
+            assert found is None
+            continue
+        decoded += 1
+        np.testing.assert_array_equal(found, expected)
+    assert decoded > 20
 
 
 def test_a_batch_of_many_kinds_keeps_its_order_and_the_refused_are_none(codec: ImageCodec) -> None:
