@@ -17,7 +17,17 @@ from glass_rt.machine.gpu_advice import GPU_COMMANDS
 from glass_rt.machine.limits.memory import memory_limits
 from glass_rt.version import __version__
 
-_PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "click",
+    "safetensors",
+    "torch",
+    "torchvision",
+    "onnx",
+    "pillow-heif",
+    "nvidia-nvimgcodec-cu13",
+)
 _GPU_ACCESS = ("cuda-core", "pycuda")
 _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
 
@@ -89,6 +99,8 @@ def _gpu_access_advice(package: str) -> str:
 def _purpose(package: str) -> str:
     if package in ("torch", "torchvision", "onnx"):
         return f"; only the export stage needs it: {install_command('export')}"
+    if package == "nvidia-nvimgcodec-cu13":
+        return f"; only --decode device needs it: {install_command('decode')}"
     return f"; only HEIC images need it: {install_command('heic')}" if package == "pillow-heif" else ""
 
 
