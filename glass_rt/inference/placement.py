@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from glass_rt.backends.cuda import open_gpu
-from glass_rt.backends.cuda.image_codec import ImageCodec, codec_missing
+from glass_rt.backends.cuda.codec_library import codec_missing
+from glass_rt.backends.cuda.image_codec import ImageCodec
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter

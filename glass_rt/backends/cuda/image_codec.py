@@ -8,22 +8,21 @@ samples, and the kernels that stand in where a GPU has no such engine by three l
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_rt.backends.cuda.codec_library import load_codec_library
 from glass_rt.backends.cuda.device_pixels import DevicePixels
 from glass_rt.backends.cuda.gpu import GpuDriver
-from glass_rt.errors import BackendError, MissingDependency, first_line
+from glass_rt.errors import BackendError, first_line
 from glass_rt.image.decode import BYTES_PER_PIXEL, Pixels
 from glass_rt.machine.library_words import library_words
 
@@ -71,7 +70,7 @@ class ImageCodec:
     def __init__(
         self, gpu: GpuDriver | None, index: int = 0, *, in_memory: bool = True, most_bytes: int | None = None
     ) -> None:
-        self._library = _library()
+        self._library = load_codec_library()
         self._gpu, self.in_memory = gpu, in_memory or gpu is None
         self._lock = threading.Lock()
         self._idle: list[Any] = []  # images whose memory is free; only `decode` takes of them
@@ -229,20 +228,3 @@ def probe_jpeg(height: int, width: int) -> bytes:
     picture[height // 3 : height // 2] += 25
     _, encoded = cv2.imencode(".jpg", np.clip(picture, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])
     return bytes(encoded)
-
-
-def codec_missing() -> MissingDependency:
-    """The error where nvImageCodec is not installed."""
-    return MissingDependency("nvidia-nvimgcodec-cu13", "decode", "decoding on the GPU")
-
-
-def _library() -> Any:
-    os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")  # every None that it gives is two lines on stderr otherwise
-    try:
-        with library_words() as words:
-            library = import_module("nvidia.nvimgcodec")
-    except ImportError:
-        raise codec_missing() from None
-    if words:  # of formats that are not asked for here, and of a driver that is not there
-        log.debug("nvImageCodec: %s", "; ".join(words))
-    return library
