@@ -11,7 +11,16 @@ from dataclasses import asdict
 import click
 
 from glass_rt.cli.options import json_option
-from glass_rt.machine.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
+from glass_rt.machine.environment import (
+    BACKEND_PACKAGES,
+    Gpu,
+    backend_versions,
+    cpu_name,
+    gpus,
+    installed,
+    ort_plugins,
+    usable_cores,
+)
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 from glass_rt.machine.limits.memory import memory_limits
@@ -25,6 +34,7 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "onnx",
+    "timm",
     "pillow-heif",
     "nvidia-nvimgcodec-cu13",
 )
@@ -53,6 +63,7 @@ def doctor(as_json: bool) -> int:
             "gpus": [asdict(gpu) for gpu in found],
             "packages": packages,
             "backends": dict(backends),
+            "plugins": dict(ort_plugins()),
             "gpu_access": {name: installed(name) for name in _GPU_ACCESS},
             "problems": problems,
         }
@@ -78,6 +89,10 @@ def _print(
     for name, version in backends.items():
         missing = f"not installed; {install_command(BACKEND_EXTRAS[name])}{_REMARKS.get(name, '')}"
         click.echo(f"  {name:<24}{version or missing}")
+    for name, version in ort_plugins().items():
+        click.echo(
+            f"  {f'plugin:{name}':<24}onnxruntime-ep-{name} {version}   (for ONNX Runtime: --device plugin:{name})"
+        )
     click.echo("GPU access")
     for name in _GPU_ACCESS:
         click.echo(f"  {name:<24}{installed(name) or 'not installed' + _gpu_access_advice(name)}")
@@ -101,6 +116,8 @@ def _purpose(package: str) -> str:
         return f"; only the export stage needs it: {install_command('export')}"
     if package == "nvidia-nvimgcodec-cu13":
         return f"; only --decode device needs it: {install_command('decode')}"
+    if package == "timm":
+        return f"; only --backbone timm:NAME needs it: {install_command('timm')}"
     return f"; only HEIC images need it: {install_command('heic')}" if package == "pillow-heif" else ""
 
 
@@ -112,10 +129,11 @@ def _problems() -> list[str]:
             f"{windows[0]} and opencv-python-headless overwrite each other's files: "
             f"pip uninstall {windows[0]}; pip install --force-reinstall opencv-python-headless"
         )
-    if installed("onnxruntime") and installed("onnxruntime-gpu"):
+    runtimes = [name for name in BACKEND_PACKAGES["onnxruntime"] if installed(name)]
+    if len(runtimes) > 1:
         problems.append(
-            "onnxruntime and onnxruntime-gpu overwrite each other's files: "
-            "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
+            f"{' and '.join(runtimes)} overwrite each other's files: "
+            f"pip uninstall {' '.join(runtimes)}, then install the one you want"
         )
     if not any(backend_versions().values()):
         problems.append(f"no backend is installed, so no engine can run: {install_command('cpu')}")

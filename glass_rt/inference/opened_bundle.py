@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glass_rt.backends import Backend
 from glass_rt.backends.cuda.image_codec import ImageCodec
@@ -25,7 +25,7 @@ from glass_rt.inference.placement import (
     open_views,
     place_of_views,
 )
-from glass_rt.machine.device import is_cpu
+from glass_rt.machine.device import on_processor
 from glass_rt.options import RunOptions
 
 RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
@@ -36,9 +36,9 @@ class OpenedBundle:
     """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
-    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders. `codec`:
-    what decodes JPEGs on the GPU, where that was asked for. The engines, the views and the codec belong to this object,
-    and `close` closes them.
+    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
+    `device`: where they run, as text. `codec`: what decodes JPEGs on the GPU, where that was asked for. The engines,
+    the views and the codec belong to this object, and `close` closes them.
     """
 
     bundle: Bundle
@@ -48,6 +48,7 @@ class OpenedBundle:
     views: ViewWriter = field(default_factory=HostViews)
     memory: int | None = None
     on_gpu: bool = False
+    device: str = "cpu"
     codec: ImageCodec | None = None
 
     @classmethod
@@ -69,13 +70,12 @@ class OpenedBundle:
                 undo.callback(engine.close)
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            on_gpu = not is_cpu(device_of(bundle.manifest, run.device))
-            place = place_of_views(bundle.manifest, run)
-            views = open_views(place, run.device)
+            device, place = device_of(bundle.manifest, run.device), place_of_views(bundle.manifest, run)
+            views = open_views(bundle.manifest, replace(run, views=place))
             undo.callback(views.close)
             codec = open_codec(run, in_memory=place == "host") if run.decode == "device" else None
             undo.pop_all()
-            return cls(bundle, engines, head, batch, views, run.memory, on_gpu, codec)
+            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device, codec)
 
     @property
     def manifest(self) -> BundleManifest:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from glass_rt.backends.cuda import open_gpu
 from glass_rt.backends.cuda.codec_library import codec_missing
 from glass_rt.backends.cuda.image_codec import ImageCodec
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import device_of
-from glass_rt.machine.device import device_from_text
+from glass_rt.machine.device import device_from_text, kind_of
 from glass_rt.machine.environment import installed_memory
 from glass_rt.machine.limits.memory import smallest_limit
 from glass_rt.options import RunOptions
@@ -32,7 +31,7 @@ def check_views(manifest: BundleManifest, views: str) -> None:
 def check_decode(manifest: BundleManifest, run: RunOptions) -> None:
     """Raises UsageError where these engines' device cannot decode images as `run.decode` asks."""
     device = device_of(manifest, run.device)
-    if run.decode == "device" and device.partition(":")[0] != "cuda":
+    if run.decode == "device" and kind_of(device) != "cuda":
         raise UsageError(
             f"decode: device is for engines on an NVIDIA GPU, and these run on {device}; leave it away, or choose "
             "--device cuda"
@@ -56,15 +55,21 @@ def place_of_views(manifest: BundleManifest, run: RunOptions) -> str:
     return run.views
 
 
-def open_views(views: str, device: str | None) -> ViewWriter:
-    """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
-    if views == "host":
-        return HostViews()
-    from glass_rt.backends.cuda.device_views import DeviceViews
+def open_views(manifest: BundleManifest, run: RunOptions) -> ViewWriter:
+    """What writes the views: in memory, in pinned memory for TensorRT's engines, or on their GPU.
 
-    gpu = open_gpu(_index_of(device))
+    Raises MissingDependency, BackendError.
+    """
+    if not manifest.engine.backend.startswith("tensorrt"):
+        return HostViews()
+    from glass_rt.backends.cuda import open_gpu
+    from glass_rt.backends.cuda.device_views import DeviceViews
+    from glass_rt.backends.cuda.pinned_views import PinnedViews, most_pinned
+    from glass_rt.backends.trt.backend import gpu_index
+
+    gpu = open_gpu(gpu_index(run.device))
     try:
-        return DeviceViews(gpu)
+        return DeviceViews(gpu) if run.views == "device" else PinnedViews(gpu, most_pinned(run.memory))
     except BaseException:
         gpu.close()
         raise
@@ -75,6 +80,8 @@ def open_codec(run: RunOptions, *, in_memory: bool) -> ImageCodec:
 
     `in_memory`: it gives arrays; those of one batch take a small part of what memory there is.
     """
+    from glass_rt.backends.cuda import open_gpu
+
     index = _index_of(run.device)
     most_bytes = (smallest_limit(run.memory) or installed_memory()) // _MEMORY_SHARE if in_memory else None
     return ImageCodec(open_gpu(index), index, in_memory=in_memory, most_bytes=most_bytes)
@@ -82,4 +89,4 @@ def open_codec(run: RunOptions, *, in_memory: bool) -> ImageCodec:
 
 def _index_of(device: str | None) -> int:
     """`cuda:1` -> 1; None is the first GPU."""
-    return device_from_text(device or "cuda", ("cuda",), "the GPU's").index
+    return device_from_text(device or "cuda", ("cuda",)).index

@@ -148,7 +148,7 @@ def write_check(check: DecodeCheck, path: Path) -> None:
 def _codec_on(device: str) -> ImageCodec:
     if is_cpu(device):
         return ImageCodec(None)
-    index = device_from_text(device, ("cuda",), "the GPU's").index
+    index = device_from_text(device, ("cuda",), "images are decoded on cpu,").index
     return ImageCodec(open_gpu(index), index)
 
 
