@@ -92,7 +92,8 @@ def _kernels(gpu: FakeGpu) -> dict[str, Callable[..., None]]:
 
 
 def install() -> None:
-    """For the life of this process."""
+    """For the life of this process, which keeps to one core: steps are small, and idle threads of OpenMP spin."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import glass_rt.backends.cuda
     from glass_rt.machine import environment as module
     from glass_rt.machine.cuda_driver import CudaDevice
