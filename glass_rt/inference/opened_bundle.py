@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 from glass_rt.backends import Backend
+from glass_rt.backends.cuda.image_codec import ImageCodec
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.folder import MANIFEST
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
-from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views, warm_up
+from glass_rt.inference.decode_gate import check_not_refused
+from glass_rt.inference.engines import batch_for, device_of, open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
+from glass_rt.inference.placement import (
+    check_codec_installed,
+    check_decode,
+    check_views,
+    open_codec,
+    open_views,
+    place_of_views,
+)
 from glass_rt.machine.device import on_processor
 from glass_rt.options import RunOptions
 
@@ -26,7 +37,8 @@ class OpenedBundle:
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
     that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
-    `device`: where they run, as text. The engines and the views belong to this object, and `close` closes both.
+    `device`: where they run, as text. `codec`: what decodes JPEGs on the GPU, where that was asked for. The engines,
+    the views and the codec belong to this object, and `close` closes them.
     """
 
     bundle: Bundle
@@ -37,6 +49,7 @@ class OpenedBundle:
     memory: int | None = None
     on_gpu: bool = False
     device: str = "cpu"
+    codec: ImageCodec | None = None
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
@@ -47,16 +60,22 @@ class OpenedBundle:
         batch = batch_for(bundle.manifest, run.batch, run.memory, run.device)
         head = Head.for_model(bundle.manifest.model, bundle.head())
         check_views(bundle.manifest, run.views)
-        engines = open_engines(bundle, run)
-        try:
+        check_decode(bundle.manifest, run)
+        if run.decode == "device":
+            check_codec_installed()
+            check_not_refused(bundle, device_of(bundle.manifest, run.device))
+        with ExitStack() as undo:
+            engines = open_engines(bundle, run)
+            for engine in engines.values():
+                undo.callback(engine.close)
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            device, views = device_of(bundle.manifest, run.device), open_views(bundle.manifest, run)
-            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device)
-        except BaseException:
-            for engine in engines.values():
-                engine.close()
-            raise
+            device, place = device_of(bundle.manifest, run.device), place_of_views(bundle.manifest, run)
+            views = open_views(bundle.manifest, replace(run, views=place))
+            undo.callback(views.close)
+            codec = open_codec(run, in_memory=place == "host") if run.decode == "device" else None
+            undo.pop_all()
+            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device, codec)
 
     @property
     def manifest(self) -> BundleManifest:
@@ -73,7 +92,9 @@ class OpenedBundle:
         return Packer(self.manifest.model.crop_size, RUNS_PER_PACK * self.batch, self.batch, self.views)
 
     def close(self) -> None:
-        """Closes the engines and what writes the views; nothing may be running."""
+        """Closes the engines, what writes the views and what decodes; nothing may be running."""
+        if self.codec is not None:
+            self.codec.close()
         for engine in self.engines.values():
             engine.close()
         self.views.close()

@@ -17,11 +17,19 @@ from typing import Any, TypeAlias
 from glass_rt.errors import BackendError, GlassError, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import BYTES_PER_PIXEL
-from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource, read_image
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ArrayImage, EncodedImage, ImageSource, read_image
+from glass_rt.inference.device_decoding import MOST_WAITING, DeviceDecoding, decoded_on_device
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
 from glass_rt.inference.pack import Pack
-from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
+from glass_rt.inference.prepared_image import (
+    DecodedSource,
+    PreparedImage,
+    as_image_error,
+    prepare_decoded,
+    prepare_image,
+    verdict_of,
+)
 from glass_rt.inference.room import check_image_fits, image_room, most_decoders
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.environment import installed_memory, usable_cores
@@ -60,6 +68,7 @@ class Pipeline:
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
         with _threads_to_start():
+            self._on_device = self._device_decoding()
             self._judging.start()
 
     def submit(self, source: ImageSource, options: DetectOptions) -> Future[Verdict]:
@@ -102,7 +111,8 @@ class Pipeline:
     @property
     def images_ahead(self) -> int:
         """Images under way that keep the decoders and the judge busy."""
-        return 2 * self.workers + 2 * self._opened.images_per_pack
+        on_device = 0 if self._on_device is None else 2 * MOST_WAITING
+        return 2 * self.workers + on_device + 2 * self._opened.images_per_pack
 
     @property
     def pack_taken(self) -> float | None:
@@ -112,6 +122,8 @@ class Pipeline:
     def close(self) -> None:
         """Gives up the images that are not yet with the judge, and waits for those that are."""
         self._decoding.shutdown(wait=True, cancel_futures=True)
+        if self._on_device is not None:
+            self._on_device.close()
         self._packer.close()
         self._judging.join()  # the engines may be closed next, and a pack may be at work
 
@@ -128,12 +140,26 @@ class Pipeline:
             source = wanted.pop()
         except IndexError:  # given up meanwhile
             return
+
+        def finish(decoded: DecodedSource | None) -> None:
+            try:
+                prepared = self._prepared(image, decoded, options)
+            except BaseException as error:
+                _fail(result, error)
+                return
+            self._conclude_once_judged(prepared, options, result)
+
         try:
-            prepared = self._prepare_image(source, options)
+            with as_image_error():
+                image = read_image(source, options.max_pixels)
+                handed_over = self._on_device is not None and self._on_device.offer(image, result, finish)
         except BaseException as error:
             _fail(result, error)
             return
+        if not handed_over:
+            finish(None)
 
+    def _conclude_once_judged(self, prepared: PreparedImage, options: DetectOptions, result: Future[Verdict]) -> None:
         def conclude(judged: Future[Judgement]) -> None:
             if judged.cancelled():
                 result.cancel()
@@ -148,12 +174,19 @@ class Pipeline:
         prepared.judgement.add_done_callback(conclude)
         result.add_done_callback(lambda future: future.cancelled() and prepared.judgement.cancel())
 
-    def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
-        with as_image_error():
-            image = read_image(source, options.max_pixels)
+    def _prepared(
+        self, image: EncodedImage | ArrayImage, decoded: DecodedSource | None, options: DetectOptions
+    ) -> PreparedImage:
+        if decoded is not None:
+            return prepare_decoded(decoded, self._opened.manifest, options, self._packer)
         with self._budget.hold(image.peak_bytes, self._decoding_budget(options.max_pixels), self._room):
             check_image_fits(image, self._image_room())
             return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
+
+    def _device_decoding(self) -> DeviceDecoding | None:
+        """Views on the device take a millisecond, those in memory many: these are made by as many as decode."""
+        codec = self._opened.codec
+        return None if codec is None else DeviceDecoding(codec, self.workers if codec.in_memory else 2)
 
     def _decoding_budget(self, max_pixels: int) -> int:
         return decoding_budget(max_pixels, self.workers if self._opened.on_gpu else 0)
@@ -256,8 +289,12 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
     with single_threaded_blas():
         with as_image_error():
             image = read_image(source, options.max_pixels)
-        check_image_fits(image, image_room(opened.memory))
-        prepared = prepare_image(image, opened.manifest, options, packer)
+        with decoded_on_device(opened.codec, image) as decoded:
+            if decoded is not None:
+                prepared = prepare_decoded(decoded, opened.manifest, options, packer)
+            else:
+                check_image_fits(image, image_room(opened.memory))
+                prepared = prepare_image(image, opened.manifest, options, packer)
         pack = packer.take()
         assert pack is not None, "the image was just prepared"
         (judgement,) = judge.judge(pack)
