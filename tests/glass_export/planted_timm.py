@@ -43,7 +43,8 @@ class _Untranslatable(_Plain):
     def forward(self, planes: Tensor) -> Tensor:
         features = super().forward(planes)
         square = features[:, :, None] * features[:, None, :]
-        return features + torch.linalg.eigvalsh(square)
+        result: Tensor = features + torch.linalg.eigvalsh(square)
+        return result
 
 
 class _Random(_Plain):
