@@ -44,13 +44,16 @@ class Step:
 
 def plan_steps(plan: Path) -> tuple[Step, ...]:
     """The steps of all programs in a plan, in order."""
-    lines = [(kind.decode(), rest.decode("latin-1")) for kind, rest in _LINE.findall(plan.read_bytes())]
-    types = {_name(rest): _first(_TYPE, rest) for kind, rest in lines if kind in ("tensor", "sub_tensor")}
-    return tuple(
-        Step(kind, _name(rest), _types(types, _READS, rest), _types(types, _WRITES, rest), nodes)
-        for kind, rest in lines
-        if (nodes := tuple(_NODES.findall(rest)))
-    )
+    types = dict[str, str]()  # each program names its tensors anew, before its steps
+    steps = []
+    for kind, line in _LINE.findall(plan.read_bytes()):
+        rest = line.decode("latin-1")
+        if kind in (b"tensor", b"sub_tensor"):
+            types[_name(rest)] = _first(_TYPE, rest)
+        elif nodes := tuple(_NODES.findall(rest)):
+            reads, writes = _types(types, _READS, rest), _types(types, _WRITES, rest)
+            steps.append(Step(kind.decode(), _name(rest), reads, writes, nodes))
+    return tuple(steps)
 
 
 def nodes_in_int8(steps: Sequence[Step], products: Collection[str]) -> set[str]:

@@ -70,6 +70,13 @@ def test_a_product_that_one_profile_computes_in_half_is_not_counted(tmp_path: Pa
     assert nodes_in_int8(plan_steps(plan(tmp_path, narrow, wide)), ["node"]) == set()
 
 
+def test_each_program_names_its_tensors_anew(tmp_path: Path) -> None:
+    product = PRODUCT % ("corrltn", "node", "codes", "weights", layers("node"))
+    again = '  tensor={ dims={ 4 } name="codes" offset=0 type=half }\n'
+    steps = plan_steps(plan(tmp_path, product, again, product))
+    assert [step.reads[0] for step in steps] == ["int8", "half"]
+
+
 @pytest.mark.parametrize(
     ("kernels", "reads", "exact"),
     [
