@@ -14,7 +14,7 @@ from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
-from glass_rt.machine.device import is_cpu
+from glass_rt.machine.device import on_processor
 from glass_rt.options import RunOptions
 
 RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
@@ -25,8 +25,8 @@ class OpenedBundle:
     """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
-    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders. The engines
-    and the views belong to this object, and `close` closes both.
+    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
+    `device`: where they run, as text. The engines and the views belong to this object, and `close` closes both.
     """
 
     bundle: Bundle
@@ -36,6 +36,7 @@ class OpenedBundle:
     views: ViewWriter = field(default_factory=HostViews)
     memory: int | None = None
     on_gpu: bool = False
+    device: str = "cpu"
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
@@ -50,8 +51,8 @@ class OpenedBundle:
         try:
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            on_gpu = not is_cpu(device_of(bundle.manifest, run.device))
-            return cls(bundle, engines, head, batch, open_views(run.views, run.device), run.memory, on_gpu)
+            device, views = device_of(bundle.manifest, run.device), open_views(bundle.manifest, run)
+            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device)
         except BaseException:
             for engine in engines.values():
                 engine.close()

@@ -24,7 +24,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from glass_rt.bundle.bundle import Bundle, PortableModel
 from glass_rt.bundle.manifest import Model
 from glass_rt.errors import GlassError, ParityError, UsageError
-from glass_rt.inference.parity import Tolerance
+from glass_rt.inference.parity import TOLERANCES, Tolerance
 from tests.command_line import Done
 from tests.support import Cli, Portables
 
@@ -149,7 +149,7 @@ def test_what_int8_changes_too_much_is_not_written(
     tolerance: float, gate: Tolerance | None, error: type[GlassError], message: str,
 ) -> None:  # fmt: skip
     if gate is not None:  # as if the graph broke on the reference views, which its first opening on a GPU would find
-        monkeypatch.setitem(build_bundle.__globals__["TOLERANCES"], "int8", gate)
+        monkeypatch.setitem(TOLERANCES, "int8", gate)
     with pytest.raises(error, match=message):
         build_bundle(portable, tmp_path / "bundle", options(pictures[0].parent, tolerance))
     assert list(tmp_path.iterdir()) == []
