@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from glass_engines.compilers.base import Compiler
+from glass_engines.compilers.base import EXACT, Compiler
 from glass_engines.decision import keep_decision
+from glass_engines.int8.accuracy import accuracy_report
 from glass_engines.int8.calibration import CalibrationSet, calibration_set
-from glass_engines.int8.quantise import accuracy_report, quantised_from_onnx
+from glass_engines.int8.quantise import load_nncf
 from glass_engines.registry import choose_backend, find_compiler
 from glass_engines.trt.cache import carry_timings
 from glass_engines.trt.settings import TrtSettings
@@ -93,10 +94,16 @@ def build_bundle(
     backend = choose_backend(options.backend)
     compiler = find_compiler(backend, options.precision, options.trt)
     builders = compiler.tools()  # a library that is missing is better known before the export than after
+    if options.precision == "int8":
+        load_nncf()
     with staged(target, force=force) as folder:
         for bundle in _predecessors(source, target):
             carry_timings(bundle, folder)
-        with _portable_in(folder, source, options.slim, stage) as portable:
+        with (
+            _portable_in(folder, source, options.slim, stage) as portable,
+            TemporaryDirectory(prefix="glass-rt-") as scratch,
+        ):
+            _check_graphs(portable, compiler, options.precision)
             for name in (HEAD, REFERENCE):
                 link_or_copy(portable.folder / name, folder / name)
             model = portable.manifest.model
@@ -105,7 +112,10 @@ def build_bundle(
                 if options.calibration and options.precision == "int8"
                 else None
             )
-            engine = _compile(portable, folder, backend, compiler, options, images, stage)
+            graphs = {role: portable.graph(compiler.graph_precision(options.precision), role) for role in model.roles}
+            if images is not None:
+                graphs = _quantised(graphs, compiler, images, model, Path(scratch), stage)
+            engine = _compile(graphs, folder, backend, compiler, options, stage)
             report = portable.manifest.precisions.get(options.precision)
             allowed = tolerance_of(options.precision, report)
             parity = (
@@ -115,7 +125,7 @@ def build_bundle(
             )
             if images is not None:
                 with stage("comparing with float32 on images kept out"):
-                    report = _int8_report(portable, folder, engine, images, options.tolerance)
+                    report = _int8_report(portable, folder, engine, graphs, images, options.tolerance)
             tools = {**portable.manifest.tools, **builders, "glass-rt": __version__}
         with stage("writing the bundle"):
             manifest = BundleManifest(model, engine, parity, DEFAULT_THRESHOLD, tools, precision_report=report)
@@ -168,27 +178,38 @@ def _portable_in(
         inside.rmdir()
 
 
+def _check_graphs(portable: PortableModel, compiler: Compiler, precision: str) -> None:
+    needed, there = compiler.graph_precisions(precision), portable.manifest.graphs
+    if any(name not in there for name in needed):
+        raise UsageError(
+            f"the portable model has graphs in {', '.join(there)}; these engines are made from {' and '.join(needed)}. "
+            f"Export it again with {' '.join(f'--precision {name}' for name in needed)}"
+        )
+
+
+def _quantised(
+    graphs: Mapping[str, Path], compiler: Compiler, images: CalibrationSet, model: Model, folder: Path, stage: Stage
+) -> dict[str, Path]:
+    """The graphs in INT8, by role, in `folder`."""
+    narrow = {role: folder / f"{role}.int8.onnx" for role in graphs}
+    for role, graph in graphs.items():
+        with stage(f"quantising the {role} engine"):
+            compiler.quantise(graph, images.calibrating.of(role), narrow[role], model)
+    return narrow
+
+
 def _compile(
-    portable: PortableModel,
+    graphs: Mapping[str, Path],
     folder: Path,
     backend: str,
     compiler: Compiler,
     options: BuildOptions,
-    images: CalibrationSet | None,
     stage: Stage,
 ) -> Engine:
-    files = {}
-    for role in portable.manifest.model.roles:
-        files[role] = f"{role}{compiler.suffix}"
-        graph = portable.graph(compiler.graph_precision(options.precision), role)
-        with TemporaryDirectory(prefix="glass-rt-") as temporary:
-            if images is not None:
-                narrow = Path(temporary) / graph.name
-                with stage(f"quantising the {role} engine"):
-                    quantised_from_onnx(graph, images.calibrating.of(role), narrow, portable.model)
-                graph = narrow
-            with stage(f"compiling the {role} engine ({backend} {options.precision})"):
-                compiler.compile(graph, folder / files[role])
+    files = {role: f"{role}{compiler.suffix}" for role in graphs}
+    for role, graph in graphs.items():
+        with stage(f"compiling the {role} engine ({backend} {options.precision})"):
+            compiler.compile(graph, folder / files[role])
     max_batch = compiler.max_batch or options.max_batch
     profile, requirements = compiler.profile, compiler.requirements
     if profile is not None:  # of the roles that this model has
@@ -197,16 +218,30 @@ def _compile(
 
 
 def _int8_report(
-    portable: PortableModel, folder: Path, engine: Engine, images: CalibrationSet, tolerance: float
+    portable: PortableModel,
+    folder: Path,
+    engine: Engine,
+    graphs: Mapping[str, Path],
+    images: CalibrationSet,
+    tolerance: float,
 ) -> PrecisionReport:
-    model = portable.model
-    head = Head.for_model(model, load_tensors(folder / HEAD))
-    exact = {role: open_backend(engine.backend, portable.graph("fp32", role)) for role in model.roles}
-    narrow = {
-        role: open_backend(engine.backend, folder / name, precision="int8") for role, name in engine.files.items()
-    }
+    """Compares INT8 with float32 on the CPU. Engines for GPUs are stood for by the graphs that they are compiled from.
+
+    Those also pass the parity gate here, so that the first opening on a GPU does not find what could be known now.
+    """
+    model, head = portable.model, Head.for_model(portable.model, load_tensors(folder / HEAD))
+    on_cpu = engine.device == "cpu"
+    library = engine.backend if on_cpu else "onnxruntime"
+    exact = {role: open_backend(library, portable.graph(EXACT, role)) for role in model.roles}
+    files = {role: folder / name for role, name in engine.files.items()} if on_cpu else graphs
+    narrow = {role: open_backend(library, file, precision="int8") for role, file in files.items()}
+    if not on_cpu:
+        check_parity(
+            narrow, head, model, load_tensors(folder / REFERENCE), tolerance_of("int8", None), engine.max_batch
+        )
+    computed_by = "the engines themselves" if on_cpu else "ONNX Runtime with the graphs of these engines"
     allowed = Tolerance(tolerance, 3 * tolerance)
-    return accuracy_report(exact, narrow, head, model, images.held_out, allowed)
+    return accuracy_report(exact, narrow, head, model, images.held_out, allowed, computed_by)
 
 
 def _pending_parity(allowed: Tolerance) -> Parity:

@@ -103,7 +103,7 @@ def build(
     else:
         if output is not None:
             check_target(output, force=force)
-        precisions = (compiler.graph_precision(precision),)
+        precisions = compiler.graph_precisions(precision)
         portable = prepare_export(stage, **model.for_export(), precisions=precisions, calibration=calibration)
     target = output or DEFAULT_FOLDER / portable.model.name
     check_target(target, force=force)

@@ -34,8 +34,8 @@ pytestmark = pytest.mark.slow
 BACKENDS = (
     ("onnxruntime", ("fp32", "int8"), ".onnx"),
     ("openvino", ("fp32", "bf16", "int8"), ".xml"),
-    ("tensorrt", ("fp32", "fp16", "bf16"), ".plan"),
-    ("tensorrt_rtx", ("fp32", "fp16", "bf16"), ".plan"),
+    ("tensorrt", ("fp32", "fp16", "bf16", "int8"), ".plan"),
+    ("tensorrt_rtx", ("fp32", "fp16", "bf16", "int8"), ".plan"),
 )
 ARCHITECTURES = ("glass", "resize")
 TRAINED = (True, False)

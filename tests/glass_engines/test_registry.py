@@ -52,6 +52,23 @@ def test_auto_is_what_can_run_on_the_gpu(
     assert registry.choose_backend("tensorrt_rtx") == "tensorrt_rtx", "what is asked for stays"
 
 
+@pytest.mark.parametrize(
+    ("backend", "precision", "graphs"),
+    [
+        ("onnxruntime", "fp32", ("fp32",)),
+        ("onnxruntime", "fp16", ("fp16",)),
+        ("onnxruntime", "int8", ("fp32",)),
+        ("openvino", "int8", ("fp32",)),
+        ("tensorrt_rtx", "fp16", ("fp16",)),
+        ("tensorrt_rtx", "bf16", ("bf16",)),
+        ("tensorrt_rtx", "int8", ("fp32", "fp16")),  # made from half, compared with float32
+    ],
+)
+def test_a_build_says_which_graphs_it_needs(backend: str, precision: str, graphs: tuple[str, ...]) -> None:
+    pytest.importorskip(backend)
+    assert registry.find_compiler(backend, precision).graph_precisions(precision) == graphs
+
+
 def tensorrt(**levels: Any) -> Library:
     levels = {"NONE": 0, "AMPERE_PLUS": 1, **levels}
     logger = type("ILogger", (), {"__init__": lambda self: None})

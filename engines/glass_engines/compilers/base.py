@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from glass_engines.int8.quantise import quantised_from_onnx
+from glass_rt.bundle.manifest import Model
 from glass_rt.bundle.requirements import Profile, Requirements
 from glass_rt.errors import BuildError, GlassError, OutOfMemory, vendor_failure
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
+EXACT = "fp32"
+Quantise = Callable[[Path, NDArray[Any], Path, Model], None]
 
 
 @dataclass(frozen=True)
@@ -18,8 +25,8 @@ class Compiler:
 
     `compile(graph, engine)` writes the engine file, which is named after its role. `max_batch` overrules the caller's
     where batch sizes are part of the engine. `runs_here` False: the engine cannot be tried on this machine.
-    `narrows` are the precisions that are made from the float32 graph, by the runtime or by quantising it; the others
-    need a graph of their own.
+    `narrows` maps precisions that are made from another one's graph, by the runtime or by quantising it, to that one;
+    the others need a graph of their own. `quantise(graph, views, output, model)` does it for INT8.
     """
 
     precisions: tuple[str, ...]
@@ -31,11 +38,17 @@ class Compiler:
     requirements: Requirements | None = None
     profile: Profile | None = None
     runs_here: bool = True
-    narrows: tuple[str, ...] = ()
+    narrows: Mapping[str, str] = field(default_factory=dict)
+    quantise: Quantise = quantised_from_onnx
 
     def graph_precision(self, precision: str) -> str:
         """Precision of the portable graph that an engine of `precision` is compiled from."""
-        return "fp32" if precision in self.narrows else precision
+        return self.narrows.get(precision, precision)
+
+    def graph_precisions(self, precision: str) -> tuple[str, ...]:
+        """Precisions of all portable graphs that the build needs: INT8 is compared with float32."""
+        needed = (EXACT, self.graph_precision(precision)) if precision == "int8" else (self.graph_precision(precision),)
+        return tuple(dict.fromkeys(needed))
 
 
 def compile_failure(library: str, graph: Path, error: Exception) -> GlassError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from glass_engines.compilers.base import Compiler, compile_failure
+from glass_engines.compilers.base import EXACT, Compiler, compile_failure
 from glass_rt.backends.ort import load_onnxruntime
 from glass_rt.bundle.folder import link_or_copy
 from glass_rt.errors import BuildError
@@ -46,7 +46,7 @@ def portable_from_onnx(graph: Path, engine: Path) -> None:
 def compiler_for(precision: str) -> Compiler:
     """fp32 and INT8 are compiled for CPUs; fp16 is for CUDA, since CPUs would compute it in float32 after all."""
     if precision != "fp16":
-        return Compiler(("fp32", "fp16", "int8"), "cpu", ".onnx", optimised_from_onnx, _tools, narrows=("int8",))
+        return Compiler(("fp32", "fp16", "int8"), "cpu", ".onnx", optimised_from_onnx, _tools, narrows={"int8": EXACT})
     return Compiler(
         ("fp16",),
         "cuda",

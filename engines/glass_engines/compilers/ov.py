@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_engines.compilers.base import Compiler, compile_failure
+from glass_engines.compilers.base import EXACT, Compiler, compile_failure
 from glass_rt.backends.ov import check_precision, load_openvino
 
 _TO_PLANES = (0, 3, 1, 2)
@@ -101,5 +101,5 @@ def compiler_for(precision: str) -> Compiler:
         suffix=".xml",
         compile=partial(ir_from_onnx, weights_in_bf16=precision == "bf16"),
         tools=_tools,
-        narrows=("bf16", "int8"),
+        narrows={"bf16": EXACT, "int8": EXACT},
     )

@@ -1,1 +1,1 @@
-"""INT8 on the CPU: calibration images and quantisation."""
+"""INT8: calibration images, quantisation, and what it costs."""

@@ -1,101 +1,85 @@
-"""ONNX graphs in fp32 to ONNX graphs in INT8, by NNCF, and what that costs: `--precision int8`."""
+"""ONNX graphs to ONNX graphs in INT8, by NNCF: `--precision int8`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from glass_engines.int8.calibration import CalibrationViews
-from glass_rt.backends import Backend
-from glass_rt.backends.base import Floats
-from glass_rt.backends.embedding import embed
+from glass_rt.backends.ort import load_onnxruntime
 from glass_rt.bundle.manifest import Model
-from glass_rt.bundle.precision_report import PrecisionReport
-from glass_rt.errors import BuildError, MissingDependency, ParityError, first_line
-from glass_rt.inference.head import Head
-from glass_rt.inference.parity import Tolerance
-from glass_rt.machine.telemetry import keep_silent
+from glass_rt.errors import BuildError, MissingDependency, first_line
 
 # Attention and LayerNorm want NNCF's transformer scheme: it keeps what they cannot bear out of INT8.
 _TRANSFORMER_LIKE = ("vit", "convnext")
 MOST_VIEWS = 300  # NNCF's own default; more change the ranges little
-_BATCH = 16
 
 
 def quantised_from_onnx(graph: Path, views: NDArray[Any], output: Path, model: Model) -> None:
-    """Calibrates activations on `views` (N, S, S, 3), in the type of the graph's input, and writes a QDQ graph.
+    """Quantises a float32 graph for CPUs: a Q/DQ graph, with ranges learnt from `views` (N, S, S, 3).
 
-    Weights and activations of convolutions and matrix products become INT8; normalisation, LayerNorm, softmax and the
-    embedding stay float32. Raises MissingDependency, BuildError.
+    Views are in the type of the graph's input. Weights and activations of convolutions and matrix products become INT8;
+    normalisation, LayerNorm, softmax and the embedding stay float32. Raises MissingDependency, BuildError.
     """
-    keep_silent()
+    nncf, onnx = load_nncf()
+    transformer = model.backbone.startswith(_TRANSFORMER_LIKE)
+    scheme = nncf.ModelType.TRANSFORMER if transformer else None
+    onnx.save(_quantised(nncf, onnx.load(graph), graph.name, views, model_type=scheme), output)
+
+
+def symmetric_from_onnx(graph: Path, views: NDArray[Any], output: Path, _model: Model) -> None:
+    """Quantises a graph in half for TensorRT: see `int8_products`; `views` as in `quantised_from_onnx`.
+
+    NNCF learns from a float32 twin of the graph; the biases that it would correct stay as they were. Raises
+    MissingDependency, BuildError.
+    """
+    nncf, onnx = load_nncf()
+    from glass_engines.int8.int8_products import float32_twin, int8_products, with_int8_products
+
+    half = onnx.load(graph)
+    products = int8_products(half.graph)
+    others = [node.name for node in half.graph.node if node.name not in products]
+    learnt = _quantised(
+        nncf,
+        float32_twin(half),
+        graph.name,
+        views,
+        preset=nncf.QuantizationPreset.PERFORMANCE,  # ranges symmetric about 0
+        ignored_scope=nncf.IgnoredScope(names=others, validate=False),  # casts to float32 are none in the twin
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix.DISABLE,  # of CPUs without VNNI
+            disable_bias_correction=True,
+        ),
+    )
+    try:
+        quantised = with_int8_products(half, learnt, products)
+    except ValueError as error:
+        raise BuildError(f"NNCF quantised {graph.name} as TensorRT does not take it: {error}") from error
+    onnx.save(quantised, output)
+
+
+def _quantised(nncf: Any, model: Any, name: str, views: NDArray[Any], **scheme: Any) -> Any:
+    step = max(1, len(views) // MOST_VIEWS)
+    samples = [view[None] for view in views[::step][:MOST_VIEWS]]
+    dataset = nncf.Dataset(samples, lambda view: {"pixels": view})
+    try:
+        with redirect_stdout(StringIO()):  # where the library draws its progress, and results belong
+            return nncf.quantize(model, dataset, subset_size=len(samples), **scheme)
+    except Exception as error:  # the library raises many unrelated types
+        raise BuildError(f"NNCF cannot quantise {name}: {first_line(error)}") from error
+
+
+def load_nncf() -> tuple[Any, Any]:
+    """The modules nncf and onnx. Raises MissingDependency, for ONNX Runtime too, by which NNCF runs graphs."""
+    load_onnxruntime()  # which keeps libraries from reporting to their makers
     try:
         import nncf
         import onnx
     except ImportError as error:
         raise MissingDependency(error.name or "nncf", "int8", "building INT8 engines") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    step = max(1, len(views) // MOST_VIEWS)
-    samples = [view[None] for view in views[::step][:MOST_VIEWS]]
-    transformer = model.backbone.startswith(_TRANSFORMER_LIKE)
-    try:
-        quantised = nncf.quantize(
-            onnx.load(graph),
-            nncf.Dataset(samples, lambda view: {"pixels": view}),
-            subset_size=len(samples),
-            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-        )
-    except Exception as error:  # the library raises many unrelated types
-        raise BuildError(f"NNCF cannot quantise {graph.name}: {first_line(error)}") from error
-    onnx.save(quantised, output)
-
-
-def accuracy_report(
-    exact: Mapping[str, Backend],
-    narrow: Mapping[str, Backend],
-    head: Head,
-    model: Model,
-    held_out: CalibrationViews,
-    tolerance: Tolerance,
-) -> PrecisionReport:
-    """Compares INT8 with float32 engines on images that the calibration has not seen.
-
-    Raises ParityError past the tolerance, or where verdicts of trained weights flip.
-    """
-    embedding = 0.0
-    found: list[dict[str, Floats]] = []
-    for engines in (exact, narrow):
-        found.append({role: embed(engines[role], held_out.of(role), _BATCH) for role in model.roles})
-    for role in model.roles:
-        expected, got = found[0][role], found[1][role]
-        distances = np.linalg.norm(got - expected, axis=1) / np.linalg.norm(expected, axis=1)
-        embedding = max(embedding, float(distances.max()))
-    logits = [_logits(head, embeddings, held_out) for embeddings in found]
-    difference = float(np.abs(logits[1] - logits[0]).max())
-    flips = int((logits[0].argmax(axis=1) != logits[1].argmax(axis=1)).sum())
-    count = len(held_out.wholes)
-    figures = (
-        f"embeddings by {embedding:.3f} (relative L2), logits by {difference:.3f}, {flips} of {count} verdicts flip"
-    )
-    too_far = not (embedding <= tolerance.embedding and difference <= tolerance.logits)
-    if too_far or (flips and model.weights.trained):
-        raise ParityError(
-            f"INT8 changes too much on images kept out of the calibration: {figures}; allowed are "
-            f"{tolerance.embedding:g} and {tolerance.logits:g}, and no flips of trained weights. "
-            "Calibrate on more images, use bf16, or accept more with --tolerance"
-        )
-    return PrecisionReport(f"the engines themselves, on {count} images kept out; {figures}", embedding, difference, {})
-
-
-def _logits(head: Head, embeddings: Mapping[str, Floats], views: CalibrationViews) -> Floats:
-    count, crops = views.crops.shape[:2]
-    local = (
-        embeddings["local"].reshape(count, crops, -1) if "local" in embeddings else np.empty((count, 0, 0), np.float32)
-    )
-    pairs = zip(embeddings["global"], local, strict=True)
-    return np.stack([head.judge(whole, owned).logits for whole, owned in pairs])
+    return nncf, onnx

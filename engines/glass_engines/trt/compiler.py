@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glass_engines.compilers.base import Compiler
+from glass_engines.int8.quantise import symmetric_from_onnx
 from glass_engines.trt.cache import build_key, restore_engine, store_engine, timings
 from glass_engines.trt.float32_sums import sum_in_float32
 from glass_engines.trt.onnx_weights import GraphAndWeights, weights_apart
@@ -23,7 +24,7 @@ from glass_rt.machine.cache_files import read_cached
 from glass_rt.machine.cache_files import write_cached as keep_file
 from glass_rt.machine.environment import Gpu, gpus
 
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 SUFFIX = ".plan"
 
 
@@ -82,6 +83,8 @@ def compiler_for(backend: str, settings: TrtSettings) -> Compiler:
         requirements=requirements,
         profile=file.profile,
         runs_here=any(requirements.runs_on(gpu.compute_capability) for gpu in here),
+        narrows={"int8": "fp16"},
+        quantise=symmetric_from_onnx,
     )
 
 

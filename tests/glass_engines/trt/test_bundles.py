@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,15 +95,15 @@ def test_a_bundle_carries_what_another_machine_builds_from(bundle: Bundle, tmp_p
 
 
 def test_the_same_build_is_taken_from_the_cache_and_another_one_is_not(
-    small_model: PortableModel, tmp_path: Path
+    small_model: PortableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
     first = built(small_model, tmp_path / "1", cache=cache)
     kept = sorted(path.name for path in (cache / "engines").iterdir())
     assert len(kept) == 4  # two engines and their hashes
-    start = perf_counter()
-    second = built(small_model, tmp_path / "2", cache=cache)
-    assert perf_counter() - start < 2
+    with monkeypatch.context() as patch:
+        patch.delattr("glass_engines.trt.compiler.plan_from_onnx")  # nothing is compiled
+        second = built(small_model, tmp_path / "2", cache=cache)
     assert second.sha256 == first.sha256
     assert sorted(path.name for path in (cache / "engines").iterdir()) == kept
     others: tuple[dict[str, Any], ...] = ({"target": "8.9"}, {"profile": "l4"}, {"workspace_mb": 64}, {"tf32": True})
@@ -139,15 +138,14 @@ def test_two_models_never_share_an_engine(tmp_path: Path) -> None:
 def test_without_the_library_the_build_fails_at_once_with_the_commands(tmp_path: Path) -> None:
     if installed("tensorrt"):
         pytest.skip("TensorRT is installed here")
-    start = perf_counter()
     done = subprocess.run(
         [COMMAND, "build", "--backbone", "vit_b16", "--backend", "tensorrt"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
-    assert perf_counter() - start < 2  # 0.3 s on an idle machine
     assert done.returncode == 1
+    assert "..." not in done.stderr, "no stage of the build began"
     assert "--backend tensorrt needs tensorrt: it is not installed" in done.stderr
     for command in ("pip install 'glass-rt[tensorrt,cuda]'", "pip install 'glass-rt[tensorrt-rtx,cuda]'"):
         assert command in done.stderr
