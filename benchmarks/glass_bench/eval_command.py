@@ -10,6 +10,7 @@ import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, json_option, quiet_option
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
 from glass_rt.results.file_names import text_from_name
@@ -34,7 +35,7 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     "--engine", "engines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
     help="Bundle to evaluate; repeated, others are compared with the first.  [default: the one infer would use]",
 )  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("eval"), show_default=True,
+@click.option("--output", type=OutputPath(), metavar="DIR", default=Path("eval"), show_default=True,
               help="Folder for eval.json, eval.csv, eval.md and the plots.")  # fmt: skip
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
 @click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
