@@ -58,6 +58,7 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="folder|FILE",
     help="Sub-folders `fake` and `real`, or a table with the columns path and label.",
 )
+@click.option("--split", metavar="NAME", help="Images of this part alone: train, val, calibration or test.")
 @click.option(
     "--fpr",
     type=_share,
@@ -121,6 +122,7 @@ def calibrate(
     labelled: Path | None,
     engine: Path | None,
     labels: str,
+    split: str | None,
     fpr: float,
     fnr: float,
     confidence: float,
@@ -161,7 +163,7 @@ def calibrate(
     from glass_calibrate.pipeline import Request
     from glass_calibrate.thresholds import Targets
 
-    settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior)
+    settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior, split=split)
     folder = report or REPORTS / bundle.resolve().name
     check_outside(folder, "--report")
     request = Request(bundle, labelled, labels, settings, folder, options, run, dry_run)

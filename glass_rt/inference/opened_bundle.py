@@ -11,10 +11,13 @@ from glass_rt.bundle.folder import MANIFEST
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
+from glass_rt.inference.engine_memory import EngineReserve, engines_take
 from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
 from glass_rt.machine.device import is_cpu
+from glass_rt.machine.limits.byte_budget import ByteBudget
+from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
 
 RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
@@ -25,8 +28,9 @@ class OpenedBundle:
     """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
-    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders. The engines
-    and the views belong to this object, and `close` closes both.
+    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders. `reserve`: what
+    the engines may still take of memory. `decoding`: what is held for images, by all that decode for this bundle. The
+    engines and the views belong to this object, and `close` closes both.
     """
 
     bundle: Bundle
@@ -36,6 +40,8 @@ class OpenedBundle:
     views: ViewWriter = field(default_factory=HostViews)
     memory: int | None = None
     on_gpu: bool = False
+    reserve: EngineReserve = field(default_factory=lambda: EngineReserve(0))
+    decoding: ByteBudget = field(default_factory=ByteBudget)
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
@@ -46,12 +52,15 @@ class OpenedBundle:
         batch = batch_for(bundle.manifest, run.batch, run.memory, run.device)
         head = Head.for_model(bundle.manifest.model, bundle.head())
         check_views(bundle.manifest, run.views)
+        device = device_of(bundle.manifest, run.device)
+        reserve = EngineReserve(engines_take(bundle.manifest, batch, device, pinned=bundle.pinned), held_bytes())
         engines = open_engines(bundle, run)
         try:
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            on_gpu = not is_cpu(device_of(bundle.manifest, run.device))
-            return cls(bundle, engines, head, batch, open_views(run.views, run.device), run.memory, on_gpu)
+            views = open_views(run.views, run.device)
+            reserve.note()
+            return cls(bundle, engines, head, batch, views, run.memory, not is_cpu(device), reserve)
         except BaseException:
             for engine in engines.values():
                 engine.close()

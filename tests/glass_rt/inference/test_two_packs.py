@@ -13,11 +13,12 @@ import pytest
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BackendError
 from glass_rt.inference import pipeline as module
+from glass_rt.inference.decoding_room import decoding_budget
 from glass_rt.inference.engines import open_engines
 from glass_rt.inference.head import Head
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.opened_bundle import OpenedBundle
-from glass_rt.inference.pipeline import Pipeline, decoding_budget, default_workers
+from glass_rt.inference.pipeline import Pipeline, default_workers
 from glass_rt.options import DetectOptions
 from tests.bench_zoo import write_bundle
 
