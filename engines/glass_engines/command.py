@@ -22,6 +22,7 @@ from glass_engines.trt.settings import TrtSettings
 from glass_rt.bundle.bundle import DEFAULT_FOLDER, PortableModel
 from glass_rt.bundle.folder import check_target
 from glass_rt.bundle.manifest import PRECISIONS, BundleManifest, to_json
+from glass_rt.bundle.outside import check_outside
 from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.cli.output_path import OutputPath

@@ -21,9 +21,7 @@ class OutputPath(click.Path):
         super().__init__(path_type=Path, **options)
         self._replaces = replaces
 
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> Path:
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path. Raises UsageError for one in a bundle's folder."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_outside(path, param.opts[0] if param is not None else "output", replaces=self._replaces)

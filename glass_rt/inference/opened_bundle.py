@@ -28,9 +28,9 @@ class OpenedBundle:
     """Opened engines by role (`global`, and `local` for the GLASS architecture), the head behind them, and how to run.
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
-    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders. `reserve`: what
-    the engines may still take of memory. `decoding`: what is held for images, by all that decode for this bundle. The
-    engines and the views belong to this object, and `close` closes both.
+    that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
+    `reserve`: what the engines may still take of memory. `decoding`: what is held for images, by all that decode for
+    this bundle. The engines and the views belong to this object, and `close` closes both.
     """
 
     bundle: Bundle

@@ -60,9 +60,7 @@ def check_next_engine_fits(
 def image_bytes(image: EncodedImage | ArrayImage, model: Model) -> int:
     """Bytes that one image takes at most until its views are made, those of its file among them."""
     resizing = pillow_bytes if model.architecture == "resize" else antialiased_bytes
-    return max(
-        image.peak_bytes + _BESIDE_PIXELS, image.decoded_bytes + resizing(*image.size_hw, model.crop_size)
-    )
+    return max(image.peak_bytes + _BESIDE_PIXELS, image.decoded_bytes + resizing(*image.size_hw, model.crop_size))
 
 
 def view_bytes(num_crops: int, crop_size: int) -> int:

@@ -1,4 +1,4 @@
-"""The parts of a labelled set: one of them alone, and whether a model was trained with the images that are looked at."""
+"""The parts of a labelled set: one of them alone, and images that a model may have been trained with."""
 
 from __future__ import annotations
 

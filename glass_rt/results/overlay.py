@@ -38,7 +38,9 @@ _UPRIGHT = {
 def drawing_bytes(image: EncodedImage | ArrayImage) -> int:
     """Bytes that decoding an image, drawing its evidence picture and encoding that take at most."""
     height, width = image.size_hw
-    turned = BYTES_PER_PIXEL * height * width if isinstance(image, EncodedImage) and image.header.orientation != 1 else 0
+    turned = (
+        BYTES_PER_PIXEL * height * width if isinstance(image, EncodedImage) and image.header.orientation != 1 else 0
+    )
     return max(image.peak_bytes, image.decoded_bytes + turned) + _PICTURE_BYTES
 
 

@@ -66,7 +66,9 @@ def test_a_place_in_a_bundle_is_refused_in_one_line(
     cli: Cli, bundle: Path, tmp_path: Path, names: tuple[str, ...], place: str
 ) -> None:
     *command, option = names
-    arguments = [write_picture(tmp_path / "a.png", (9, 9, 9), 40, 40), "--engine", bundle] if command == ["bulk"] else []
+    arguments = (
+        [write_picture(tmp_path / "a.png", (9, 9, 9), 40, 40), "--engine", bundle] if command == ["bulk"] else []
+    )
     done = cli(*command, option, bundle / place, *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

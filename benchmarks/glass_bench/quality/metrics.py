@@ -1,4 +1,4 @@
-"""The paper's table: how good the probabilities of one engine are, with bootstrap intervals. scikit-learn computes them.
+"""The paper's table: how good the probabilities of one engine are, with bootstrap intervals, by scikit-learn.
 
 The positive class is `fake`; `probability` is P(fake). Source of the choice: arXiv 2601.00141, section 4.
 """
@@ -63,9 +63,7 @@ def quality(
     plain = plain_figures(fake, probability, called)
     resampled = Resampled(fake, probability, called).figures
     bounds = bootstrap_bounds(resampled, len(FIGURES), len(fake), resamples=resamples, seed=seed)
-    intervals = {
-        name: Interval(value, *each) for name, value, each in zip(FIGURES, plain, bounds, strict=True)
-    }
+    intervals = {name: Interval(value, *each) for name, value, each in zip(FIGURES, plain, bounds, strict=True)}
     confidence = confidence_of(probability, called)
     right = called == fake
     (fake_hit, fake_miss), (real_hit, real_miss) = confusion_matrix(fake, called)

@@ -15,7 +15,7 @@ Values = NDArray[np.float64]
 
 
 class Resampled:
-    """Figures of resamples of one set of images: `fake` and `called` bool (n,), `probability` of a fake float64 (n,)."""
+    """Figures of resamples of n images: `fake` and `called` bool (n,), `probability` of a fake float64 (n,)."""
 
     def __init__(self, fake: NDArray[np.bool_], probability: Values, called: NDArray[np.bool_]) -> None:
         self._fake = fake

@@ -103,7 +103,9 @@ def test_the_intervals_are_those_of_one_resample_after_the_other(count: int, sha
     for _ in range(60):
         row = rows.integers(0, count, count)
         draws.append(plain_figures(fake[row], probability[row], called[row]))
-    for name, value, resamples in zip(FIGURES, plain_figures(fake, probability, called), np.array(draws).T, strict=True):
+    for name, value, resamples in zip(
+        FIGURES, plain_figures(fake, probability, called), np.array(draws).T, strict=True
+    ):
         interval = getattr(found, name)
         if interval is None:
             assert (name, fake.all() or not fake.any()) == ("auc", True)

@@ -38,7 +38,9 @@ def manifest(backend: str, backbone: str, precision: str, file_bytes: int, devic
     mean, weights = (0.5, 0.5, 0.5), Weights("none", "0" * 64, trained=False)
     model = Model(backbone, "glass", backbone, 8, ("fake", "real"), 224, 4, mean, mean, weights)
     engine = Engine(backend, precision, device, 64, {"global": "global.xml", "local": "local.xml"})
-    files = {name: FileEntry(file_bytes // 4, "0" * 64) for name in ("global.xml", "local.xml", "global.bin", "local.bin")}
+    files = {
+        name: FileEntry(file_bytes // 4, "0" * 64) for name in ("global.xml", "local.xml", "global.bin", "local.bin")
+    }
     return BundleManifest(model, engine, Parity("passed"), 0.5, {}, files)
 
 
@@ -146,7 +148,14 @@ def limited(opened: Any, monkeypatch: pytest.MonkeyPatch, left: int, beside: Bes
 
 @pytest.mark.parametrize(
     ("reserve", "bodies", "fits"),
-    [(0, (0, 0), 160), (40, (0, 0), 120), (40, (0, 30), 90), (40, (20, 30), 110), (40, (50, 30), 120), (170, (0, 0), 0)],
+    [
+        (0, (0, 0), 160),
+        (40, (0, 0), 120),
+        (40, (0, 30), 90),
+        (40, (20, 30), 110),
+        (40, (50, 30), 120),
+        (170, (0, 0), 0),
+    ],
 )
 def test_images_leave_room_for_engines_and_bodies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserve: int, bodies: tuple[int, int], fits: int
