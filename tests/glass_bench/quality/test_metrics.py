@@ -96,7 +96,7 @@ RESAMPLED = [(40, 0.5, 9), (40, 0.5, 1), (3, 0.4, 9), (6, 0.2, 0), (5, 1.0, 9), 
 def test_the_intervals_are_those_of_one_resample_after_the_other(count: int, share: float, decimals: int) -> None:
     generator = np.random.Generator(np.random.PCG64(count))
     fake = np.arange(count) < round(share * count)
-    probability = np.round(np.clip(0.2 * fake + generator.uniform(0, 0.8, count), 0, 1), decimals)
+    probability = np.round(np.clip(0.2 * fake + generator.uniform(0, 0.8, count), 0, 1), decimals).astype(np.float64)
     called = probability >= 0.5
     found = quality(fake, probability, threshold=0.5, fpr_limit=0.1, resamples=60, seed=5)
     rows, draws = np.random.Generator(np.random.PCG64(5)), []
