@@ -54,6 +54,11 @@ class EncodedImage:
         height, width = self.size_hw
         return len(self.data) + BYTES_PER_PIXEL * height * width
 
+    @property
+    def given_bytes(self) -> int:
+        """Bytes that are held before it is decoded: those of the file."""
+        return len(self.data)
+
     def decode(self, buffer: PixelBuffer | None = None) -> Image:
         """The pixels; with a `buffer` they may lie in it, and are valid until its next use.
 
@@ -84,6 +89,11 @@ class ArrayImage:
 
     @property
     def decoded_bytes(self) -> int:
+        """Bytes of the pixels."""
+        return self.pixels.nbytes
+
+    @property
+    def given_bytes(self) -> int:
         """Bytes of the pixels."""
         return self.pixels.nbytes
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from glass_rt.image.decode import BYTES_PER_PIXEL
-from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ArrayImage, EncodedImage
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ArrayImage, EncodedImage, ImageSource
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.prepared_image import crops_of
 from glass_rt.inference.room import check_image_fits, image_bytes, image_room, view_bytes
@@ -47,11 +50,15 @@ class DecodingRoom:
     def __init__(self, opened: OpenedBundle, gpu_workers: int = 0, beside: Beside = NOTHING_BESIDE) -> None:
         self._opened, self._gpu_workers, self._beside = opened, gpu_workers, beside
 
+    def reading(self, source: ImageSource, max_pixels: int) -> AbstractContextManager[None]:
+        """Waits for room for the bytes of a file, held while the block reads them. Raises OutOfMemory."""
+        return self.hold(_file_bytes(source), max_pixels)
+
     def needed(self, image: EncodedImage | ArrayImage, options: DetectOptions) -> tuple[int, int]:
-        """Bytes that an image takes until its views are made, and of these the bytes of the views."""
+        """Bytes that an image takes beside itself until its views are made, and of these the bytes of the views."""
         model = self._opened.manifest.model
         views = view_bytes(crops_of(image.size_hw, model, options), model.crop_size)
-        return image_bytes(image, model) + views, views
+        return image_bytes(image, model) - image.given_bytes + views, views
 
     @contextmanager
     def hold(self, size: int, max_pixels: int, buffer: int = 0, kept: int = 0) -> Iterator[None]:
@@ -78,6 +85,17 @@ class DecodingRoom:
     def _room(self, buffer: int) -> int:
         limit = self._limit(buffer)
         return sys.maxsize if limit is None else limit.room
+
+
+def _file_bytes(source: ImageSource) -> int:
+    """Bytes of an image that has still to be read; 0 of one in memory, of a pipe, and of what is not there."""
+    if not isinstance(source, (str, os.PathLike)):
+        return 0
+    try:
+        status = Path(source).stat()
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def decoding_budget(max_pixels: int, gpu_workers: int = 0) -> int:

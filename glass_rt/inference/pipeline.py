@@ -13,7 +13,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from glass_rt.errors import BackendError, GlassError, OutOfMemory, first_line
+from glass_rt.errors import BackendError, GlassError, OutOfMemory, drop_frames, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.encoded import ImageSource, read_image
 from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside, DecodingRoom
@@ -134,6 +134,8 @@ class Pipeline:
         try:
             prepared = self._prepare_image(source, options)
         except BaseException as error:
+            if isinstance(error, GlassError):
+                drop_frames(error)  # they hold the image's bytes, and the error may wait for its turn among many
             _fail(result, error)
             return
 
@@ -152,7 +154,7 @@ class Pipeline:
         result.add_done_callback(lambda future: future.cancelled() and prepared.judgement.cancel())
 
     def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
-        with as_image_error():
+        with as_image_error(), self._room.reading(source, options.max_pixels):
             image = read_image(source, options.max_pixels)
         needed, views = self._room.needed(image, options)
         buffer = self._pixel_buffer()
@@ -252,9 +254,9 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
     opened = judge.opened
     packer = opened.new_packer()
     with single_threaded_blas():
-        with as_image_error():
-            image = read_image(source, options.max_pixels)
         room = DecodingRoom(opened)
+        with as_image_error(), room.reading(source, options.max_pixels):
+            image = read_image(source, options.max_pixels)
         with room.hold(room.needed(image, options)[0], options.max_pixels):
             prepared = prepare_image(image, opened.manifest, options, packer)
             pack = packer.take()

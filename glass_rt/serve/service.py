@@ -12,14 +12,13 @@ from time import monotonic, perf_counter
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
-from glass_rt.errors import BackendError, GlassError, ImageCorrupt, UsageError, first_line
+from glass_rt.errors import BackendError, GlassError, ImageCorrupt, UsageError, drop_frames, first_line
 from glass_rt.inference.decoding_room import Beside
 from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
 from glass_rt.serve.api_keys import read_api_keys_again
-from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
