@@ -72,11 +72,13 @@ ATTACK_TRIALS ?= 5000
 attack: $(VENV)/.dev
 	GLASS_RT_ATTACK_TRIALS=$(ATTACK_TRIALS) $(BIN)/python -m pytest tests/attack
 
-# On a machine with an NVIDIA GPU: builds, parity, soak and speed, into one report. Without network: see the script
-# benchmarks/gpu_check_offline.sh.
+# On a machine with an NVIDIA GPU: the CUDA path step by step, into one report. Engines (step 8) are those of the library
+# that GPU_EXTRAS installs, and TensorRT for RTX where there are wheels of it. Without network: see the script
+# benchmarks/gpu_check_offline.sh. GPU_CHECK: options of the kit, such as --resume.
+GPU_EXTRAS ?= cuda,jpeg
 gpu-check: $(VENV)/.dev
-	$(PIP) --editable '.[tensorrt-rtx,cuda]'
-	$(BIN)/python -m glass_bench.gpu.check --output gpu-check
+	$(PIP) --editable '.[$(GPU_EXTRAS)]'
+	$(BIN)/python -m glass_bench.gpu.check --output gpu-check $(GPU_CHECK)
 
 # The model for Triton, with the real server and client. The server is the CPU build of Triton 24.10 that a Python
 # package carries; its Python backend wants NumPy 1, so it gets an environment of its own (0.6 GB).

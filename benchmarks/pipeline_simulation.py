@@ -5,7 +5,8 @@
 Simulated are decoders of 44 ms an image (24 megapixels by simplejpeg, as measured on a server) on 16 and on 64 cores,
 and an engine of 0.9 ms an image of ten crops, as ViT-B/16 would take on an H100. Threads that sleep take no core, so
 two cores show what the interpreter and its lock allow; sampling, packs, head and verdicts are the product's. The limit
-is the slower of the two; the target is 95 % of it.
+is the slower of the two; the target is 95 % of it. Views are part of the sleep. So it stands for views made on the
+GPU: those made in memory take some hundred calls into NumPy, each of which queues for the interpreter.
 """
 
 from __future__ import annotations

@@ -57,6 +57,11 @@ class Detector:
         """What the bundle says of itself."""
         return self.bundle.manifest
 
+    @property
+    def device(self) -> str:
+        """Where the engines run, as text (`glass_rt.machine.device`)."""
+        return self._judge.opened.device
+
     def detect(self, source: ImageSource, options: DetectOptions | None = None) -> Verdict:
         """Judges one image: a path, encoded bytes, or an RGB uint8 (H, W, 3) array. Raises ImageError, BackendError."""
         return judge_one(source, self._judge, options or DetectOptions())

@@ -36,13 +36,14 @@ def whole_number(name: str, text: str, expected: str) -> int:
 class RunOptions:
     """How a bundle is opened and its engines are run; every field has the meaning of the option of its name.
 
-    `device`: `cpu`, `cuda` or `cuda:N` (None: what the bundle was built for). `batch`: most views in one run of an
-    engine, up to the bundle's `max_batch` (None: on a GPU all of it, on a CPU 4 to 16 by its cores). `threads`: CPU
-    threads of an engine (None: one per physical core). `expect_bundle`: the bundle's SHA-256, which pins it.
-    `workers`: threads that decode (None: one per core, at most 8; for engines on a GPU one per core but one). `views`:
-    `device` has the GPU cut the crops and resize the image, for TensorRT engines. `memory`: bytes that this process
-    may hold, on top of the limits that the system sets it; the defaults of `batch` and `workers` follow the lowest.
-    `cache`: keep what OpenVINO has compiled for this processor, and open engines by it.
+    `device`: `cpu`, `cuda:1`, `coreml`, `plugin:webgpu` and such, by `glass_rt.machine.device` (None: what the bundle
+    was built for). `batch`: most views in one run of an engine, up to the bundle's `max_batch` (None: on a CPU 4 to 16
+    by its cores, elsewhere all of it). `threads`: CPU threads of an engine (None: one per physical core).
+    `expect_bundle`: the bundle's SHA-256, which pins it. `workers`: threads that decode (None: one per core, at most 8;
+    for engines on a GPU one per core but one). `views`: `device` has the GPU cut the crops and resize the image, for
+    TensorRT engines. `memory`: bytes that this process may hold, on top of the limits that the system sets it; the
+    defaults of `batch` and `workers` follow the lowest. `cache`: keep what OpenVINO has compiled for this processor,
+    and open engines by it.
     """
 
     device: str | None = None

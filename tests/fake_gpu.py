@@ -67,12 +67,18 @@ class FakeGpu:
         }  # fmt: skip
         return {kind: count for kind, count in counts.items() if count}
 
+    @property
+    def is_capturing(self) -> bool:
+        """Whether what is put on a stream becomes part of a graph."""
+        return self._capturing is not None
+
     def bytes_at(self, address: int, nbytes: int) -> Bytes:
         """A view of device memory at any place in a buffer."""
         for start, memory in self._memory.items():
             if start <= address and address + nbytes <= start + len(memory):
                 return memory[address - start : address - start + nbytes]
-        raise gpu_error("access", "ILLEGAL_ADDRESS")
+        self._lost = gpu_error("access", "ILLEGAL_ADDRESS")
+        raise self._lost
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
         """Puts a kernel's work on a stream, or into the graph that is captured from it."""
@@ -96,6 +102,8 @@ class FakeGpu:
             self._local.depth -= 1
 
     def memory(self) -> tuple[int, int]:
+        if self._lost is not None:
+            raise self._lost
         return self._capacity - self._used, self._capacity
 
     def allocate(self, nbytes: int) -> DeviceBuffer:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,14 @@ def vendor_class(version: str, name: str, **members: Any) -> type:
     return type(name, (), {member: value for member, value in members.items() if member not in absent})
 
 
-def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
-    """The vendor's module. `faults`: `refuse_context`, `refuse_run` (a number of runs that go well before)."""
+Compute: TypeAlias = Callable[[dict[str, Any], NDArray[Any]], NDArray[np.float32]]  # of a plan and views
+
+
+def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any], compute: Compute | None = None) -> Any:
+    """The vendor's module. `faults`: `refuse_context`, `refuse_run` (a number of runs that go well before).
+
+    `compute` is what engines compute, `embedding_of` by default.
+    """
     rtx = version.startswith("tensorrt_rtx")
 
     def execute(context: Any, stream: int) -> bool:
@@ -62,7 +68,8 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
             nbytes = int(np.prod(shape)) * dtype.itemsize
             views = gpu.bytes_at(context._addresses["pixels"], nbytes).view(dtype).reshape(shape)
             with np.errstate(all="ignore"):  # rows past the batch are whatever was there
-                rows = embedding_of(np.nan_to_num(views))
+                views = np.nan_to_num(views)
+                rows = embedding_of(views) if compute is None else compute(plan, views)
             gpu.bytes_at(context._addresses["embedding"], rows.nbytes)[:] = rows.view(np.uint8).reshape(-1)
 
         gpu.enqueue(stream, work)
@@ -137,7 +144,9 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any]) -> Any:
         get_tensor_name=lambda self, index: tensors[index],
         get_tensor_mode=lambda self, name: name == "pixels",
         get_tensor_dtype=lambda self, name: self._plan["dtype"] if name == "pixels" else "float32",
-        get_tensor_shape=lambda self, name: (-1, *self._plan["view"]) if name == "pixels" else (-1, DIM),
+        get_tensor_shape=lambda self, name: (
+            (-1, *self._plan["view"]) if name == "pixels" else (-1, self._plan.get("dim", DIM))
+        ),
         get_tensor_profile_shape=lambda self, name, index: [
             (size, *self._plan["view"]) for size in self._plan["profiles"][index]
         ],

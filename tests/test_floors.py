@@ -53,16 +53,20 @@ def imports(path: Path) -> set[str]:
                 "glass_bench",
                 "torch",
                 "torchvision",
+                "timm",
                 "onnx",
                 "sklearn",
                 "scipy",
             },
         ),
-        ("glass_engines", {"glass_export", "glass_calibrate", "glass_train", "glass_bench", "torch", "torchvision"}),
+        (
+            "glass_engines",
+            {"glass_export", "glass_calibrate", "glass_train", "glass_bench", "torch", "torchvision", "timm"},
+        ),
         ("glass_export", {"glass_engines", "glass_calibrate", "glass_train", "glass_bench"}),
         (
             "glass_calibrate",
-            {"glass_export", "glass_engines", "glass_train", "glass_bench", "torch", "torchvision", "onnx"},
+            {"glass_export", "glass_engines", "glass_train", "glass_bench", "torch", "torchvision", "timm", "onnx"},
         ),
         ("glass_train", {"glass_bench"}),
     ],
@@ -75,7 +79,7 @@ def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str
 def test_importing_the_runtime_loads_no_heavy_library() -> None:
     code = (
         "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command, glass_calibrate.command\n"
-        "heavy = ('torch', 'torchvision', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'scipy', 'sklearn', 'matplotlib')\n"
+        "heavy = ('torch', 'torchvision', 'timm', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'scipy', 'sklearn', 'matplotlib')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import batch_option, json_option, quiet_option
+from glass_rt.cli.options import batch_option, device_option, json_option, quiet_option
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
@@ -42,6 +42,7 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
               help="Of the crops; tiles: every window.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="Fake from here.  [default: the bundle's]")
+@device_option
 @batch_option
 @click.option("--observed-fpr", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", default=0.05,
               show_default=True,
@@ -71,6 +72,7 @@ def evaluate(
     crops: int | None,
     sampling: str,
     threshold: float | None,
+    device: str | None,
     batch: int | None,
     observed_fpr: float,
     by: tuple[str, ...],
@@ -90,7 +92,9 @@ def evaluate(
     from glass_rt.labelled.parts import images_of_split
     from glass_rt.machine.command_line import shown_command
 
-    options = EvalOptions(crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by, split)
+    options = EvalOptions(
+        crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by, device=device, split=split
+    )
     passed_over = PassedOver()
     found, unlabelled = labelled_images(folder, labels, passed_over)
     images = images_of_split(found, split)

@@ -184,7 +184,7 @@ def manifest_fields() -> str:
     records = (
         manifest.BundleManifest, manifest.PortableManifest, manifest.Model, manifest.Weights, manifest.Engine,
         manifest.Parity, manifest.FileEntry, requirements.Requirements, requirements.Profile, requirements.Shapes,
-        precision_report.PrecisionReport, precision_report.RangeReport,
+        precision_report.PrecisionReport, precision_report.Drift, precision_report.RangeReport,
         calibration.Calibration, calibration.Conditions, calibration.Tier, tiers.TierRule, calibration.Thresholds,
         calibration.Guarantee, probability.ProbabilityCurve,
     )  # fmt: skip

@@ -22,9 +22,9 @@ from glass_rt.bundle.bundle import HEAD, PORTABLE_FOLDER, REFERENCE, Bundle, Por
 from glass_rt.bundle.folder import MANIFEST, link_or_copy, staged, write_manifest
 from glass_rt.bundle.manifest import PRECISIONS, BundleManifest, Engine, Model, Parity
 from glass_rt.bundle.precision_report import PrecisionReport
-from glass_rt.errors import BuildError, MissingDependency, UsageError
+from glass_rt.errors import BuildError, MissingDependency, ParityError, UsageError
 from glass_rt.inference.head import Head
-from glass_rt.inference.parity import TOLERANCES, Tolerance, check_parity
+from glass_rt.inference.parity import Tolerance, check_parity, tolerance_of
 from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
 
@@ -106,12 +106,13 @@ def build_bundle(
                 else None
             )
             engine = _compile(portable, folder, backend, compiler, options, images, stage)
-            parity = (
-                _checked_parity(folder, model, engine, stage)
-                if compiler.runs_here
-                else _pending_parity(options.precision)
-            )
             report = portable.manifest.precisions.get(options.precision)
+            allowed = tolerance_of(options.precision, report)
+            parity = (
+                _checked_parity(folder, model, engine, allowed, stage)
+                if compiler.runs_here
+                else _pending_parity(allowed)
+            )
             if images is not None:
                 with stage("comparing with float32 on images kept out"):
                     report = _int8_report(portable, folder, engine, images, options.tolerance)
@@ -208,10 +209,9 @@ def _int8_report(
     return accuracy_report(exact, narrow, head, model, images.held_out, allowed)
 
 
-def _pending_parity(precision: str) -> Parity:
+def _pending_parity(allowed: Tolerance) -> Parity:
     """For an engine that cannot run here: its first opening on a machine where it can settles the parity."""
-    tolerance = TOLERANCES[precision]
-    return Parity("pending", None, None, tolerance.embedding, tolerance.logits)
+    return Parity("pending", None, None, allowed.embedding, allowed.logits)
 
 
 def _open_engines(folder: Path, engine: Engine) -> dict[str, Backend]:
@@ -221,14 +221,16 @@ def _open_engines(folder: Path, engine: Engine) -> dict[str, Backend]:
     }
 
 
-def _checked_parity(folder: Path, model: Model, engine: Engine, stage: Stage) -> Parity:
+def _checked_parity(folder: Path, model: Model, engine: Engine, allowed: Tolerance, stage: Stage) -> Parity:
     """Runs the reference views through the engines. Raises ParityError."""
     with stage("parity gate"):
         head = Head.for_model(model, load_tensors(folder / HEAD))
         engines = _open_engines(folder, engine)
         try:
             reference = load_tensors(folder / REFERENCE)
-            return check_parity(engines, head, model, reference, TOLERANCES[engine.precision], engine.max_batch)
+            return check_parity(engines, head, model, reference, allowed, engine.max_batch)
+        except ParityError as error:
+            raise ParityError(f"{model.name}, {engine.backend} {engine.precision}: {error}") from error
         finally:
             for backend in engines.values():
                 backend.close()

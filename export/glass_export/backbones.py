@@ -1,4 +1,4 @@
-"""The backbones of GLASS: a table, one row each."""
+"""The backbones of GLASS: a table of torchvision's, one row each, and timm's by their own names."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 import torchvision
 from torch import nn
 
+from glass_export.backbone import Backbone
+from glass_export.timm_backbone import PREFIX, timm_backbone
 from glass_rt.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Backbone:
+class TorchvisionBackbone(Backbone):
     """A torchvision classifier and the place of its head.
 
-    `builder` is torchvision's name. GLASS removes `glass_head`; the resize-only model puts Dropout and Linear(D, 2)
-    at `resize_head`. `crops` and `dropout` are the authors' for GLASS (ours for the two small backbones, which the
-    paper does not have).
+    `builder` is torchvision's name. GLASS removes `glass_head`. `crops` and `dropout` are the authors' (ours for the
+    two small backbones, which the paper does not have).
     """
 
-    name: str
+    library = "torchvision"
+    proven = True
+    weights_cache = "~/.cache/torch/hub/checkpoints"
+
     builder: str
-    embedding_dim: int
     glass_head: str
-    resize_head: str
-    crops: int
-    dropout: float
 
     def build(self, pretrained: bool = False) -> nn.Module:
         """torchvision's model with its ImageNet head; `pretrained` downloads the IMAGENET1K_V1 weights."""
@@ -34,32 +34,44 @@ class Backbone:
         return model
 
     def embedding_only(self, model: nn.Module) -> nn.Module:
-        """GLASS's use: the head is gone, the output is (N, D)."""
+        """The head is gone, the output is (N, D)."""
         model.set_submodule(self.glass_head, nn.Flatten(1))
         return model
 
     def with_linear_head(self, model: nn.Module) -> nn.Module:
-        """The resize-only model's use: Dropout and Linear(D, 2)."""
-        head = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(self.embedding_dim, 2))
-        model.set_submodule(self.resize_head, head)
+        """The head is Dropout and Linear(D, 2)."""
+        model.set_submodule(self.resize_head, self._linear_head())
         return model
 
 
-BACKBONES = {
-    row.name: row
-    for row in (
-        Backbone("vit_b16", "vit_b_16", 768, "heads", "heads.head", crops=10, dropout=0.3),
-        Backbone("resnet50", "resnet50", 2048, "fc", "fc", crops=6, dropout=0.3),
-        # GLASS drops ConvNeXt's whole classifier, its LayerNorm included; the resize-only model keeps that LayerNorm.
-        Backbone("convnext_tiny", "convnext_tiny", 768, "classifier", "classifier.2", crops=4, dropout=0.2),
-        Backbone("resnet18", "resnet18", 512, "fc", "fc", crops=6, dropout=0.3),
-        Backbone("mobilenet_v3_small", "mobilenet_v3_small", 576, "classifier", "classifier", crops=4, dropout=0.2),
-    )
-}
+_ROWS = (
+    TorchvisionBackbone("vit_b16", 768, "heads.head", crops=10, dropout=0.3, builder="vit_b_16", glass_head="heads"),
+    TorchvisionBackbone("resnet50", 2048, "fc", crops=6, dropout=0.3, builder="resnet50", glass_head="fc"),
+    # GLASS drops ConvNeXt's whole classifier, its LayerNorm included; the resize-only model keeps that LayerNorm.
+    TorchvisionBackbone(
+        "convnext_tiny", 768, "classifier.2", crops=4, dropout=0.2, builder="convnext_tiny", glass_head="classifier"
+    ),
+    TorchvisionBackbone("resnet18", 512, "fc", crops=6, dropout=0.3, builder="resnet18", glass_head="fc"),
+    TorchvisionBackbone(
+        "mobilenet_v3_small",
+        576,
+        "classifier",
+        crops=4,
+        dropout=0.2,
+        builder="mobilenet_v3_small",
+        glass_head="classifier",
+    ),
+)
+BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
 
 
 def find_backbone(name: str) -> Backbone:
-    """The row of that name; raises UsageError with the choices."""
+    """The backbone of that name: a row of the table, or `timm:NAME`.
+
+    Raises UsageError with the choices, or the reason why a model of timm cannot be one; MissingDependency without timm.
+    """
+    if name.startswith(PREFIX):
+        return timm_backbone(name.removeprefix(PREFIX))
     if name not in BACKBONES:
-        raise UsageError(f"backbone: got {name!r}; expected one of {', '.join(BACKBONES)}")
+        raise UsageError(f"backbone: got {name!r}; expected one of {', '.join(BACKBONES)}, or {PREFIX}NAME")
     return BACKBONES[name]

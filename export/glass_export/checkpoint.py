@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from glass_export.backbones import BACKBONES, find_backbone
-from glass_export.checkpoint_file import load_checkpoint
+from glass_export.checkpoint_file import load_checkpoint, told_backbone
 from glass_export.foreign_file import shard_hint
 from glass_export.model import build_model, checkpoint_module
 from glass_export.state_dicts import StateDict, could_be_weight, find_tensors, is_bookkeeping, split_models
+from glass_export.timm_backbone import PREFIX
 from glass_rt.bundle.manifest import ARCHITECTURES
-from glass_rt.errors import CheckpointError
+from glass_rt.errors import CheckpointError, UsageError
 from glass_rt.progress import Stage, silent
 
 _LISTED = 8  # names spelled out per kind of mismatch
@@ -69,8 +70,11 @@ class _Match:
 
     @property
     def mismatches(self) -> int:
-        expected = expected_shapes(self.backbone, self.architecture)
-        return len(_mismatches(self.shapes, expected)) + len(self.strangers)
+        expected, given = (
+            expected_shapes(self.backbone, self.architecture),
+            given_names(self.backbone, self.architecture),
+        )
+        return len(_mismatches(self.shapes, expected, given)) + len(self.strangers)
 
 
 def read_checkpoint(
@@ -78,7 +82,8 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Reads a checkpoint and finds the backbone and architecture that its names and shapes fit.
 
-    `path` is safetensors, a file of torch.save, or a shard index, told by its content. The state_dict may lie in dicts,
+    `path` is safetensors, a file of torch.save, or a shard index, told by its content. A backbone of timm is found by
+    its name alone, in `backbone` or in the file of a run of `glass-rt train`. The state_dict may lie in dicts,
     up to four deep, and its names may have the prefixes and wrappers of trainers. Of several that fit, averages over
     training (EMA, SWA) come before the last step's weights; `stage` is told which is taken. Never unpickles code
     (`weights_only=True`). Raises CheckpointError: unreadable, another model than asked for, several models between
@@ -87,10 +92,11 @@ def read_checkpoint(
     """
     with stage("reading the checkpoint"):
         found = _found(load_checkpoint(path), path)
+        backbone = backbone or _told_of_timm(path)
         matches = _matches(found, backbone, architecture)
         fitting = sorted((match for match in matches if not match.mismatches), key=lambda match: match.found.rank)
         if not fitting:
-            raise CheckpointError(_unfit(path, matches, found))
+            raise CheckpointError(_unfit(path, matches, found, named=backbone is not None))
     best, *others = fitting
     left = (*(other.found.name for other in others), *_partial_averages(best, matches))
     if others and others[0].found.rank == best.found.rank:
@@ -99,10 +105,13 @@ def read_checkpoint(
             "Save the one you mean in a file of its own"
         )
     with stage(f"checking the weights{f' of {best.found.name}; left out: {_some(list(left))}' if left else ''}"):
-        expected = expected_shapes(best.backbone, best.architecture)
+        expected, given = (
+            expected_shapes(best.backbone, best.architecture),
+            given_names(best.backbone, best.architecture),
+        )
         tensors = {name: tensor for name, tensor in best.found.tensors.items() if name in expected}
         for name, tensor in tensors.items():
-            if not _is_counter(name):
+            if name not in given:
                 _check_values(tensor, f"{path}: {name}")
     return Checkpoint(tensors, best.backbone, best.architecture, best.found.name, left)
 
@@ -126,17 +135,33 @@ def _check_values(tensor: Tensor, what: str) -> None:
         raise CheckpointError(f"{what} holds NaN or infinity in float32; this checkpoint is broken")
 
 
-@cache
 def expected_shapes(backbone: str, architecture: str) -> Shapes:
     """Names and shapes of a model's checkpoint, found without allocating it."""
+    return {name: tuple(tensor.shape) for name, tensor in _expected(backbone, architecture).items()}
+
+
+@cache
+def given_names(backbone: str, architecture: str) -> frozenset[str]:
+    """Names of integers in a model's checkpoint: counters of batches and tables of positions, no weights.
+
+    A checkpoint may lack them, and the model's own are used.
+    """
+    expected = _expected(backbone, architecture)
+    return frozenset(name for name, tensor in expected.items() if not tensor.is_floating_point())
+
+
+@cache
+def _expected(backbone: str, architecture: str) -> Mapping[str, Tensor]:
     with torch.device("meta"):
         module = checkpoint_module(build_model(find_backbone(backbone), architecture))
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    return module.state_dict()
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Loads matched tensors into a module; batch counters that a checkpoint may lack stay as they are."""
-    outcome = module.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, strict=False)
+    """Loads matched tensors into a module; its integers stay as they are."""
+    own = module.state_dict()
+    weights = {name: tensor.to(torch.float32) for name, tensor in tensors.items() if own[name].is_floating_point()}
+    outcome = module.load_state_dict(weights, strict=False)
     assert not outcome.unexpected_keys, "names were matched before"
 
 
@@ -144,7 +169,7 @@ def tensors_sha256(module: nn.Module) -> str:
     """SHA-256 over names, shapes and float32 bytes in the order of names: the same for every form of file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if not _is_counter(name):
+        if tensor.is_floating_point():
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().to(torch.float32).contiguous().numpy().data)
     return digest.hexdigest()
@@ -174,6 +199,17 @@ def _matches(found: list[StateDict], backbone: str | None, architecture: str | N
     ]
 
 
+def _told_of_timm(path: Path) -> str | None:
+    """The backbone that the file names, where it is one of timm: the table's are told by names and shapes."""
+    told = told_backbone(path)
+    if told is None or not told.startswith(PREFIX):
+        return None
+    try:
+        return find_backbone(told).name
+    except UsageError as error:
+        raise CheckpointError(f"{path} is of a backbone that cannot be used: {error}") from error
+
+
 def _models(found: StateDict, expected: Shapes) -> Iterator[StateDict]:
     yield from list(split_models(found, expected)) or [found]
 
@@ -187,17 +223,18 @@ def _partial_averages(best: _Match, matches: list[_Match]) -> Iterator[str]:
             yield f"{match.found.name} (not whole)"
 
 
-def _unfit(path: Path, matches: list[_Match], found: list[StateDict]) -> str:
+def _unfit(path: Path, matches: list[_Match], found: list[StateDict], *, named: bool) -> str:
     """Which names keep a checkpoint from fitting the model that is nearest to it."""
     near = min(matches, key=lambda match: match.mismatches)
     where = f" (in {near.found.name})" if near.found.where else ""
     others = [match for match in _matches(found, None, None) if not match.mismatches]
     other = f"; it is a checkpoint of {others[0].backbone} ({others[0].architecture})" if others else ""
-    problems = _differences(near.shapes, expected_shapes(near.backbone, near.architecture), near.strangers)
+    problems = _differences(near)
+    unnamed = "" if named or others else f"\n  If its backbone is one of timm, name it: --backbone {PREFIX}NAME"
     return (
         f"{path}{where} does not fit {near.backbone} ({near.architecture}){other}:\n  "
         + "\n  ".join(problems)
-        + _altered(found)
+        + (_altered(found) or unnamed)
         + shard_hint(path)
     )
 
@@ -213,15 +250,17 @@ def _altered(found: list[StateDict]) -> str:
     return ""
 
 
-def _mismatches(found: Shapes, expected: Shapes) -> set[str]:
-    names = {name for name in expected.keys() - found.keys() if not _is_counter(name)}
+def _mismatches(found: Shapes, expected: Shapes, given: frozenset[str]) -> set[str]:
+    names = expected.keys() - found.keys() - given
     names |= {name for name in found.keys() - expected.keys() if not is_bookkeeping(name)}
     return names | {name for name in found.keys() & expected.keys() if found[name] != expected[name]}
 
 
-def _differences(found: Shapes, expected: Shapes, strangers: list[str]) -> list[str]:
-    missing = [name for name in expected if name not in found and not _is_counter(name)]
-    unexpected = [name for name in found if name not in expected and not is_bookkeeping(name)] + strangers
+def _differences(match: _Match) -> list[str]:
+    found, expected = match.shapes, expected_shapes(match.backbone, match.architecture)
+    given = given_names(match.backbone, match.architecture)
+    missing = [name for name in expected if name not in found and name not in given]
+    unexpected = [name for name in found if name not in expected and not is_bookkeeping(name)] + match.strangers
     misshapen = [
         f"{name} {found[name]} instead of {expected[name]}"
         for name in expected
@@ -234,7 +273,3 @@ def _differences(found: Shapes, expected: Shapes, strangers: list[str]) -> list[
 def _some(names: list[str]) -> str:
     more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from glass_export.foreign_file import BOM, HEAD, is_safetensors, why_foreign, why_json
@@ -58,6 +59,16 @@ def load_checkpoint(path: Path) -> Any:
         return _load_one(path, head)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+
+
+def told_backbone(path: Path) -> str | None:
+    """The backbone that a file of `glass-rt train` names; None for a file that names none, or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            name = json.loads((file.metadata() or {})["glass_train"])["backbone"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _load_one(path: Path, head: bytes) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
-from glass_export.model import IMAGENET_MEAN, IMAGENET_STD, Glass, copy_sharing_weights
+from glass_export.backbone import IMAGENET_SCALING, Scaling
+from glass_export.model import Glass, copy_sharing_weights
 
 
 class PixelsToEmbedding(nn.Module):
@@ -16,11 +19,11 @@ class PixelsToEmbedding(nn.Module):
     mean: Tensor
     inverse_std: Tensor
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, scaling: Scaling = IMAGENET_SCALING) -> None:
         super().__init__()
         self.backbone = _for_export(backbone)
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("inverse_std", 1 / (255 * torch.tensor(IMAGENET_STD)).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(scaling.mean).view(1, 3, 1, 1))
+        self.register_buffer("inverse_std", 1 / (255 * torch.tensor(scaling.std)).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         # Cast first: TensorRT's parser refuses to transpose uint8.
@@ -34,8 +37,8 @@ class FusedGlass(nn.Module):
 
     def __init__(self, model: Glass) -> None:
         super().__init__()
-        self.global_model = PixelsToEmbedding(model.global_model)
-        self.local_model = PixelsToEmbedding(model.local_model)
+        self.global_model = PixelsToEmbedding(model.global_model, model.scaling)
+        self.local_model = PixelsToEmbedding(model.local_model, model.scaling)
         self.head = model
 
     def forward(self, global_view: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +64,7 @@ class FusableAttention(nn.Module):
         self.out_proj = attention.out_proj
         self.heads = attention.num_heads
         self.scales_query = False
+        self.product: Callable[[Tensor, Tensor], Tensor] = torch.matmul  # another one simulates how libraries sum
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:
         """(N, Q, D), (N, T, D), (N, T, D) -> (N, Q, D)"""
@@ -70,8 +74,8 @@ class FusableAttention(nn.Module):
         scale = queries.shape[-1] ** -0.5
         # In half before the product, where TensorRT wants it and where it cannot overflow; 1/8 here, so it is exact.
         # In float32 after it: ONNX Runtime 1.31 computes nonsense from the other form once it has optimised it twice.
-        scores = (queries * scale) @ keys if self.scales_query else queries @ keys * scale
-        mixed = self.attention_weights(scores) @ values
+        scores = self.product(queries * scale, keys) if self.scales_query else self.product(queries, keys) * scale
+        mixed = self.product(self.attention_weights(scores), values)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
     def _by_head(self, tokens: Tensor) -> Tensor:

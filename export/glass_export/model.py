@@ -7,10 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from glass_export.backbones import Backbone
+from glass_export.backbone import IMAGENET_SCALING, Backbone, Scaling
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_SIZE = 224
 ATTENTION_HIDDEN = 128
 
@@ -24,6 +22,7 @@ class Glass(nn.Module):
     def __init__(self, backbone: Backbone, global_model: nn.Module, local_model: nn.Module) -> None:
         super().__init__()
         dim, dropout = backbone.embedding_dim, backbone.dropout
+        self.scaling = backbone.scaling
         self.global_model = backbone.embedding_only(global_model)
         self.local_model = backbone.embedding_only(local_model)
         self.attention = nn.Sequential(
@@ -46,10 +45,11 @@ class Glass(nn.Module):
 
 
 class ResizeOnly(nn.Module):
-    """The paper's baseline: one backbone on the resized image; its parameter names are torchvision's own."""
+    """The paper's baseline: one backbone on the resized image; its parameter names are the backbone's own."""
 
     def __init__(self, backbone: Backbone, model: nn.Module) -> None:
         super().__init__()
+        self.scaling = backbone.scaling
         self.model = backbone.with_linear_head(model)
         self._head = backbone.resize_head
 
@@ -74,7 +74,7 @@ def copy_sharing_weights(module: nn.Module) -> nn.Module:
 
 
 def build_model(backbone: Backbone, architecture: str, pretrained: bool = False) -> Glass | ResizeOnly:
-    """The model of one architecture with torchvision's start values, in inference mode."""
+    """The model of one architecture with its library's start values, in inference mode."""
     if architecture == "glass":
         glass = Glass(backbone, backbone.build(pretrained), backbone.build(pretrained))
         return glass.eval()
@@ -86,8 +86,8 @@ def checkpoint_module(model: Glass | ResizeOnly) -> nn.Module:
     return model.model if isinstance(model, ResizeOnly) else model
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """(..., S, S, 3) in 0..255 -> (..., 3, S, S), scaled to 0..1 and normalised as in training."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=pixels.device)
-    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=pixels.device)
+def normalise(pixels: Tensor, scaling: Scaling = IMAGENET_SCALING) -> Tensor:
+    """(..., S, S, 3) in 0..255 -> (..., 3, S, S), scaled to 0..1 and normalised by a model's scaling."""
+    mean = torch.tensor(scaling.mean, dtype=torch.float32, device=pixels.device)
+    std = torch.tensor(scaling.std, dtype=torch.float32, device=pixels.device)
     return ((pixels.to(torch.float32) / 255 - mean) / std).movedim(-1, -3)

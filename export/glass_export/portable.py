@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -11,16 +12,16 @@ from urllib.error import URLError
 import numpy as np
 import onnx
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
-from glass_export.backbones import Backbone, find_backbone
+from glass_export.backbone import Backbone, Scaling
+from glass_export.backbones import find_backbone
 from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
 from glass_export.graphs import FusedGlass, PixelsToEmbedding
 from glass_export.half.half_model import half_model
 from glass_export.half.precision import HALF_DTYPES
-from glass_export.model import CROP_SIZE, IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
+from glass_export.model import CROP_SIZE, Glass, ResizeOnly, build_model, checkpoint_module
 from glass_export.onnx_file import BFLOAT16_OPSET, OPSET, onnx_from_torch
 from glass_export.reference import reference_values
 from glass_export.untrained import fill_untrained
@@ -28,7 +29,7 @@ from glass_rt.bundle.bundle import HEAD, REFERENCE, PortableModel, save_tensors
 from glass_rt.bundle.folder import check_target, staged, write_manifest
 from glass_rt.bundle.manifest import ARCHITECTURES, FAKE, REAL, Model, PortableManifest, Weights
 from glass_rt.bundle.precision_report import PrecisionReport
-from glass_rt.errors import CheckpointError, UsageError
+from glass_rt.errors import CheckpointError, ExportError, UsageError, first_line
 from glass_rt.progress import Stage, silent
 
 IMAGENET = "imagenet"
@@ -40,7 +41,7 @@ FUSED = "glass.onnx"
 class ExportOptions:
     """What to export.
 
-    `weights`: a checkpoint's path, `imagenet` (torchvision's backbones under an untrained head), or None for the
+    `weights`: a checkpoint's path, `imagenet` (its library's weights under an untrained head), or None for the
     seeded rule. `backbone` and `architecture` may be None where a checkpoint tells them. `classes`: in the order of
     the checkpoint's logits. `crops`: the K that the weights were trained with (None: the authors'). `calibration`: a
     folder of images over which ranges are probed for precisions of 16 bits (None: seeded views).
@@ -85,7 +86,13 @@ class LoadedModel:
     calibration: Path | None = None
 
     def write(self, folder: Path, stage: Stage = silent) -> None:
-        """Writes the files of a portable model into an existing folder. Raises ExportError."""
+        """Writes the files of a portable model into an existing folder. Raises ExportError, by the model's name."""
+        try:
+            self._write(folder, stage)
+        except ExportError as error:
+            raise ExportError(f"{self.model.backbone}: {error}") from error
+
+    def _write(self, folder: Path, stage: Stage) -> None:
         if self.fused and isinstance(self.module, Glass):
             with stage("tracing the fused model"):
                 _export_fused(self.module, folder / FUSED, self.model)
@@ -105,25 +112,25 @@ class LoadedModel:
                 with stage(f"tracing the {role} engine ({precision})"):
                     opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
                     _export_embedder(module, folder / graphs[precision][role], role, self.model, opset)
-        write_manifest(folder, PortableManifest(self.model, graphs, _tools(), precisions=reports))
+        write_manifest(folder, PortableManifest(self.model, graphs, _tools(self.model.backbone), precisions=reports))
 
 
 def prepare_export(options: ExportOptions, stage: Stage = silent) -> LoadedModel:
     """Loads the weights and describes their model. Raises CheckpointError, UsageError."""
     module, backbone, weights = _load(options, stage)
-    glass = isinstance(module, Glass)
+    glass, name = isinstance(module, Glass), backbone.name.replace(":", "_")  # a folder's name in every file system
     if options.fused and not glass:
         raise UsageError("fused: the resize-only model is one graph already")
     model = Model(
-        name=backbone.name if glass else f"{backbone.name}_resize",
+        name=name if glass else f"{name}_resize",
         architecture="glass" if glass else "resize",
         backbone=backbone.name,
         embedding_dim=backbone.embedding_dim,
         classes=(options.classes[0], options.classes[1]),
         crop_size=CROP_SIZE,
         trained_crops=(options.crops or backbone.crops) if glass else 0,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=backbone.scaling.mean,
+        std=backbone.scaling.std,
         weights=weights,
     )
     return LoadedModel(model, module, options.fused, options.precisions, options.calibration)
@@ -177,8 +184,9 @@ def _build(backbone: Backbone, architecture: str, pretrained: bool) -> Glass | R
         return build_model(backbone, architecture, pretrained)
     except (URLError, OSError) as error:
         raise CheckpointError(
-            f"torchvision could not download the ImageNet weights of {backbone.builder} ({error}). Without a network: "
-            "fetch them elsewhere into ~/.cache/torch/hub/checkpoints, or leave --weights out for untrained weights"
+            f"{backbone.library} could not download the ImageNet weights of {backbone.name} ({first_line(error)}). "
+            f"Without a network: fetch them elsewhere into {backbone.weights_cache}, or leave --weights out for "
+            "untrained weights"
         ) from error
 
 
@@ -204,7 +212,9 @@ def _export_embedder(module: nn.Module, path: Path, role: str, model: Model, ops
     dtype = torch.float32 if role == "global" else torch.uint8
     example = torch.zeros((2, CROP_SIZE, CROP_SIZE, 3), dtype=dtype)
     onnx_from_torch(
-        module if isinstance(module, PixelsToEmbedding) else PixelsToEmbedding(module).eval(),
+        module
+        if isinstance(module, PixelsToEmbedding)
+        else PixelsToEmbedding(module, Scaling(model.mean, model.std)).eval(),
         path,
         {"pixels": example},
         ("embedding",),
@@ -238,5 +248,6 @@ def _metadata(model: Model, role: str) -> Mapping[str, str]:
     }
 
 
-def _tools() -> dict[str, str]:
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__, "onnx": onnx.__version__}
+def _tools(backbone: str) -> dict[str, str]:
+    library = find_backbone(backbone).library
+    return {"torch": torch.__version__, library: version(library), "onnx": onnx.__version__}

@@ -42,8 +42,8 @@ def reference_values(model: Glass | ResizeOnly, trained_crops: int) -> dict[str,
 def _glass_values(
     model: Glass, global_views: NDArray[np.float32], crops: NDArray[np.uint8], offsets: NDArray[np.int64]
 ) -> dict[str, Tensor]:
-    global_embeddings = model.global_model(normalise(torch.from_numpy(global_views)))
-    local_embeddings = model.local_model(normalise(torch.from_numpy(crops)))
+    global_embeddings = model.global_model(normalise(torch.from_numpy(global_views), model.scaling))
+    local_embeddings = model.local_model(normalise(torch.from_numpy(crops), model.scaling))
     logits = [
         model.pool(global_embeddings[i : i + 1], local_embeddings[offsets[i] : offsets[i + 1]][None])[0]
         for i in range(len(global_views))
@@ -56,7 +56,7 @@ def _glass_values(
 
 
 def _resize_values(model: ResizeOnly, views: NDArray[np.float32]) -> dict[str, Tensor]:
-    pixels = normalise(torch.from_numpy(views))
+    pixels = normalise(torch.from_numpy(views), model.scaling)
     logits = model(pixels)
     embedding, _ = model.split()
     return {"global_embeddings": embedding(pixels).flatten(1), "logits": logits}

@@ -102,6 +102,9 @@ def _parse(name: str, expected: Mapping[str, object], short: Mapping[str, str]) 
     """A name's prefix and the rest, which is one of `expected`; None and the name where it ends in none of them."""
     parts = [part for part in name.split(".") if part not in _LIBRARIES]
     for start, part in enumerate(parts):
+        rest = ".".join(parts[start:])
+        if rest in expected:  # with the model's own `backbone` in it, as timm's hybrids have
+            return tuple(parts[:start]), rest
         if part in _WRAPPERS:
             continue
         inner = ".".join(part for part in parts[start:] if part not in _WRAPPERS)

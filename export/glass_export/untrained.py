@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 def untrained_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The value of the parameter or buffer `name`: float32, except `num_batches_tracked` (int64 zeros)."""
+    """The value of the parameter or statistic `name`: float32, except `num_batches_tracked` (int64 zeros)."""
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
@@ -36,8 +38,13 @@ def untrained_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def fill_untrained(module: nn.Module, prefixes: tuple[str, ...] = ("",)) -> None:
-    """Overwrites, in place, the parameters and buffers whose names start with one of `prefixes`."""
+    """Overwrites, in place, parameters and batch statistics whose names start with one of `prefixes`.
+
+    Other buffers (tables of positions, fixed filters) follow from the model itself and stay as they are.
+    """
+    parameters = dict(module.named_parameters())
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            if name.startswith(prefixes):
+            learned = name in parameters or name.rsplit(".", 1)[-1] in _STATISTICS
+            if learned and name.startswith(prefixes):
                 tensor.copy_(untrained_tensor(name, tuple(tensor.shape)))

@@ -1,22 +1,22 @@
-"""Engines run by ONNX Runtime, on the CPU or through its CUDA provider."""
+"""Engines run by ONNX Runtime, on the execution provider that the device names (`ort_providers`)."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
-from contextlib import closing, redirect_stdout
-from io import StringIO
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.backends.fixed_batch import no_views, run_in_batches
 from glass_rt.backends.mapped_weights import MappedWeights
+from glass_rt.backends.ort_placement import check_placement, record_placement
+from glass_rt.backends.ort_providers import PROVIDERS, Selected, not_running, select_provider
 from glass_rt.bundle.checked_files import EngineFile
-from glass_rt.errors import BackendError, GlassError, first_line, import_failure, vendor_failure
-from glass_rt.machine.cuda_driver import cuda_devices
-from glass_rt.machine.device import device_from_text
+from glass_rt.errors import BackendError, GlassError, import_failure, vendor_failure
+from glass_rt.machine.device import Device, device_for, is_cpu
 from glass_rt.machine.environment import limited_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.regular_file import RegularFile
@@ -26,8 +26,9 @@ from glass_rt.machine.utf8_path import utf8_path
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _NO_FALLBACK = {"enable_fallback": 0}  # which prints on standard output, and runs where nobody asked for it
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
-CUDA = "CUDAExecutionProvider"
 _SHAPES_KEPT = 4  # of inputs on a device: the batch sizes of packs are few, full runs and a rest
+_BATCH_AXIS = "N"  # the name of the first axis in every graph of glass-rt
+_FIXED_BATCH = 4  # where a provider needs one and the caller names none
 
 
 def load_onnxruntime() -> Any:
@@ -40,52 +41,48 @@ def load_onnxruntime() -> Any:
     return onnxruntime
 
 
-def providers_for(device: str) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's execution provider for `cpu`, `cuda` or `cuda:N`, with its options.
-
-    On CUDA float32 stays float32, and convolutions are chosen by rule: the default tries every algorithm, once for each
-    new batch size.
-    """
-    chosen = device_from_text(device, ("cpu", "cuda"), "ONNX Runtime")
-    if chosen.kind == "cpu":
-        return [("CPUExecutionProvider", {})]
-    return [(CUDA, {"device_id": chosen.index, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})]
-
-
 class OnnxRuntimeBackend:
-    """A Backend on one ONNX Runtime session."""
+    """A Backend on one ONNX Runtime session.
 
-    def __init__(self, engine: Path | EngineFile, *, device: str = "cpu", threads: int | None = None) -> None:
-        ort = load_onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        options.use_deterministic_compute = True
-        options.intra_op_num_threads = threads or limited_cores() or 0  # 0: a thread per physical core
-        # Threads that wait without work would take the cores from those that decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.load_model_format", "ONNX")  # whose references are checked
-        providers = providers_for(device)
-        if providers[0][0] == CUDA:
-            preload_libraries(ort)
+    Where the provider needs a fixed batch, the engine takes any number of views too: it is run as often as needed, and
+    the last run is padded. `batch` is that size then, and means nothing elsewhere.
+    """
+
+    def __init__(
+        self,
+        engine: Path | EngineFile,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch: int | None = None,
+    ) -> None:
+        ort, chosen = load_onnxruntime(), device_for("onnxruntime", device)
         source = EngineFile.of(engine)
         try:
-            self._session = _session(ort, source, options, providers)
+            self._session, self._fixed_batch = _opened(ort, source, chosen, threads, batch)
         except GlassError:
             raise
         except Exception as error:  # the library raises a dozen unrelated types
             raise vendor_failure("ONNX Runtime", f"open {source.path}", error) from error
-        wanted, running = providers[0][0], self._session.get_providers()[0]
-        if running != wanted:  # the library falls back to the CPU in silence
-            raise BackendError(f"ONNX Runtime runs on {running}, not on the {wanted} asked for: {why_not_cuda(ort)}")
-        # Where inputs and outputs lie; None on the CPU, where there is nothing to gain.
-        self._bound_to = ("cuda", int(providers[0][1]["device_id"])) if wanted == CUDA else None
+        self._takes_no_views = is_cpu(device)  # of other providers it is not known
+        # Where inputs and outputs lie; None in memory, where there is nothing to gain.
+        memory = PROVIDERS[chosen.kind].memory
+        self._bound_to = None if memory is None else (memory, chosen.index)
         self._on_device: dict[tuple[str, tuple[int, ...]], Any] = {}
-        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
-        self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
+        self.inputs = tuple(self._spec(node) for node in self._session.get_inputs())
+        self.outputs = tuple(self._spec(node) for node in self._session.get_outputs())
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the session; arrays are C-contiguous and copied by the library where it must."""
         check_feeds(self.inputs, feeds)
+        count = len(feeds[self.inputs[0].name])
+        if count == 0 and (self._fixed_batch or not self._takes_no_views):
+            return no_views(self.outputs)
+        if self._fixed_batch is None:
+            return self._run(feeds)
+        return run_in_batches(self._run, feeds, count, self._fixed_batch, self.outputs)
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = [spec.name for spec in self.outputs]
         try:
             arrays = (
@@ -121,69 +118,66 @@ class OnnxRuntimeBackend:
             del self._on_device[next(iter(self._on_device))]
         return kept
 
+    def _spec(self, node: Any) -> TensorSpec:
+        """A batch that is fixed for the provider's sake is free for the caller."""
+        if node.type not in _DTYPES:
+            raise BackendError(f"{node.name}: {node.type} is not a type that engines of glass-rt have")
+        shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+        if self._fixed_batch is not None:
+            if shape[:1] != (self._fixed_batch,):
+                raise BackendError(f"{node.name}: its batch cannot be fixed, since its first axis is {node.shape[0]!r}")
+            shape = (None, *shape[1:])
+        return TensorSpec(node.name, np.dtype(_DTYPES[node.type]), shape)
+
     def close(self) -> None:
         """Drops the session; its memory goes with the last reference."""
         self._on_device.clear()
         self.__dict__.pop("_session", None)
 
 
-def preload_libraries(ort: Any) -> None:
-    """Has the library find CUDA's and cuDNN's libraries in Python packages (PyTorch's too); older ones cannot.
-
-    What it does not find it prints; the provider's own error, which `why_not_cuda` gives, is the one to read.
-    """
-    preload = getattr(ort, "preload_dlls", None)
-    if preload is None:
-        return
-    with redirect_stdout(StringIO()):
-        preload()
-
-
-def why_not_cuda(ort: Any) -> str:
-    """Why ONNX Runtime did not take its CUDA provider, and what to do: one clause.
-
-    The library says it on standard error alone, so the same is looked for here: a package without CUDA, no driver, or
-    a library of CUDA or cuDNN that the provider needs and the system does not find.
-    """
-    if CUDA not in ort.get_available_providers():
-        return (
-            f"the onnxruntime {ort.__version__} installed here is made for CPUs, and takes the place of the one for "
-            f"CUDA: pip uninstall onnxruntime; {install_command('gpu')}"
-        )
-    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    missing = _cannot_load(provider)
-    if not cuda_devices():
-        also = f"; besides, {missing}" if missing and "libcuda.so" not in missing else ""
-        return f"no NVIDIA driver starts here, or this process sees no GPU (nvidia-smi must list it){also}"
-    if missing:
-        return f"{missing}. The extra brings CUDA's libraries and cuDNN: {install_command('gpu')} --upgrade"
-    return "its CUDA libraries load, so the driver may be too old for them; onnxruntime.print_debug_info() lists both"
+def _session_options(ort: Any, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.use_deterministic_compute = True
+    options.intra_op_num_threads = threads or limited_cores() or 0  # 0: a thread per physical core
+    # Threads that wait without work would take the cores from those that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whose references are checked
+    return options
 
 
-def _cannot_load(provider: Path) -> str:
-    """What the system says of a provider's library; empty where it loads, or is not there to be tried."""
-    shared = provider.with_name("libonnxruntime_providers_shared.so")
-    if not provider.is_file():
-        return ""
-    try:
-        ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(provider))
-    except OSError as error:
-        return first_line(error)
-    return ""
+def _opened(
+    ort: Any, engine: EngineFile, device: Device, threads: int | None, batch: int | None
+) -> tuple[Any, int | None]:
+    """A session that computes on the device and nowhere else, and the batch that is fixed for it, if one is."""
+    options = _session_options(ort, threads)
+    provider = select_provider(ort, options, device, threads)
+    fixed = (batch or _FIXED_BATCH) if provider.fixed_batch else None
+    if fixed is not None:
+        options.add_free_dimension_override_by_name(_BATCH_AXIS, fixed)
+    elsewhere = device.kind != "cpu"
+    if elsewhere:
+        record_placement(ort, options, device)
+    session = _session(ort, engine, options, provider)
+    running = session.get_providers()[0]
+    if running != provider.name:
+        raise not_running(ort, running, device, provider.name)
+    if elsewhere:
+        check_placement(session, provider.name, device)
+    return session, fixed
 
 
-def _session(ort: Any, engine: EngineFile, options: Any, providers: list[tuple[str, dict[str, Any]]]) -> Any:
+def _session(ort: Any, engine: EngineFile, options: Any, provider: Selected) -> Any:
     if engine.files is None:
         with utf8_path(engine.path) as path:
-            return ort.InferenceSession(path, options, providers=providers, **_NO_FALLBACK)
+            return ort.InferenceSession(path, options, providers=provider.providers, **_NO_FALLBACK)
     with closing(engine.open()) as file:
         weights = _weights_beside(engine, file)
         if weights:
             _give(ort, options, weights)
         # Bytes would do as well, but the library keeps those for as long as the session lives.
         content = file.library_path or file.read(file.size)
-        return ort.InferenceSession(content, options, providers=providers, **_NO_FALLBACK)
+        return ort.InferenceSession(content, options, providers=provider.providers, **_NO_FALLBACK)
 
 
 def _weights_beside(engine: EngineFile, graph: RegularFile) -> dict[str, MappedWeights]:
@@ -205,10 +199,3 @@ def _give(ort: Any, options: Any, weights: Mapping[str, MappedWeights]) -> None:
         )
     arrays = [mapped.array for mapped in weights.values()]
     options.add_external_initializers_from_files_in_memory(list(weights), arrays, [len(array) for array in arrays])
-
-
-def _spec(node: Any) -> TensorSpec:
-    if node.type not in _DTYPES:
-        raise BackendError(f"{node.name}: {node.type} is not a type that engines of glass-rt have")
-    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
-    return TensorSpec(node.name, np.dtype(_DTYPES[node.type]), shape)

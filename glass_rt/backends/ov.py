@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from glass_rt.backends.base import Array, TensorSpec, check_feeds
+from glass_rt.backends.fixed_batch import no_views, run_in_batches
 from glass_rt.backends.mapped_weights import MAPPINGS, LibraryMapping, MappedWeights
 from glass_rt.backends.ov_cache import CompiledModels
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError, GlassError, UsageError, import_failure, vendor_failure
-from glass_rt.machine.device import device_from_text
+from glass_rt.machine.device import device_for
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.extras import BACKEND_EXTRAS
 from glass_rt.machine.telemetry import keep_silent
@@ -59,7 +60,7 @@ class OpenVinoBackend:
         threads: int | None = None,
         cache: bool = True,
     ) -> None:
-        device_from_text(device, ("cpu",), "OpenVINO")
+        device_for("openvino", device)
         check_precision(precision)
         _check_working_folder()
         core = load_openvino().Core()
@@ -95,14 +96,10 @@ class OpenVinoBackend:
         check_feeds(self.inputs, feeds)
         batch, count = self._fixed_batch, len(feeds[self.inputs[0].name])
         if count == 0:  # which OpenVINO refuses
-            return {spec.name: np.empty([size or 0 for size in spec.shape], spec.dtype) for spec in self.outputs}
+            return no_views(self.outputs)
         if batch is None:
             return self._infer(feeds)
-        results = [
-            self._infer({name: _padded(array[start : start + batch], batch) for name, array in feeds.items()})
-            for start in range(0, count, batch)
-        ]
-        return {spec.name: np.concatenate([result[spec.name] for result in results])[:count] for spec in self.outputs}
+        return run_in_batches(self._infer, feeds, count, batch, self.outputs)
 
     def _infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
@@ -156,12 +153,6 @@ def _model(core: Any, engine: EngineFile, weights: MappedWeights | None) -> Any:
     with closing(engine.open()) as file:
         description = file.read(file.size).decode("utf-8")
     return core.read_model(description, load_openvino().Tensor(weights.array, True))
-
-
-def _padded(views: Array, batch: int) -> Array:
-    """`batch` views, the last one repeated."""
-    missing = batch - len(views)
-    return np.concatenate([views, views[-1:].repeat(missing, axis=0)]) if missing else views
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -32,8 +32,9 @@ from glass_rt.bulk.stores import LOCAL, Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.outside import check_outside
 from glass_rt.errors import GlassError, UsageError
-from glass_rt.inference.engines import batch_for
+from glass_rt.inference.engines import batch_for, device_of
 from glass_rt.inference.passed_over import PassedOver
+from glass_rt.machine.device import kind_of
 from glass_rt.options import DetectOptions, RunOptions
 
 
@@ -114,7 +115,7 @@ def _run(
             roots=stores.roots,
             former_rows=plan.version == FORMER_VERSION,
         )
-        gpus = bundle.manifest.engine.requirements is not None or (job.run.device or "").startswith("cuda")
+        gpus = kind_of(device_of(bundle.manifest, job.run.device)) == "cuda"
         pool = Pool(job.workers, job.address, gpus)
         for table in drive_ray(settings, list(units(missing)), pool):
             images, errors = sum(table["images"].to_pylist()), sum(table["errors"].to_pylist())

@@ -28,14 +28,25 @@ class RangeReport:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """Largest relative L2 distance of an embedding from float32's, and largest absolute difference of a logit."""
+
+    embedding: float
+    logits: float
+
+
+@dataclass(frozen=True)
 class PrecisionReport:
     """Findings on the graphs of one precision.
 
     `embedding` (largest relative L2 distance of an embedding) and `logits` (largest absolute difference) compare the
-    narrowed model with float32 on the reference views, computed by `computed_by`; `ranges` are by role.
+    narrowed model with float32 on the reference views, computed by `computed_by`; `ranges` are by role. `half_sums`:
+    the same of FP16 where running sums are rounded to half, as some libraries do, on the reference image of fewest
+    crops; null for other precisions, and where such sums leave half's range or change a verdict.
     """
 
     computed_by: str
     embedding: float
     logits: float
     ranges: Mapping[str, RangeReport]
+    half_sums: Drift | None = None

@@ -11,13 +11,32 @@ from dataclasses import asdict
 import click
 
 from glass_rt.cli.options import json_option
-from glass_rt.machine.environment import Gpu, backend_versions, cpu_name, gpus, installed, usable_cores
+from glass_rt.machine.environment import (
+    BACKEND_PACKAGES,
+    Gpu,
+    backend_versions,
+    cpu_name,
+    gpus,
+    installed,
+    ort_plugins,
+    usable_cores,
+)
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 from glass_rt.machine.limits.memory import memory_limits
 from glass_rt.version import __version__
 
-_PACKAGES = ("numpy", "opencv-python-headless", "click", "safetensors", "torch", "torchvision", "onnx", "pillow-heif")
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "click",
+    "safetensors",
+    "torch",
+    "torchvision",
+    "onnx",
+    "timm",
+    "pillow-heif",
+)
 _GPU_ACCESS = ("cuda-core", "pycuda")
 _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
 
@@ -43,6 +62,7 @@ def doctor(as_json: bool) -> int:
             "gpus": [asdict(gpu) for gpu in found],
             "packages": packages,
             "backends": dict(backends),
+            "plugins": dict(ort_plugins()),
             "gpu_access": {name: installed(name) for name in _GPU_ACCESS},
             "problems": problems,
         }
@@ -68,6 +88,10 @@ def _print(
     for name, version in backends.items():
         missing = f"not installed; {install_command(BACKEND_EXTRAS[name])}{_REMARKS.get(name, '')}"
         click.echo(f"  {name:<24}{version or missing}")
+    for name, version in ort_plugins().items():
+        click.echo(
+            f"  {f'plugin:{name}':<24}onnxruntime-ep-{name} {version}   (for ONNX Runtime: --device plugin:{name})"
+        )
     click.echo("GPU access")
     for name in _GPU_ACCESS:
         click.echo(f"  {name:<24}{installed(name) or 'not installed' + _gpu_access_advice(name)}")
@@ -89,6 +113,8 @@ def _gpu_access_advice(package: str) -> str:
 def _purpose(package: str) -> str:
     if package in ("torch", "torchvision", "onnx"):
         return f"; only the export stage needs it: {install_command('export')}"
+    if package == "timm":
+        return f"; only --backbone timm:NAME needs it: {install_command('timm')}"
     return f"; only HEIC images need it: {install_command('heic')}" if package == "pillow-heif" else ""
 
 
@@ -100,10 +126,11 @@ def _problems() -> list[str]:
             f"{windows[0]} and opencv-python-headless overwrite each other's files: "
             f"pip uninstall {windows[0]}; pip install --force-reinstall opencv-python-headless"
         )
-    if installed("onnxruntime") and installed("onnxruntime-gpu"):
+    runtimes = [name for name in BACKEND_PACKAGES["onnxruntime"] if installed(name)]
+    if len(runtimes) > 1:
         problems.append(
-            "onnxruntime and onnxruntime-gpu overwrite each other's files: "
-            "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
+            f"{' and '.join(runtimes)} overwrite each other's files: "
+            f"pip uninstall {' '.join(runtimes)}, then install the one you want"
         )
     if not any(backend_versions().values()):
         problems.append(f"no backend is installed, so no engine can run: {install_command('cpu')}")

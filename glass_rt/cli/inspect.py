@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -12,8 +13,9 @@ from glass_rt.bundle.manifest import BundleManifest, to_json
 from glass_rt.bundle.precision_report import PrecisionReport
 from glass_rt.bundle.requirements import Shapes
 from glass_rt.cli.chosen_bundle import chosen_bundle, named_once
-from glass_rt.cli.options import engine_option, json_option
+from glass_rt.cli.options import device_option, engine_option, json_option
 from glass_rt.decision.calibration import Tier
+from glass_rt.inference.engines import device_of
 from glass_rt.inference.pending_parity import known_parity
 from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
 from glass_rt.results.file_names import text_from_name
@@ -23,18 +25,21 @@ from glass_rt.results.verdict import UNTRAINED
 @click.command(short_help="What a bundle is.")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
 @engine_option
+@device_option
 @json_option
-def inspect(bundle: Path | None, engine: Path | None, as_json: bool) -> int:
+def inspect(bundle: Path | None, engine: Path | None, device: str | None, as_json: bool) -> int:
     """Show what a bundle is: model, weights, engine, parity, files.
 
     DIR, or --engine DIR, defaults to the bundle that infer would use. The files that inference reads are checked,
-    nothing is run.
+    nothing is run. With --device, the parity is what is known of it there.
     """
     opened = Bundle.open(chosen_bundle(named_once(bundle, engine)))
+    where = device and device_of(opened.manifest, device)
     if as_json:
-        click.echo(json.dumps({**to_json(opened.manifest), **hashes_of(opened)}, indent=2))
+        there = {"parity": asdict(known_parity(opened, where))} if where else {}
+        click.echo(json.dumps({**to_json(opened.manifest), **there, **hashes_of(opened)}, indent=2))
         return 0
-    for name, value in _rows(opened):
+    for name, value in _rows(opened, where):
         click.echo(f"{name:<14}{text_from_name(value)}")  # a manifest's texts must not command the terminal
     return 0
 
@@ -44,9 +49,9 @@ def hashes_of(bundle: Bundle) -> dict[str, str]:
     return {"bundle_sha256": bundle.sha256, "content_sha256": bundle.content_sha256}
 
 
-def _rows(bundle: Bundle) -> list[tuple[str, str]]:
+def _rows(bundle: Bundle, device: str | None) -> list[tuple[str, str]]:
     manifest = bundle.manifest
-    model, engine, parity = manifest.model, manifest.engine, known_parity(bundle)
+    model, engine, parity = manifest.model, manifest.engine, known_parity(bundle, device)
     crops = f", {model.trained_crops} crops of {model.crop_size} px" if model.trained_crops else ""
     rows = [
         ("bundle", f"{bundle.folder}"),
@@ -56,7 +61,7 @@ def _rows(bundle: Bundle) -> list[tuple[str, str]]:
         ("weights", f"{model.weights.source}, sha256 {model.weights.sha256[:16]}..."),
         ("engine", f"{engine.backend} {engine.precision} for {engine.device}, batches up to {engine.max_batch}"),
         *_decision(manifest),
-        ("parity", _parity(parity.status, parity.embedding, parity.logits)),
+        ("parity", (f"on {device}: " if device else "") + _parity(parity.status, parity.embedding, parity.logits)),
         ("built with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ]
     if engine.requirements is not None:
@@ -114,7 +119,8 @@ def _precision(report: PrecisionReport) -> str:
         return cost
     widened = sum(len(found.widened) + len(found.widened_streams) for found in ranges)
     largest = max(found.largest_activation for found in ranges)
-    return f"{cost}; largest value {largest:.3g}, {widened} units kept in float32"
+    sums = f"; {report.half_sums.embedding:.1e} if summed in half" if report.half_sums else ""
+    return f"{cost}{sums}; largest value {largest:.3g}, {widened} units kept in float32"
 
 
 def _parity(status: str, embedding: float | None, logits: float | None) -> str:

@@ -32,7 +32,9 @@ model_options = option_group(
     ModelChoice,
     (
         click.option(
-            "--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small."
+            "--backbone",
+            metavar="NAME",
+            help="vit_b16, resnet50, convnext_tiny, resnet18, mobilenet_v3_small, or timm:NAME.",
         ),
         click.option(
             "--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass, or what the checkpoint is]"

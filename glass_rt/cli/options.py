@@ -10,6 +10,7 @@ from glass_rt.cli.option_group import option_group
 from glass_rt.errors import UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
+from glass_rt.machine.device import DEVICE_HELP
 from glass_rt.machine.limits.memory import memory_from_text
 from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
 
@@ -21,7 +22,7 @@ engine_option = click.option(
     metavar="DIR",
     help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./bundles]",
 )
-device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.  [default: the bundle's]")
+device_option = click.option("--device", metavar="DEVICE", help=f"{DEVICE_HELP}  [default: the bundle's]")
 batch_option = click.option(
     "--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 4 to 16 by cores]"
 )

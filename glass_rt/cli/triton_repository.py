@@ -8,10 +8,10 @@ import click
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import engine_option, expect_bundle_option, quiet_option
+from glass_rt.cli.options import device_option, engine_option, expect_bundle_option, quiet_option
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.serve.oip.protocol import model_name
-from glass_rt.serve.triton.config import DEVICES, ServingOptions
+from glass_rt.serve.triton.config import ServingOptions
 from glass_rt.serve.triton.repository import write_model
 
 
@@ -24,7 +24,7 @@ from glass_rt.serve.triton.repository import write_model
     metavar="REPO",
     help="Model repository.",
 )
-@click.option("--device", type=click.Choice(DEVICES), help="Where the model runs.  [default: the bundle's]")
+@device_option
 @click.option(
     "--instances",
     type=click.IntRange(1),

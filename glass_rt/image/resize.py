@@ -133,8 +133,10 @@ class _Segment:
 
 
 @lru_cache(maxsize=64)
-def _filter_taps(length: int, size: int) -> tuple[tuple[int, NDArray[np.float64]], ...]:
-    """Per output pixel: its first source pixel and the normalised triangle weights from there on.
+def filter_taps(length: int, size: int) -> tuple[tuple[int, NDArray[np.float64]], ...]:
+    """Of one axis, from `length` to `size` pixels: each output's first source pixel, and the weights from there on.
+
+    The weights of an output are those of the triangle, in float64, and sum to 1.
 
     Source: ATen's `_compute_indices_min_size_weights_aa` and Pillow's `precompute_coeffs`, which agree.
     """
@@ -154,7 +156,7 @@ def _filter_taps(length: int, size: int) -> tuple[tuple[int, NDArray[np.float64]
 def _dense_weights(length: int, size: int) -> NDArray[np.float32]:
     """Float32 (size, length)."""
     dense = np.zeros((size, length), np.float32)
-    for row, (first, weights) in zip(dense, _filter_taps(length, size), strict=True):
+    for row, (first, weights) in zip(dense, filter_taps(length, size), strict=True):
         row[first : first + len(weights)] = weights
     return dense
 
@@ -162,7 +164,7 @@ def _dense_weights(length: int, size: int) -> NDArray[np.float32]:
 @lru_cache(maxsize=64)
 def _segments(length: int, size: int) -> tuple[_Segment, ...]:
     """The `size + 1` stretches between the centres of neighbouring outputs, for length > size."""
-    taps = _filter_taps(length, size)
+    taps = filter_taps(length, size)
     scale = length / size
     bounds = [0, *(ceil(scale * (i + 0.5) - 0.5) for i in range(size)), length]
     segments = []
@@ -278,7 +280,7 @@ def _run(segments: tuple[_Segment, ...], first: int, step: int) -> _Run:
 def _fixed_point_bands(length: int, size: int) -> tuple[tuple[slice, slice, NDArray[np.float64]], ...]:
     """Blocks of four outputs: (outputs, sources, integer weights as float64 (outputs, sources))."""
     bands = []
-    taps = _filter_taps(length, size)
+    taps = filter_taps(length, size)
     for start in range(0, size, 4):
         block = taps[start : start + 4]
         low = min(first for first, _ in block)

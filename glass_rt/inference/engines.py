@@ -17,7 +17,7 @@ from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engine_memory import engines_take
 from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
-from glass_rt.machine.device import is_cpu
+from glass_rt.machine.device import device_for, is_cpu, kind_of, on_processor
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
@@ -51,6 +51,7 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
                 device=device,
                 threads=run.threads,
                 cache=run.cache,
+                batch=_fixed_batch(bundle.manifest, role, run.batch),
             )
         resolve_parity(bundle, engines, device)
     except BaseException:
@@ -61,15 +62,27 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
 
 
 def device_of(manifest: BundleManifest, asked: str | None) -> str:
-    """Where the engines run: the device asked for, else the one that they were built for."""
-    return asked or manifest.engine.device
+    """Where the engines run: the device asked for, else the one that they were built for.
+
+    Raises UsageError where this backend's engines do not run there.
+    """
+    if asked is None:
+        return manifest.engine.device
+    return str(device_for(manifest.engine.backend, asked))
+
+
+def _fixed_batch(manifest: BundleManifest, role: str, asked: int | None) -> int:
+    """Views in each run of an engine whose device wants their number fixed: an image's, unless one is asked for."""
+    if role == "global":
+        return 1
+    return asked or min(manifest.model.trained_crops or 1, manifest.engine.max_batch)
 
 
 def engine_for(bundle: Bundle, role: str, device: str) -> EngineFile:
-    """The engine that is opened for `role`: the compiled one, or for ONNX Runtime on a GPU the graph before that.
+    """The engine that is opened for `role`: the compiled one, or for ONNX Runtime's other providers the graph before.
 
-    What ONNX Runtime compiles for CPUs holds operators fused for them, some of which its CUDA provider does not have;
-    the portable graph is optimised for the provider when it is opened. Raises UsageError where the bundle has none:
+    What ONNX Runtime compiles for CPUs holds operators fused for them, which other providers do not all have; the
+    portable graph is optimised for the provider when it is opened. Raises UsageError where the bundle has none:
     INT8 graphs are for CPUs alone.
     """
     engine = bundle.manifest.engine
@@ -77,8 +90,8 @@ def engine_for(bundle: Bundle, role: str, device: str) -> EngineFile:
         return bundle.engine(role)
     if engine.precision == "int8":
         raise UsageError(
-            "device: ONNX Runtime's INT8 engines run on CPUs; its CUDA provider lacks their operators, and would copy "
-            "each of them to the CPU and back. Build one for the GPU: --precision fp16"
+            "device: ONNX Runtime's INT8 engines run on CPUs; other providers lack their operators, and would copy "
+            f"each of them to the CPU and back. Build one for {kind_of(device)}: --precision fp16, or fp32"
         )
     return bundle.portable_engine(engine.precision, role)
 
@@ -109,36 +122,41 @@ def check_views(manifest: BundleManifest, views: str) -> None:
         raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
 
 
-def open_views(views: str, device: str | None) -> ViewWriter:
-    """What writes the views: in memory, or on the GPU of the engines. Raises MissingDependency, BackendError."""
-    if views == "host":
+def open_views(manifest: BundleManifest, run: RunOptions) -> ViewWriter:
+    """What writes the views: in memory, in pinned memory for TensorRT's engines, or on their GPU.
+
+    Raises MissingDependency, BackendError.
+    """
+    if not manifest.engine.backend.startswith("tensorrt"):
         return HostViews()
     from glass_rt.backends.cuda import open_gpu
     from glass_rt.backends.cuda.device_views import DeviceViews
+    from glass_rt.backends.cuda.pinned_views import PinnedViews, most_pinned
     from glass_rt.backends.trt.backend import gpu_index
 
-    gpu = open_gpu(gpu_index(device))
+    gpu = open_gpu(gpu_index(run.device))
     try:
-        return DeviceViews(gpu)
+        return DeviceViews(gpu) if run.views == "device" else PinnedViews(gpu, most_pinned(run.memory))
     except BaseException:
         gpu.close()
         raise
 
 
 def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = None, device: str | None = None) -> int:
-    """Most views in one run of an engine; raises UsageError where the bundle does not take as many as were asked for.
+    """Most views in one run of an engine.
 
-    Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in a batch
-    of 4 as in one of 8 or 16, and every view in a batch costs memory, so that where that is short (`memory`: bytes that
-    the user lets this process hold) it gets fewer. A GPU gets all that its bundle allows.
+    Raises UsageError for a device that the engines do not run on, or where the bundle does not take as many as were
+    asked for. Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in
+    a batch of 4 as in one of 8 or 16, and every view in a batch costs memory, so that where that is short (`memory`:
+    bytes that the user lets this process hold) it gets fewer. Other devices get all that their bundle allows.
     """
-    most = manifest.engine.max_batch
+    most, where = manifest.engine.max_batch, device_of(manifest, device)
     if asked is not None:
         if not 1 <= asked <= most:
             raise UsageError(
                 f"batch: got {asked}; this bundle takes 1..{most}. Rebuild with --max-batch, or lower --batch"
             )
         return asked
-    if not is_cpu(device_of(manifest, device)):
+    if not on_processor(where):
         return most
     return min(most, max(4, min(usable_cores(), 16)), most_views(memory) or most)

@@ -15,7 +15,7 @@ from glass_rt.inference.engine_memory import EngineReserve, engines_take
 from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
-from glass_rt.machine.device import is_cpu
+from glass_rt.machine.device import on_processor
 from glass_rt.machine.limits.byte_budget import ByteBudget
 from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
@@ -29,8 +29,9 @@ class OpenedBundle:
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
     that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
-    `reserve`: what the engines may still take of memory. `decoding`: what is held for images, by all that decode for
-    this bundle. The engines and the views belong to this object, and `close` closes both.
+    `device`: where they run, as text. `reserve`: what the engines may still take of memory. `decoding`: what is held
+    for images, by all that decode for this bundle. The engines and the views belong to this object, and `close` closes
+    both.
     """
 
     bundle: Bundle
@@ -40,6 +41,7 @@ class OpenedBundle:
     views: ViewWriter = field(default_factory=HostViews)
     memory: int | None = None
     on_gpu: bool = False
+    device: str = "cpu"
     reserve: EngineReserve = field(default_factory=lambda: EngineReserve(0))
     decoding: ByteBudget = field(default_factory=ByteBudget)
 
@@ -58,9 +60,9 @@ class OpenedBundle:
         try:
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            views = open_views(run.views, run.device)
+            views = open_views(bundle.manifest, run)
             reserve.note()
-            return cls(bundle, engines, head, batch, views, run.memory, not is_cpu(device), reserve)
+            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device, reserve)
         except BaseException:
             for engine in engines.values():
                 engine.close()

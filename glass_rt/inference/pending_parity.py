@@ -1,16 +1,18 @@
 """Parity that was pending when the bundle was built: the gate is passed at the first opening where the engines can run.
 
-So it is where engines that passed it on a CPU are opened on a GPU, or the other way round.
+So it is where engines that passed it on one kind of device are opened on another, such as a CPU's on a GPU.
 
 The outcome lies in the bundle's `cache/` folder, outside of the manifest, so that the bundle stays the one that was
 pinned. Where the caller pins it, the outcome lies in the user's cache folder: the pin does not cover what is in the
-bundle's. It holds for one bundle on one kind of GPU, driver and library version; elsewhere the gate is passed again.
+bundle's. It holds for one bundle on one kind of GPU, driver and library version, and where a device is named that is
+neither a plain CPU nor a plain GPU of NVIDIA's, for that text on the same system. Elsewhere the gate is passed again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -18,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from glass_rt.backends import Backend
+from glass_rt.backends.ort_plugin import plugin_version
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import Parity
 from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
 from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
-from glass_rt.machine.device import is_cpu, named_gpu
+from glass_rt.machine.device import device_from_text, kind_of, named_gpu
 from glass_rt.machine.environment import BACKEND_PACKAGES, installed
 from glass_rt.machine.gpu_advice import rebuild_command
 from glass_rt.machine.regular_file import read_regular
@@ -31,6 +34,7 @@ from glass_rt.machine.write_whole import write_whole
 
 RECORD = f"{BESIDE}/parity.json"
 _MOST_RECORD = 1 << 16  # bytes
+_ELSEWHERE = "device"  # in records of other devices than `cpu`, `cuda` and `cuda:N`
 
 
 def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str | None = None) -> Parity:
@@ -49,9 +53,14 @@ def resolve_parity(bundle: Bundle, engines: Mapping[str, Backend], device: str |
         parity = verify_parity(bundle, engines)
     except ParityError as error:
         _note(bundle, circumstances, {"status": "failed", "reason": str(error)})
-        engine = bundle.manifest.engine
+        engine, gpu = bundle.manifest.engine, circumstances["gpu"]
         command = rebuild_command(str(bundle.folder), engine.backend, engine.precision)
-        where = "machine" if circumstances["gpu"] is None else "GPU"
+        if _ELSEWHERE in circumstances:
+            raise ParityError(
+                f"{bundle.folder} does not compute what PyTorch computes on {device}: {error}. "
+                "Run it on another device: --device cpu"
+            ) from error
+        where = "machine" if gpu is None else "GPU"
         raise ParityError(
             f"{bundle.folder} does not compute what PyTorch computes on this {where}: {error}. "
             f"Build it for this machine ({command}), or in fp32"
@@ -72,22 +81,39 @@ def known_parity(bundle: Bundle, device: str | None = None) -> Parity:
 def _is_pending(bundle: Bundle, device: str | None) -> bool:
     """Whether the build left it open, or the engines are to run on another kind of device than they passed it on."""
     built_for = bundle.manifest.engine.device
-    elsewhere = device is not None and is_cpu(device) != is_cpu(built_for)
+    elsewhere = device is not None and (kind_of(device) != kind_of(built_for) or not _is_plain(device))
     return bundle.manifest.parity.status == "pending" or elsewhere
 
 
 def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
     engine = bundle.manifest.engine
-    gpu = None if is_cpu(device or engine.device) else named_gpu(device)
+    kind = kind_of(device or engine.device)
+    gpu = named_gpu(device) if kind == "cuda" else None
     packages = [engine.requirements.library] if engine.requirements else BACKEND_PACKAGES[engine.backend]
     present = [f"{name} {number}" for name in packages if (number := installed(name))]
-    return {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": ", ".join(present)}
+    found = {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": ", ".join(present)}
+    return found if device is None or _is_plain(device) else {**found, _ELSEWHERE: _elsewhere(device)}
+
+
+def _is_plain(device: str) -> bool:
+    """Whether a device is a CPU or one of CUDA's, by its number alone."""
+    named = device_from_text(device)
+    return named.kind in ("cpu", "cuda") and not named.options and not named.cpu_too
+
+
+def _elsewhere(device: str) -> dict[str, str]:
+    """Any other device: its driver is the system's, and its code may be a plug-in's."""
+    named = device_from_text(device)
+    plugin = plugin_version(named.name) if named.kind == "plugin" else ""
+    return {"text": device, "plugin": plugin, "system": platform.platform()}
 
 
 def _found_here(bundle: Bundle, circumstances: Mapping[str, Any]) -> Parity | None:
     try:
         record = json.loads(_noted(bundle, circumstances))
-        if record["status"] != "passed" or any(record[key] != value for key, value in circumstances.items()):
+        if record["status"] != "passed" or any(
+            record.get(key) != circumstances.get(key) for key in (*circumstances, _ELSEWHERE)
+        ):
             return None
         figures = ("embedding", "logits", "embedding_tolerance", "logits_tolerance")
         return Parity("passed", *(float(record[name]) for name in figures))

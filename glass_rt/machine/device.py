@@ -1,40 +1,121 @@
-"""Where engines run, as text: `cpu`, `cuda` or `cuda:N`."""
+"""Where engines run, as text: `KIND[:WHICH][+cpu][,OPTION=VALUE...]`.
+
+`cpu`, `cuda:1`, `coreml`, `plugin:webgpu`. `+cpu` lets the processor compute what the device cannot: without it that is
+refused. Options are the provider's own, such as `coreml,MLComputeUnits=CPUAndGPU`. Every surface takes this text.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glass_rt.errors import UsageError
 from glass_rt.machine.environment import Gpu, gpus
 
-_SPELLINGS = {"cpu": "cpu", "cuda": "cuda or cuda:N"}
+_SPELLINGS = {
+    "cpu": "cpu",
+    "cuda": "cuda or cuda:N",
+    "coreml": "coreml",
+    "dml": "dml or dml:N",
+    "xnnpack": "xnnpack",
+    "plugin": "plugin:NAME or plugin:FILE",
+}
+DEVICE_HELP = (
+    "cpu, cuda or cuda:N; with ONNX Runtime also coreml, dml or dml:N, xnnpack, plugin:NAME or plugin:FILE. "
+    "+cpu behind it lets the CPU compute what the device cannot."
+)
+# By backend: the name of its library, and the kinds of devices that its engines run on.
+_RUN_ON = {
+    "onnxruntime": ("ONNX Runtime", tuple(_SPELLINGS)),
+    "openvino": ("OpenVINO", ("cpu",)),
+    "tensorrt": ("TensorRT", ("cuda",)),
+    "tensorrt_rtx": ("TensorRT", ("cuda",)),
+}
+_NUMBERED = ("cuda", "dml")
+_ON_PROCESSOR = ("cpu", "xnnpack")
+_CPU_TOO = "+cpu"
+_PLUGIN = re.compile(r"(?P<name>.*?)(:(?P<number>[0-9]{1,4}))?")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of device, `cpu` or `cuda`, and its number among those of its kind."""
+    """A kind of device, and which of its kind.
+
+    `number`: among those of its kind (None: the first; of `cuda`, the driver's number). `name`: a plug-in's, or the
+    path of its library. `cpu_too`: the processor may compute what the device cannot. `options`: of the provider.
+    """
 
     kind: str
-    index: int = 0
+    number: int | None = None
+    name: str = ""
+    cpu_too: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def index(self) -> int:
+        """The number; 0 where none is named."""
+        return self.number or 0
+
+    def __str__(self) -> str:
+        which = [part for part in (self.name, "" if self.number is None else str(self.number)) if part]
+        options = [f"{key}={value}" for key, value in self.options]
+        return ",".join([":".join([self.kind, *which]) + (_CPU_TOO if self.cpu_too else ""), *options])
 
 
-def device_from_text(text: str, kinds: Sequence[str], engines: str) -> Device:
-    """The device that `text` names, of one of `kinds`; `engines` says in the error whose engines run there.
+def device_for(backend: str, text: str) -> Device:
+    """The device that `text` names, of one of the kinds that engines of `backend` run on. Raises UsageError."""
+    library, kinds = _RUN_ON[backend]
+    return device_from_text(text, kinds, f"{library} engines run on")
+
+
+def device_from_text(text: str, kinds: Sequence[str] = tuple(_SPELLINGS), expected: str = "expected") -> Device:
+    """The device that `text` names, of one of `kinds`; `expected` stands before the choices in the error.
 
     Raises UsageError.
     """
-    kind, colon, index = text.partition(":")
-    numbered = not colon or (kind == "cuda" and index.isascii() and index.isdigit())
-    if kind not in kinds or not numbered:
+    place, *options = text.split(",")
+    kind, colon, which = place.removesuffix(_CPU_TOO).partition(":")
+    pairs = tuple(_option(text, option) for option in options)
+    number, name, fits = _which(kind, which) if colon else (None, "", kind != "plugin")
+    if kind not in kinds or not fits or (kind == "cpu" and text != "cpu"):
         choices = ", ".join(_SPELLINGS[choice] for choice in kinds)
-        raise UsageError(f"device: got {text!r}; {engines} engines run on {choices}")
-    return Device(kind, int(index or 0))
+        raise UsageError(f"device: got {text!r}; {expected} {choices}")
+    return Device(kind, number, name, place.endswith(_CPU_TOO), pairs)
+
+
+def _which(kind: str, which: str) -> tuple[int | None, str, bool]:
+    """Number and name of `KIND:WHICH`, and whether that may stand there."""
+    if kind == "plugin":
+        parts = _PLUGIN.fullmatch(which)
+        name, number = (parts["name"], parts["number"]) if parts else ("", None)
+        return None if number is None else int(number), name, bool(name)
+    fits = kind in _NUMBERED and which.isascii() and which.isdigit()
+    return (int(which) if fits else None), "", fits
+
+
+def _option(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = option.partition("=")
+    if not key or not equals:
+        raise UsageError(f"device: got {text!r}; behind a comma stands OPTION=VALUE")
+    if key == "device_id":
+        raise UsageError(f"device: got {text!r}; the number of a device stands behind a colon, such as cuda:1")
+    return key, value
+
+
+def kind_of(text: str) -> str:
+    """The kind that a device's text names; the backend refuses what is not well-formed."""
+    return re.split("[:+,]", text, maxsplit=1)[0]
 
 
 def is_cpu(text: str) -> bool:
-    """Whether a device's text names the processor; the backend refuses what is not well-formed."""
+    """Whether a device's text names the library's own code for CPUs, which engines are compiled for."""
     return text == "cpu"
+
+
+def on_processor(text: str) -> bool:
+    """Whether engines on that device take the processor's cores, which decode as well."""
+    return kind_of(text) in _ON_PROCESSOR
 
 
 def named_gpu(text: str | None) -> Gpu | None:
@@ -42,6 +123,6 @@ def named_gpu(text: str | None) -> Gpu | None:
 
     Without a number, or with one that is none, it is the first: the backend refuses what is not well-formed.
     """
-    _, _, index = (text or "cuda").partition(":")
-    found, number = gpus(), int(index) if index.isdecimal() else 0
+    named = re.match(r"cuda:([0-9]+)", text or "cuda")
+    found, number = gpus(), int(named[1]) if named else 0
     return found[number] if number < len(found) else None

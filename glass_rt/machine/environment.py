@@ -12,16 +12,17 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from glass_rt.machine.cuda_driver import cuda_devices
 from glass_rt.machine.limits.cgroup import cpu_quota
 
 ORT_ON_CUDA = "onnxruntime-gpu"
+_PLUGIN = "onnxruntime-ep-"
 # Distribution names by backend, in the order in which they are looked for.
 BACKEND_PACKAGES = {
-    "onnxruntime": ("onnxruntime", ORT_ON_CUDA),
+    "onnxruntime": ("onnxruntime", ORT_ON_CUDA, "onnxruntime-directml"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
@@ -58,6 +59,12 @@ def backend_versions() -> Mapping[str, str | None]:
         present = [f"{name} {number}" for name in packages if (number := installed(name))]
         found[backend] = ", ".join(present) or None
     return found
+
+
+def ort_plugins() -> Mapping[str, str]:
+    """Installed packages of plug-ins for ONNX Runtime by the name that `--device plugin:NAME` takes, with versions."""
+    named = {(each.metadata["Name"] or "").lower().replace("_", "-"): each.version for each in distributions()}
+    return {name[len(_PLUGIN) :]: number for name, number in sorted(named.items()) if name.startswith(_PLUGIN)}
 
 
 def cpu_name() -> str:

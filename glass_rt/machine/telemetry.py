@@ -2,7 +2,8 @@
 
 ONNX Runtime (from 1.29 on) keeps a device's identifier under the user's cache folder and looks up its maker's host
 again and again; it heeds a variable that stands before it is imported, and its own call comes too late. OpenVINO and
-NNCF report through the package `openvino_telemetry`, and do without where that cannot be imported.
+NNCF report through the package `openvino_telemetry`, and do without where that cannot be imported. The client of
+Hugging Face's hub, by which timm downloads weights, heeds a variable too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from typing import Any
 
 ALLOWED_BY = "GLASS_RT_TELEMETRY"
-_OFF = {"ORT_DISABLE_TELEMETRY": "1"}
+_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _REPORTER = "openvino_telemetry"
 
 

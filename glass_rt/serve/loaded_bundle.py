@@ -47,6 +47,11 @@ class LoadedBundle:
         return self._detector.bundle.sha256
 
     @property
+    def device(self) -> str:
+        """Where its engines run, as text."""
+        return self._detector.device
+
+    @property
     def pack_taken(self) -> float | None:
         """When the engine was given the pack at work, by `perf_counter`; None where it has none."""
         return self._pipeline.pack_taken

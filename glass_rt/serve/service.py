@@ -101,6 +101,11 @@ class Service:
         return self._current.bundle_sha256
 
     @property
+    def device(self) -> str:
+        """Where the engines of the bundle run that serves now, as text."""
+        return self._current.device
+
+    @property
     def api_keys(self) -> tuple[bytes, ...]:
         """One of these opens the server; where there are none, it is open."""
         return self._api_keys

@@ -178,7 +178,7 @@ def test_what_cannot_work_is_said_in_a_line(
     said = run_bulk(*common, tmp_path / "nothing", code=1)
     assert "nothing" in said["stderr"]
     said = run_bulk(*common, bundle.folder, "--resume", "--device", "gpu", "--workers", 1, "--address", cluster, code=2)
-    assert "device: got 'gpu'; ONNX Runtime engines run on" in said["stderr"]  # said by a worker
+    assert "device: got 'gpu'; ONNX Runtime engines run on" in said["stderr"]  # before any worker starts
 
 
 def test_interrupted_it_says_so_and_goes_on_later(

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from glass_rt.backends.trt.backend import WARM_SECONDS
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SERVE = ["serve", "--engine", "--host", "0.0.0.0", "--port", "8000", "--api-key-file"]
 DRAIN_S = 60  # of the server
@@ -59,6 +61,9 @@ def test_the_pod_is_probed_drained_and_confined() -> None:
     assert_is_serve(container["args"])
     probes = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert probes == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/v2/health/ready"}
+    start = container["startupProbe"]
+    engines_warm_up = 2 * WARM_SECONDS  # one after the other, and one batch size may outlast its turn
+    assert start["periodSeconds"] * start["failureThreshold"] > 4 * engines_warm_up
     assert pod["terminationGracePeriodSeconds"] > DRAIN_S + container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,

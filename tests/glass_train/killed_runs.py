@@ -29,7 +29,7 @@ PLACES = {
 }
 OPTIONS = ("--backbone", "tiny_batch", "--weights", "none", "--epochs", "3", "--batch", "4", "--crops", "2",
            "--ema", "0.9", "--clip", "1", "--delivery", "mild", "--deliveries", "2", "--tiers", "clean,jpeg90",
-           "--high-pass", "--crop-loss", "0.5", "--checkpoint-steps", "2", "--device", "cpu", "--threads", "1",
+           "--high-pass", "--crop-loss", "0.5", "--freeze-statistics", "2", "--step-crops", "1", "--checkpoint-steps", "2", "--device", "cpu", "--threads", "1",
            "--workers", "2", "--no-bundle", "--quiet")  # fmt: skip
 
 

@@ -185,7 +185,7 @@ def test_an_image_truncated_in_mid_run_is_left_out_and_named(pictures_to_train_o
         ),
         (lambda folder: None, {"crops": 10**9}, TrainingError, "--accumulate N"),
         (lambda folder: None, {"weights": "nowhere.pt"}, CheckpointError, "no such checkpoint"),
-        (lambda folder: None, {"delivery": "pigeon"}, UsageError, "'pigeon' is none of none, mild, web"),
+        (lambda folder: None, {"delivery": "pigeon"}, UsageError, "'pigeon' is none of none, flips, mild, web"),
         (lambda folder: None, {"quick": True}, UsageError, "use --weights imagenet or FILE"),
         (lambda folder: None, {"precision": "fp16"}, UsageError, "fp16 needs a GPU"),
         (lambda folder: None, {"devices": 2, "device": "cuda"}, UsageError, "PyTorch finds"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,6 +201,35 @@ def test_what_is_frozen_neither_learns_nor_counts(architecture: str) -> None:
     assert not changed & frozen
 
 
+@pytest.mark.parametrize("roles", [("local",), ("global", "local")])
+def test_backbones_that_are_settled_keep_their_batch_statistics_and_learn_on(roles: tuple[str, ...]) -> None:
+    ours, _ = modules("tiny_batch")
+    before = copy.deepcopy(ours.state_dict())
+    ours.settle(roles)
+    fabric = make_fabric(RECIPE, "cpu", 1)
+    wrapped, optimiser = fabric.setup(ours, make_optimiser(ours, RECIPE))
+    train_step(fabric, wrapped, optimiser, a_batch(), RECIPE)
+    changed = {name for name, tensor in ours.state_dict().items() if not torch.equal(tensor, before[name])}
+    for role in ("global", "local"):
+        assert (f"model.{role}_model.norm.running_mean" in changed) == (role not in roles)
+        assert f"model.{role}_model.conv.weight" in changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "settled"),
+    [
+        ({}, ((), (), (), ())),
+        ({"freeze_statistics": 2}, ((), (), ("global", "local"), ("global", "local"))),
+        ({"freeze_statistics": 1, "local_first": 2}, ((), ("local",), ("local",), ("global", "local"))),
+    ],
+)
+def test_a_backbone_is_settled_after_epochs_of_its_own_learning(
+    changes: dict[str, Any], settled: tuple[tuple[str, ...], ...]
+) -> None:
+    recipe = replace(RECIPE, epochs=4, **changes)
+    assert tuple(recipe.settled(epoch) for epoch in range(4)) == settled
+
+
 def test_a_loss_that_is_no_number_names_the_image_and_steps_nothing() -> None:
     ours, plain = modules()
     fabric = make_fabric(RECIPE, "cpu", 1)
@@ -236,6 +266,7 @@ def test_the_recipe_is_the_papers(
         ({"precision": "fp8"}, "expected one of fp32"),
         ({"local_first": 2}, "leave some for the whole"),
         ({"learning_rates": (1.0, -1.0, 1.0)}, "not negative"),
+        ({"step_crops": 11}, "expected 1..2, the crops of an image"),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(changes: dict[str, object], message: str) -> None:

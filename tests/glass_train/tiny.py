@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torchvision
-from glass_export.backbones import BACKBONES, Backbone
+from glass_export.backbones import BACKBONES, TorchvisionBackbone
 from torch import Tensor, nn
 
 from tests.bench_zoo import write_picture
@@ -46,8 +46,8 @@ class TinyBatch(nn.Module):
 
 
 ROWS = (
-    Backbone("tiny_norm", "tiny_norm", DIM, "heads", "heads.0", crops=2, dropout=0.0),
-    Backbone("tiny_batch", "tiny_batch", DIM, "fc", "fc", crops=2, dropout=0.2),
+    TorchvisionBackbone("tiny_norm", DIM, "heads.0", crops=2, dropout=0.0, builder="tiny_norm", glass_head="heads"),
+    TorchvisionBackbone("tiny_batch", DIM, "fc", crops=2, dropout=0.2, builder="tiny_batch", glass_head="fc"),
 )
 
 

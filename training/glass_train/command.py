@@ -40,7 +40,9 @@ _RATE = click.FloatRange(0)
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR", required=False)
 @click.option("--labels", metavar="folder|TABLE", help="Sub-folders `fake` and `real`, or a CSV or Parquet file.")
 @click.option("--output", type=OutputPath(), required=True, metavar="RUN", help="Folder of the run.")
-@click.option("--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18 or mobilenet_v3_small.")
+@click.option(
+    "--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18, mobilenet_v3_small, or timm:NAME."
+)
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass]")
 @click.option("--weights", metavar="imagenet|none|FILE", help="To begin with.  [default: imagenet]")
 @click.option("--quick", is_flag=True, help="Freeze the backbones and train the head on embeddings that are kept.")
@@ -65,11 +67,14 @@ _RATE = click.FloatRange(0)
 @click.option("--high-pass", is_flag=True, help="First convolutions begin without their mean.")
 @click.option("--batch-norm-momentum", type=click.FloatRange(0, 1), metavar="X",
               help="[default: the backbone's; 0.1 with random weights]")  # fmt: skip
+@click.option("--freeze-statistics", type=_N, metavar="N",
+              help="Epochs of its learning after which a backbone keeps its batch statistics.")  # fmt: skip
+@click.option("--step-crops", type=_N, metavar="N", help="Crops of an image in one step.  [default: all K]")
 @click.option("--precision", type=click.Choice(("fp32", "bf16", "fp16")), help="Of autocast.  [default: fp32]")
 @click.option("--patience", type=_N, metavar="N", help="Stop after N epochs without a better validation.")
 @click.option("--tiers", callback=_words, metavar="NAMES",
               help="Deliveries that validation looks at.  [default: clean,jpeg90,jpeg70,web]")  # fmt: skip
-@click.option("--delivery", metavar="none|mild|web|FILE",
+@click.option("--delivery", metavar="none|flips|mild|web|FILE",
               help="What happens to training images on their way.  [default: none]")  # fmt: skip
 @click.option("--deliveries", type=_N, metavar="M", help="Of each image.  [default: 8]")
 @click.option("--keep-aside", multiple=True, metavar="SOURCE", help="Use this source for the test alone; repeatable.")

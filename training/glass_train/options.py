@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from glass_export.backbones import Backbone, find_backbone
+from glass_export.backbone import Backbone
+from glass_export.backbones import find_backbone
 
 from glass_rt.bundle.manifest import ARCHITECTURES
 from glass_rt.errors import UsageError
@@ -20,7 +21,8 @@ from glass_train.quick import quick_recipe
 from glass_train.recipe import Recipe, default_recipe
 
 MILD = replace(UNCHANGED, horizontal_flip=0.5, jpeg=0.3, quality=(92, 98), subsamplings=("4:2:0", "4:4:4"))
-DELIVERIES: dict[str, Policy | None] = {"none": None, "mild": MILD, "web": Policy()}
+FLIPS = replace(UNCHANGED, horizontal_flip=0.5, vertical_flip=0.5)
+DELIVERIES: dict[str, Policy | None] = {"none": None, "flips": FLIPS, "mild": MILD, "web": Policy()}
 # Of a run that goes on, these may be others than they were: they do not change the weights.
 FREE = ("workers", "max_time", "checkpoint_steps", "tensorboard", "backend", "bundle")
 
@@ -29,7 +31,7 @@ FREE = ("workers", "max_time", "checkpoint_steps", "tensorboard", "backend", "bu
 class TrainOptions:
     """One run. What is None takes the recipe's value for the backbone, or the machine's.
 
-    `max_time`: minutes. `delivery`: `none`, `mild`, `web`, or a JSON file of a policy. `deliveries`: of one image.
+    `max_time`: minutes. `delivery`: one of DELIVERIES, or a JSON file of a policy. `deliveries`: of one image.
     `bundle`: whether the run ends with bundle, test and card.
     """
 
@@ -55,6 +57,8 @@ class TrainOptions:
     crop_loss: float | None = None
     high_pass: bool = False
     batch_norm_momentum: float | None = None
+    freeze_statistics: int | None = None
+    step_crops: int | None = None
     precision: str | None = None
     patience: int | None = None
     tiers: tuple[str, ...] = DEFAULT_TIERS
@@ -99,7 +103,7 @@ class TrainOptions:
         known = {field.name for field in fields(Recipe)}
         given = {name: value for name, value in vars(self).items() if name in known and value is not None}
         if self.architecture != "glass":
-            given["crops"] = given["local_first"] = given["crop_loss"] = 0
+            given |= {"crops": 0, "local_first": 0, "crop_loss": 0, "step_crops": None}
         recipe = replace(recipe, **given)
         return quick_recipe(recipe) if self.quick else recipe
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from glass_export.backbone import Scaling
 from glass_export.model import Glass, normalise
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -85,13 +86,13 @@ def _embed(
     """(B, S, S, 3) and (B, K, S, S, 3) -> (B, D) and (B, K, D)"""
     if not isinstance(model, Glass):
         embedder, _ = model.split()
-        whole = _run(embedder.eval(), fabric, views)
+        whole = _run(embedder.eval(), fabric, views, model.scaling)
         return whole, np.empty((len(whole), 0, whole.shape[1]), np.float32)
-    local = _run(model.local_model, fabric, crops.reshape(-1, *crops.shape[2:]))
-    return _run(model.global_model, fabric, views), local.reshape(*crops.shape[:2], -1)
+    local = _run(model.local_model, fabric, crops.reshape(-1, *crops.shape[2:]), model.scaling)
+    return _run(model.global_model, fabric, views, model.scaling), local.reshape(*crops.shape[:2], -1)
 
 
-def _run(module: nn.Module, fabric: Any, pixels: NDArray[Any]) -> NDArray[np.float32]:
-    found: Tensor = module(normalise(torch.from_numpy(pixels).to(fabric.device)))
+def _run(module: nn.Module, fabric: Any, pixels: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
+    found: Tensor = module(normalise(torch.from_numpy(pixels).to(fabric.device), scaling))
     result: NDArray[np.float32] = found.float().cpu().numpy()
     return result

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glass_export.backbones import Backbone
+from glass_export.backbone import Backbone
 
 from glass_rt.errors import UsageError
 
@@ -28,6 +28,9 @@ class Recipe:
     `local_first`: epochs at the beginning in which the local backbone alone learns, from each crop by itself;
     `crop_loss`: the weight of that loss afterwards. `high_pass`: the first convolutions begin without their mean.
     `patience`: epochs without a better validation after which training ends. `repeats`: visits of an image an epoch.
+    `step_crops`: crops of an image in a step where these are to be fewer than `crops`, which stay those of validation
+    and bundle. `freeze_statistics`: epochs of its learning after which a backbone keeps the batch statistics it has.
+    Until then it sees every image beside the others of its batch, twins above all, and may judge it by comparison.
     """
 
     batch: int
@@ -47,6 +50,8 @@ class Recipe:
     crop_loss: float = 0.0
     high_pass: bool = False
     batch_norm_momentum: float | None = None
+    freeze_statistics: int | None = None
+    step_crops: int | None = None
     precision: str = "fp32"
     patience: int | None = None
 
@@ -61,8 +66,16 @@ class Recipe:
             raise UsageError(f"precision: got {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if self.local_first >= self.epochs:
             raise UsageError(f"local-first: got {self.local_first} of {self.epochs} epochs; leave some for the whole")
+        if self.step_crops is not None and not 1 <= self.step_crops <= self.crops:
+            raise UsageError(f"step-crops: got {self.step_crops}; expected 1..{self.crops}, the crops of an image")
         if min(self.learning_rates) < 0 or min(self.weight_decays) < 0:
             raise UsageError("learning rates and weight decays are not negative")
+
+    def settled(self, epoch: int) -> tuple[str, ...]:
+        """Roles of the backbones that keep their batch statistics in an epoch, which is counted from 0."""
+        learned = {"global": epoch - self.local_first, "local": epoch}
+        wanted = self.freeze_statistics
+        return () if wanted is None else tuple(role for role, epochs in learned.items() if epochs >= wanted)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
 from glass_train.audit.dataset import audited, audited_before
 from glass_train.data.examples import DeliveredExamples, Examples, PlainExamples
+from glass_train.data.kept_images import KeptImages
 from glass_train.data.parts import Dataset, make_parts
 from glass_train.data.scan import Scanned, Unreadable, scan
 from glass_train.data.table import read_table_of_run, write_table
@@ -33,6 +34,7 @@ from glass_train.data.tiers import TIERS
 from glass_train.delivery.bank import BankSettings
 from glass_train.finish.card import CARD
 from glass_train.finish.finish import finish
+from glass_train.finish.rehearsal import rehearse
 from glass_train.loop.devices import make_fabric
 from glass_train.loop.files import BEST
 from glass_train.loop.state import State
@@ -44,7 +46,7 @@ from glass_train.quick import embedded
 from glass_train.recipe import Recipe
 
 RUN, DELIVERIES = "run.json", "deliveries"
-_PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "opencv-python-headless", "scikit-learn")
+_PACKAGES = ("torch", "lightning-fabric", "numpy", "opencv-python-headless", "scikit-learn")
 _NO_MEMORY = re.compile(r"out of memory|can.?t allocate|not enough memory|bad.?alloc", re.IGNORECASE)
 Report = Callable[[str], None]
 
@@ -55,15 +57,15 @@ def start_run(
     """Trains in the folder `folder`, builds the bundle and judges the test split; returns where training ended.
 
     Raises UsageError where the folder holds a run already, LabelsInvalid, CheckpointError, TrainingError, and what
-    building and judging raise.
+    building and judging raise; ExportError before anything else where no bundle can be built of a backbone of timm.
     """
-    if (folder / RUN).exists():
-        if not force:
-            raise UsageError(
-                f"{folder} holds a run already: --resume goes on with it, --force begins anew in its place"
-            )
-        _clear(folder)
+    if (folder / RUN).exists() and not force:
+        raise UsageError(f"{folder} holds a run already: --resume goes on with it, --force begins anew in its place")
     recipe = options.recipe()
+    if not options.row.proven:
+        rehearse(options, recipe, stage)
+    if (folder / RUN).exists():
+        _clear(folder)
     passed_over = PassedOver()
     images, unlabelled = labelled_images(Path(options.data), options.labels, passed_over)
     with stage(f"reading {len(images)} images once"):
@@ -204,12 +206,12 @@ def _trainer(
 
 
 def _training(options: TrainOptions, recipe: Recipe, images: Sequence[Scanned], folder: Path) -> Examples:
-    policy = options.policy()
+    policy, crops = options.policy(), recipe.step_crops or recipe.crops
     if policy is None:
-        return PlainExamples(images, recipe.crops, options.seed)
+        return PlainExamples(images, crops, options.seed, kept=KeptImages())
     kind: Any = options.architecture
     settings = BankSettings(policy, options.seed, options.deliveries, kind)
-    return DeliveredExamples(images, recipe.crops, folder / DELIVERIES, settings)
+    return DeliveredExamples(images, crops, folder / DELIVERIES, settings, kept=KeptImages())
 
 
 def _shuffled(images: Sequence[Scanned], seed: int) -> tuple[Scanned, ...]:
@@ -225,7 +227,7 @@ def _shuffled(images: Sequence[Scanned], seed: int) -> tuple[Scanned, ...]:
 def _facts(options: TrainOptions, dataset: Dataset) -> dict[str, Any]:
     """What the weights' file says of itself."""
     return {
-        "backbone": options.backbone,
+        "backbone": options.row.name,
         "architecture": options.architecture,
         "weights": Path(options.weights).name,
         "data_sha256": dataset.sha256,
@@ -265,7 +267,7 @@ def _write_run(folder: Path, options: TrainOptions, recipe: Recipe, dataset: Dat
             "notes": list(dataset.notes),
             "audit": dataset.audit,
         },
-        "versions": {"glass-rt": __version__, **{name: installed(name) for name in _PACKAGES}},
+        "versions": {"glass-rt": __version__, **{name: installed(name) for name in (options.row.library, *_PACKAGES)}},
         "machine": {"cpu": cpu_name(), "cores": usable_cores(), "gpus": [gpu.name for gpu in gpus()]},
     }
     write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())

@@ -1,309 +1,175 @@
-"""The GPU kit: builds the FP16 engines, checks what they compute, soaks and times them, and writes one report.
+"""The GPU kit: tries what the CUDA path does on this machine's GPU, step by step, and writes one report.
 
     python -m glass_bench.gpu.check --output gpu-check
 
-For any machine with an NVIDIA GPU; `make gpu-check` sets it up. Every step is a process with a time limit: one that
-crashes, hangs or loses the GPU's context costs itself alone, and the report says so. What is most likely to do that, or
-takes longest, comes last. It has not run on a GPU yet.
+For any machine with an NVIDIA GPU and PyTorch; `make gpu-check` sets it up. Every step is a process with a time limit:
+one that crashes, hangs or loses the GPU's context costs itself alone. What each found is on disk as soon as it is
+there: report.json and report.md hold all steps up to now, steps/ the figures of the one under way. Exit code 0 where
+every step passed or has nothing to try here, 1 where one failed or was not run, 2 for wrong usage.
+
+`--only 2,5` runs those steps (and 0), `--resume` adds what a report in the same folder lacks: two commands of ten
+minutes do what one of twenty does. `--dry-run` goes through every step without a GPU, on the stand-ins of the tests.
+The folder that $GPU_KIT_PHOTOS names has photographs for steps 5 to 7, as JPEG files; a made picture is used without.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
+import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter, strftime
+from time import monotonic, strftime
 from typing import Any
 
-import numpy as np
-from glass_engines.registry import choose_backend
-
-from glass_bench.gpu.verdicts import ragged_verdicts
-from glass_rt.backends import Backend
-from glass_rt.backends.embedding import INPUT, OUTPUT, start_embedding
-from glass_rt.bundle.bundle import Bundle
-from glass_rt.inference.engines import open_engines, warm_up
-from glass_rt.inference.head import Head
-from glass_rt.inference.parity import verify_parity
-from glass_rt.machine.environment import backend_versions, cpu_name, gpus
-from glass_rt.version import __version__
+from glass_bench.gpu.process import run_step
+from glass_bench.gpu.report import FILE, PAGE, SCHEMA, write_report
+from glass_bench.gpu.step import DRY_BACKBONE, DRY_RUN
+from glass_bench.gpu.steps import NO_ENGINES, REFUSAL, STEPS, Step, steps_of_engines
 
 BACKBONES = ("vit_b16", "resnet50", "convnext_tiny")
-STEP_SECONDS = 240.0  # of one step
-EFFORT = "2"  # of TensorRT's builder: the kit is to end within ten minutes
-CROP_COUNTS = (1, 4, 10, 64)
+BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "onnxruntime")
 SOAK_RUNS = 10_000
-WARM_UPS, REPEATS = 5, 30
+STAND_INS = "tests.fake_kit"
+REPOSITORY = Path(__file__).parents[3]
+DRY_SCALE, DRY_BACKBONES, DRY_SOAK = 0.005, (DRY_BACKBONE,), 40
+DRY_LIMIT_S = 1800.0  # of every step: a limit measures a GPU, and says nothing about a busy machine without one
+LEAST_S = 5.0  # that a step is worth starting for
+
+
+@dataclass(frozen=True)
+class Kit:
+    """One run of the kit. `only` names steps, by number or by name; () stands for all. `seconds` bounds the whole."""
+
+    output: Path
+    only: tuple[str, ...] = ()
+    backend: str = "auto"
+    backbones: tuple[str, ...] = BACKBONES
+    soak: int = SOAK_RUNS
+    seconds: float = float("inf")
+    resume: bool = False
+    dry_run: bool = False
 
 
 def main() -> int:
-    """Runs the kit; exit code 1 where a step failed. With `--step`, one step alone, whose outcome goes to a file."""
-    options = _options()
-    folder: Path = options.output
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = steps_of(options)
-    if options.step is not None:
-        _outcome(folder).write_text(json.dumps(_tried(steps[options.step])))
-        return 0
-    report: dict[str, Any] = {"header": header(), "steps": {}}
-    for name in steps:
-        print(f"{name} ...", flush=True)
-        report["steps"][name] = in_a_process(name, options)
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        (folder / "report.md").write_text(markdown(report))
-    failed = [name for name, step in report["steps"].items() if "error" in step]
-    print(f"{folder / 'report.md'}: {len(report['steps']) - len(failed)} steps passed, {len(failed)} failed")
-    return 1 if failed else 0
-
-
-def steps_of(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
-    """The steps by name, in their order."""
-    backend, backbones = choose_backend(options.backend), options.backbones.split(",")
-    bundles = {backbone: options.output / f"{backbone}.{backend}" for backbone in backbones}
-    steps: dict[str, Callable[[], Any]] = {"doctor": lambda: _command("doctor", "--json")}
-    for backbone, bundle in bundles.items():
-        steps |= {
-            f"{backbone}: build": partial(_build, backbone, backend, bundle),
-            f"{backbone}: parity": partial(parity, bundle),
-            f"{backbone}: ragged packs": partial(ragged, bundle),
-            f"{backbone}: ragged verdicts": partial(ragged_verdicts, bundle),
-            f"{backbone}: latency": partial(latencies, bundle),
-        }
-        if backend != "onnxruntime":  # which tells no times of parts
-            steps[f"{backbone}: parts"] = partial(parts, bundle)
-        steps[f"{backbone}: soak"] = partial(soak, bundle, options.soak)
-    if backend != "onnxruntime":  # which reads views from memory
-        for backbone, bundle in bundles.items():
-            name = f"{backbone}: ragged verdicts, views made on the GPU"
-            steps[name] = partial(ragged_verdicts, bundle, views="device")
-    return steps | {f"{backbone}: torch": partial(torch_latencies, backbone) for backbone in backbones}
-
-
-def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Runs a step in a process of its own; its outcome, with the seconds that it took."""
-    start = perf_counter()
-    _outcome(options.output).unlink(missing_ok=True)
-    given = ["--output", str(options.output), "--backend", options.backend, "--backbones", options.backbones]
-    command = [sys.executable, "-m", "glass_bench.gpu.check", *given, "--soak", str(options.soak), "--step", name]
+    """The command line."""
+    kit = _kit_from(_options())
+    if kit.dry_run and not (REPOSITORY / "tests" / "fake_kit.py").is_file():
+        print("--dry-run: the stand-ins are with the tests; run it in the repository", file=sys.stderr)
+        return 2
     try:
-        done = subprocess.run(command, timeout=options.step_seconds, check=False)
-        step = json.loads(_outcome(options.output).read_text())
-    except subprocess.TimeoutExpired:
-        step = {"error": f"it was ended after {options.step_seconds:.0f} s"}
-    except (OSError, ValueError):
-        step = {"error": f"its process ended with {done.returncode} and left no outcome"}
-    return {**step, "seconds": perf_counter() - start}
+        report = run_kit(kit)
+    except KeyboardInterrupt:
+        print(f"interrupted; {kit.output / FILE} holds the steps up to here", file=sys.stderr)
+        return 130
+    return exit_code(report)
 
 
-def _outcome(folder: Path) -> Path:
-    return folder / "step.json"
+def run_kit(kit: Kit, steps: Sequence[Step] = STEPS) -> dict[str, Any]:
+    """Runs the steps and those of the engines that this machine can have, and returns the report that was written."""
+    report, end = _begun(kit), monotonic() + kit.seconds
+    kit.output.mkdir(parents=True, exist_ok=True)
+    order = dict[str, int]()
+    for step in _all_steps(kit, steps, report):
+        order[step.name] = len(order)
+        if _is_done(report, step) or not _is_wanted(kit, step, steps):
+            continue
+        print(f"{step.name} ...", flush=True)
+        row = _row_of(kit, step, report, end - monotonic())
+        rows = [*(other for other in report["steps"] if other["name"] != step.name), row]
+        report["steps"] = sorted(rows, key=lambda row: order.get(row["name"], len(order)))
+        if step is steps[0]:
+            report["machine"] |= told_by(report, step.name, "machine")
+        write_report(kit.output, report)
+        print(f"    {row['state']}, {row['seconds']} s{''.join(f'{chr(10)}    {words}' for words in row['why'])}")
+    counts = {state: [step["state"] for step in report["steps"]].count(state) for state in ("passed", "failed")}
+    print(f"{kit.output / PAGE}: {counts['passed']} steps passed, {counts['failed']} failed, of {len(report['steps'])}")
+    return report
 
 
-def header() -> dict[str, Any]:
-    """The hardware and software of this machine, for the head of the report."""
-    return {
-        "date": strftime("%Y-%m-%d %H:%M:%S %z"), "glass_rt": __version__, "python": platform.python_version(),
-        "platform": platform.platform(), "cpu": cpu_name(), "gpus": [vars(gpu) for gpu in gpus()],
-        "backends": dict(backend_versions()),
-    }  # fmt: skip
+def exit_code(report: Mapping[str, Any]) -> int:
+    """0 where every step passed or has nothing to try on that machine."""
+    return int(any(step["state"] not in ("passed", "left out") for step in report["steps"]))
 
 
-def parity(path: Path) -> dict[str, Any]:
-    """The parity gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
-    with _opened(path, every_file=True) as (bundle, engines):
-        return dict(vars(verify_parity(bundle, engines)))
+def told_by(report: Mapping[str, Any], step: str, part: str) -> Mapping[str, Any]:
+    """What a part of a step found; {} where it did not."""
+    figures: Mapping[str, Any] = next((row["figures"] for row in report["steps"] if row["name"] == step), {})
+    found = figures.get(part)
+    told = found.get("found") if isinstance(found, Mapping) else None
+    return told if isinstance(told, Mapping) else {}
 
 
-def ragged(path: Path) -> dict[str, Any]:
-    """Packs of 1, K, max, max + 1 and 5 x max crops give every crop the embedding that it has alone."""
-    with _opened(path) as (bundle, engines):
-        most, trained = bundle.manifest.engine.max_batch, bundle.manifest.model.trained_crops
-        views = _views(5 * most, bundle.manifest.model.crop_size)
-        alone = np.concatenate([_embed(engines["local"], view[None]) for view in views[: most + 1]])
-        norms = np.linalg.norm(alone, axis=1)
-        worst = {}
-        for count in sorted({1, trained, most, most + 1, 5 * most}):
-            together = _embed(engines["local"], views[:count])[: most + 1]
-            distance = np.linalg.norm(together - alone[: len(together)], axis=1) / norms[: len(together)]
-            worst[str(count)] = float(distance.max())
-        if max(worst.values()) > 4e-3:
-            raise AssertionError(f"a crop's embedding depends on its neighbours: {worst}")
-        return {"worst relative distance by pack": worst}
+def _begun(kit: Kit) -> dict[str, Any]:
+    """A new report, or the one that is resumed."""
+    if kit.resume and (kit.output / FILE).is_file():
+        kept: dict[str, Any] = json.loads((kit.output / FILE).read_text())
+        return kept
+    machine = {"date": strftime("%Y-%m-%d %H:%M:%S %z")}
+    return {"schema": SCHEMA, "dry_run": kit.dry_run, "machine": machine, "steps": []}
 
 
-def latencies(path: Path) -> dict[str, Any]:
-    """Milliseconds of whole packs by crop count, and images per second; copies and computing overlap in them."""
-    with _opened(path) as (bundle, engines):
-        size = bundle.manifest.model.crop_size
-        results = {}
-        for crops in CROP_COUNTS:
-            whole, windows = _views(1, size).astype(np.float32), _views(crops, size)
-            both = _timed(partial(_both, engines, whole, windows))
-            local = _timed(partial(_embed, engines["local"], windows))
-            results[str(crops)] = {"image_ms": both, "local_ms": local}
-        most = bundle.manifest.engine.max_batch
-        pack = _views(4 * most, size)
-        full = _timed(partial(_embed, engines["local"], pack))
-        return {"by crops": results, "crops per second, full packs": 1e3 * len(pack) / full["median"]}
+def _all_steps(kit: Kit, steps: Sequence[Step], report: Mapping[str, Any]) -> Iterator[Step]:
+    """The list, and then step 8: what it is depends on what the first step has found."""
+    yield from steps
+    told = told_by(report, steps[0].name, "engines")
+    backend = kit.backend if kit.backend != "auto" else told.get("backend")
+    if told.get("refused_by_rtx"):
+        yield REFUSAL
+    if backend is None:
+        yield NO_ENGINES
+    else:
+        yield from steps_of_engines(backend, kit.backbones, str(kit.output), kit.soak)
 
 
-def parts(path: Path) -> dict[str, Any]:
-    """Milliseconds by crop count of what overlaps in `latencies`: staging, copies and computing of both engines; pool.
-
-    `pool` is the head over the embeddings, on the host.
-    """
-    with _opened(path) as (bundle, engines):
-        model, results = bundle.manifest.model, {}
-        head = Head.for_model(model, bundle.head())
-        for crops in CROP_COUNTS:
-            feeds = {"global": _views(1, model.crop_size).astype(np.float32), "local": _views(crops, model.crop_size)}
-            found = {role: _embed(engines[role], views) for role, views in feeds.items()}
-            results[str(crops)] = {
-                **{role: stage_medians(engines[role], views) for role, views in feeds.items()},
-                "pool": _timed(partial(head.judge, found["global"][0], found["local"])),
-            }
-        return {"by crops": results}
+def _is_done(report: Mapping[str, Any], step: Step) -> bool:
+    return any(row["name"] == step.name and row["state"] != "not run" for row in report["steps"])
 
 
-def stage_medians(engine: Any, views: Any) -> dict[str, float]:
-    """Median of each part over the repetitions, after warming up, in milliseconds."""
-    for _ in range(WARM_UPS):
-        engine.stage_times({INPUT: views})
-    times = [asdict(engine.stage_times({INPUT: views})) for _ in range(REPEATS)]
-    return {part: statistics.median(one[part] for one in times) for part in times[0]}
+def _is_wanted(kit: Kit, step: Step, steps: Sequence[Step]) -> bool:
+    """The first step always is: the others go by what it finds."""
+    return not kit.only or step is steps[0] or bool({step.name, step.name.split()[0]} & set(kit.only))
 
 
-def soak(path: Path, runs: int) -> dict[str, Any]:
-    """Thousands of runs of changing size; the GPU's free memory must not shrink."""
-    from glass_rt.backends.cuda import open_gpu
-
-    with _opened(path) as (bundle, engines), closing(open_gpu()) as gpu:
-        views = _views(bundle.manifest.engine.max_batch, bundle.manifest.model.crop_size)
-        warm_up(engines)
-        for count in (1, 2, 3, 4) * WARM_UPS:
-            for _ in range(4):  # on both lanes, twice
-                _embed(engines["local"], views[:count])
-        with gpu.current():
-            before = gpu.memory()[0]
-        start = perf_counter()
-        for index in range(runs):
-            _embed(engines["local"], views[: 1 + index % 4])
-        with gpu.current():
-            lost = before - gpu.memory()[0]
-        if lost > 16 << 20:
-            raise AssertionError(f"{runs} runs took {lost >> 20} MB of GPU memory that did not come back")
-        return {"runs": runs, "seconds": perf_counter() - start, "bytes not given back": lost}
+def _row_of(kit: Kit, step: Step, report: Mapping[str, Any], left_s: float) -> dict[str, Any]:
+    opened = next((row["figures"].get("opened") for row in report["steps"]), None)
+    for unable, why in (
+        (isinstance(opened, Mapping) and "failed" in opened, "the first step could open no GPU"),
+        (left_s < LEAST_S, "there was no time left: --resume runs it"),
+    ):
+        if unable:
+            row = {"name": step.name, "title": step.title, "kind": step.kind or step.name, "state": "not run"}
+            return row | {"why": [why], "ended": None, "seconds": 0.0, "figures": {}}
+    environment = dict[str, str]()
+    if kit.dry_run:
+        path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {DRY_RUN: STAND_INS, "PYTHONPATH": path}
+    scale, limit_s = (DRY_SCALE, DRY_LIMIT_S) if kit.dry_run else (1.0, step.limit_s)
+    return run_step(step, kit.output, scale, min(limit_s, left_s), environment)
 
 
-def torch_latencies(backbone: str) -> dict[str, Any]:
-    """The same backbone in PyTorch: FP16 eager and compiled, views already on the GPU and normalised."""
-    import torch
-    from glass_export.backbones import find_backbone
-
-    model = find_backbone(backbone)
-    module = model.embedding_only(model.build()).eval().half().cuda()
-    compiled = torch.compile(module)
-    results: dict[str, Any] = {}
-
-    def run(callee: Callable[[torch.Tensor], torch.Tensor], planes: torch.Tensor) -> None:
-        callee(planes)
-        torch.cuda.synchronize()
-
-    for crops in CROP_COUNTS:
-        planes = torch.randn(crops, 3, 224, 224, device="cuda", dtype=torch.float16)
-        for name, callee in (("eager", module), ("compiled", compiled)):
-            with torch.inference_mode():
-                results[f"{name}, {crops} crops"] = _timed(partial(run, callee, planes))
-    return results
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The report for people."""
-    lines = ["# GPU check", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in report["header"].items()]
-    for name, step in report["steps"].items():
-        lines += ["", f"## {name}: {'FAILED' if 'error' in step else 'passed'} ({step['seconds']:.1f} s)", "", "```"]
-        lines += [step.get("error") or json.dumps(step["result"], indent=1), "```"]
-    return "\n".join(lines) + "\n"
+def _kit_from(options: argparse.Namespace) -> Kit:
+    only, backbones = (tuple(filter(None, text.split(","))) for text in (options.only, options.backbones))
+    kit = Kit(
+        options.output, only, options.backend, backbones, options.soak, options.seconds, options.resume,
+        options.dry_run,
+    )  # fmt: skip
+    return replace(kit, backend="tensorrt", backbones=DRY_BACKBONES, soak=DRY_SOAK) if kit.dry_run else kit
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("gpu-check"))
-    parser.add_argument("--backend", default="auto", choices=["auto", "tensorrt", "tensorrt_rtx", "onnxruntime"])
-    parser.add_argument("--backbones", default=",".join(BACKBONES))
-    parser.add_argument("--soak", type=int, default=SOAK_RUNS)
-    parser.add_argument("--step-seconds", type=float, default=STEP_SECONDS)
-    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="steps by number or name, such as 2,5")
+    parser.add_argument("--backend", default="auto", choices=BACKENDS, help="whose engines step 8 builds")
+    parser.add_argument("--backbones", default=",".join(BACKBONES), help="that step 8 builds, in this order")
+    parser.add_argument("--soak", type=int, default=SOAK_RUNS, help="runs of step 8's soak")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for all steps; others are not run")
+    parser.add_argument("--resume", action="store_true", help="run what the report in --output lacks")
+    parser.add_argument("--dry-run", action="store_true", help="without a GPU, on stand-ins, all of it small")
     return parser.parse_args()
-
-
-def _tried(work: Callable[[], Any]) -> dict[str, Any]:
-    try:
-        return {"result": work()}
-    except Exception:
-        return {"error": traceback.format_exc()}
-
-
-def _command(*arguments: str) -> Any:
-    done = subprocess.run([sys.executable, "-m", "glass_rt", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr or done.stdout)
-    return json.loads(done.stdout)
-
-
-def _build(backbone: str, backend: str, bundle: Path) -> Any:
-    arguments = ["--backend", backend, "--precision", "fp16", "--output", str(bundle), "--force", "--json"]
-    arguments += ["--optimisation-level", EFFORT] if backend == "tensorrt" else []
-    manifest = _command("build", "--backbone", backbone, *arguments)
-    return {name: manifest[name] for name in ("engine", "parity", "precision_report", "tools")}
-
-
-def _views(count: int, size: int) -> Any:
-    return np.random.default_rng(606).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-
-
-def _embed(engine: Backend, views: Any) -> Any:
-    return engine.run({INPUT: views})[OUTPUT]
-
-
-def _both(engines: dict[str, Any], whole: Any, crops: Any) -> None:
-    pairs = (("global", whole), ("local", crops))
-    waits = [start_embedding(engines[role], views, len(views)) for role, views in pairs]
-    for wait in waits:
-        wait()
-
-
-def _timed(work: Callable[[], Any]) -> dict[str, float]:
-    for _ in range(WARM_UPS):
-        work()
-    times = []
-    for _ in range(REPEATS):
-        start = perf_counter()
-        work()
-        times.append((perf_counter() - start) * 1e3)
-    return {"median": statistics.median(times), "least": min(times), "most": max(times)}
-
-
-@contextmanager
-def _opened(path: Path, *, every_file: bool = False) -> Iterator[tuple[Bundle, dict[str, Any]]]:
-    """A bundle and its engines, which are closed after the block."""
-    bundle = Bundle.open(path, every_file=every_file)
-    engines: dict[str, Any] = {**open_engines(bundle)}
-    try:
-        yield bundle, engines
-    finally:
-        for engine in engines.values():
-            engine.close()
 
 
 if __name__ == "__main__":

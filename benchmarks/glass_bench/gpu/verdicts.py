@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +21,10 @@ IMAGES = ((900, 1200, 1), (700, 1000, 10), (2000, 1100, 2), (180, 300, 3), (2000
 VIEWS = 1e-4  # what the resize's float32 sums, added up in another order than PyTorch's, may cost
 
 
-def ragged_verdicts(path: Path, *, views: str = "host") -> dict[str, Any]:
-    """Judges `IMAGES` at the same time, and each by the plain PyTorch pipeline on the CPU.
+def ragged_verdicts(
+    path: Path, images: Sequence[tuple[int, int, int]] = IMAGES, *, views: str = "host"
+) -> dict[str, Any]:
+    """Judges `images` (height, width, crops) at the same time, and each by the plain PyTorch pipeline on the CPU.
 
     Raises AssertionError where a probability is further off than the precision's logits may be: P(fake) changes by at
     most a quarter of the change of the logits' difference, which is at most twice that of a logit. `views`: see
@@ -32,12 +35,12 @@ def ragged_verdicts(path: Path, *, views: str = "host") -> dict[str, Any]:
     reference = TorchSystem(Contender("pytorch", "pytorch", str(path)))
     distances = {}
     with TemporaryDirectory() as folder, Detector.open(path, views=views) as detector, detector.pipeline() as pipeline:
-        pictures = [_picture(Path(folder) / f"{index}.png", *shape[:2]) for index, shape in enumerate(IMAGES)]
-        crops = [shape[2] for shape in IMAGES]
+        pictures = [_picture(Path(folder) / f"{index}.png", *shape[:2]) for index, shape in enumerate(images)]
+        crops = [shape[2] for shape in images]
         pending = [
             pipeline.submit(picture, DetectOptions(crops=count)) for picture, count in zip(pictures, crops, strict=True)
         ]
-        for picture, shape, future in zip(pictures, IMAGES, pending, strict=True):
+        for picture, shape, future in zip(pictures, images, pending, strict=True):
             expected = reference.judge(str(picture), shape[2])
             if expected.probability_fake is None:
                 raise RuntimeError(expected.error)
@@ -46,7 +49,7 @@ def ragged_verdicts(path: Path, *, views: str = "host") -> dict[str, Any]:
         allowed = TOLERANCES[detector.manifest.engine.precision].logits / 2 + VIEWS
     if max(distances.values()) > allowed:
         raise AssertionError(f"verdicts are not PyTorch's: P(fake) differs by {distances}, allowed is {allowed:.1e}")
-    return {"difference of P(fake)": distances, "allowed": allowed}
+    return {"difference of P(fake)": distances, "largest difference": max(distances.values()), "allowed": allowed}
 
 
 def _picture(path: Path, height: int, width: int) -> Path:

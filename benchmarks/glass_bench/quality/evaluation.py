@@ -35,7 +35,7 @@ SMALL_GROUP = 5  # fewer images say nothing about a group
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """How to evaluate: `crops`, `sampling` and `threshold` as for infer.
+    """How to evaluate: `crops`, `sampling`, `threshold` and `device` as for infer.
 
     `fpr_limit`: of the observed operating point. `by`: columns of the labels whose groups are compared. `split`: the
     part that the images are of, None: of all.
@@ -50,6 +50,7 @@ class EvalOptions:
     seed: int = 606
     by: tuple[str, ...] = ()
     split: str | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.fpr_limit < 1:
@@ -179,7 +180,7 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
     detect = DetectOptions(
         crops=options.crops, sampling="tiles" if options.tiles else "stratified", threshold=options.threshold
     )
-    with Detector.open(path, batch=options.batch) as detector:
+    with Detector.open(path, batch=options.batch, device=options.device) as detector:
         manifest, bundle = detector.manifest, detector.bundle
         glass = manifest.model.architecture == "glass"
         if not glass:

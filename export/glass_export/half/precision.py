@@ -20,13 +20,15 @@ from torchvision.models.mobilenetv3 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vision_transformer import EncoderBlock
 
+from glass_export.backbone import IMAGENET_SCALING, Scaling
 from glass_export.graphs import AttentionWeights, FusableAttention, GlobalAverage, PixelsToEmbedding
 from glass_export.half.folding import fold_batch_norms
 from glass_export.model import copy_sharing_weights
 
 HALF_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # FusableLayerNorm2d, ConvNeXt's, is a subclass of LayerNorm: its transposes lie inside the island.
-ISLANDS = (nn.LayerNorm, AttentionWeights, GlobalAverage)
+# A BatchNorm2d is left where it could not be folded.
+ISLANDS = (nn.LayerNorm, nn.BatchNorm2d, AttentionWeights, GlobalAverage)
 NO_BFLOAT16 = (nn.Hardswish, nn.Hardsigmoid)  # TensorRT's parser takes them in float32 and half only
 STREAMED = EncoderBlock  # its input and its sums pass beside the matrices, and only normalisations read them
 _BLOCKS = (STREAMED, CNBlock, BasicBlock, Bottleneck, InvertedResidual)
@@ -73,9 +75,9 @@ class InFloat32(nn.Module):
         return embedding.to(torch.float32)
 
 
-def prepared(embedder: nn.Module) -> PixelsToEmbedding:
+def prepared(embedder: nn.Module, scaling: Scaling = IMAGENET_SCALING) -> PixelsToEmbedding:
     """The float32 graph that is measured and then narrowed: fusable attention, batch norms folded."""
-    graph = PixelsToEmbedding(embedder).eval()
+    graph = PixelsToEmbedding(embedder, scaling).eval()
     graph.backbone = fold_batch_norms(graph.backbone)
     return graph.eval()
 
@@ -169,16 +171,19 @@ def measurable(graph: PixelsToEmbedding) -> PixelsToEmbedding:
     assert isinstance(result, PixelsToEmbedding)
     for name, layer in list(result.named_modules()):
         if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.dtype != torch.float32:
-            result.set_submodule(name, _SummedInFloat32(layer))
+            result.set_submodule(name, SummedInFloat32(layer))
     return result.eval()
 
 
-class _SummedInFloat32(nn.Module):
+class SummedInFloat32(nn.Module):
+    """A 16-bit layer of 16-bit values whose sums are float32; the result is rounded once."""
+
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.dtype = next(layer.parameters()).dtype
         self.layer = copy.deepcopy(layer).to(torch.float32)
 
     def forward(self, values: Tensor) -> Tensor:
+        """Same shape as the layer's."""
         result: Tensor = self.layer(values.to(torch.float32))
         return result.to(self.dtype)

@@ -133,7 +133,7 @@ def _places(module: nn.Module, layer: nn.Module, inner: bool, unit: _Unit) -> tu
 
 def _recorder(peak: _Peak | None, name: str):  # type: ignore[no-untyped-def]  # torch's hooks come in two shapes
     def record(_layer: nn.Module, inputs: tuple[object, ...], output: object = None) -> None:
-        value = inputs[0] if output is None else output
+        value = (inputs or (None,))[0] if output is None else output
         if isinstance(value, tuple):  # attention gives its values and no weights
             value = value[0]
         if peak is not None and isinstance(value, Tensor):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.device_array import DeviceArray, whole
 from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, PinnedBuffer, lost_is_gone
-from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh
+from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh, filter_table
 from glass_rt.image.sampling import Box
 
 SLOTS = 4  # images on their way at once; each takes its pixels twice, pinned and on the device
@@ -66,7 +66,11 @@ class DeviceViews:
         with self._slot() as slot, self._gpu.current():
             rows = slot.device("rows", size * width * 3 * 4)
             image, places = slot.copied("image", pixels), slot.copied("boxes", table)
-            self._kernels.global_view(image, height, width, size, rows, view.address, slot.stream)
+            taps = (
+                slot.copied("row taps", filter_table(height, size)),
+                slot.copied("column taps", filter_table(width, size)),
+            )
+            self._kernels.global_view(image, width, size, taps, rows, view.address, slot.stream)
             if len(boxes):
                 self._kernels.crops(image, width, places, len(boxes), size, crops.address, slot.stream)
             slot.wait()

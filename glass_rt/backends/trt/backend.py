@@ -30,7 +30,7 @@ from glass_rt.backends.trt.plan import TrtPlan
 from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.errors import BackendError
 from glass_rt.machine.cache_files import places_for, read_cached, write_cached
-from glass_rt.machine.device import device_from_text
+from glass_rt.machine.device import device_for
 
 LANES = 2
 RUNS_TO_WARM = 2  # of a batch size on a lane: the first compiles and allocates, the second is captured
@@ -56,7 +56,7 @@ def open_trt(name: str, engine: Path | EngineFile, *, device: str | None = None,
 
 def gpu_index(device: str | None) -> int:
     """`cuda:1` -> 1; None is the first GPU."""
-    return device_from_text(device or "cuda", ("cuda",), "TensorRT").index
+    return device_for("tensorrt", device or "cuda").index
 
 
 @dataclass(eq=False)
@@ -109,7 +109,8 @@ class TrtBackend:
     def submit(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         """Starts a pack and returns a function that waits for it; the feeds are read before this returns.
 
-        The pixels may also be a DeviceArray of the same GPU. Other engines can be started meanwhile. Callers may
+        The pixels may also be a DeviceArray of the same GPU, or an array of PinnedViews: these the GPU reads itself,
+        and they stay as they are until the pack was waited for. Other engines can be started meanwhile. Callers may
         wait in any order; after `close`, waiting fails.
         """
         self._check_usable()

@@ -35,15 +35,25 @@ class BatchRun:
 
 
 def buckets_of(profiles: Sequence[Shapes]) -> tuple[Bucket, ...]:
-    """Powers of two, and each profile's best and largest size, each in the first profile that takes it."""
+    """Each profile's best and largest size, and powers of two, each in the first profile that takes it.
+
+    A power of two that one of those sizes takes with little padding is left out: every size costs its context, its
+    kernels and its graph on both lanes.
+    """
     most = profiles[-1].high
-    sizes = {size for profile in profiles for size in (profile.best, profile.high)}
-    sizes |= set(takewhile(lambda size: size <= most, (1 << power for power in range(most.bit_length()))))
+    tuned = {size for profile in profiles for size in (profile.best, profile.high)}
+    powers = takewhile(lambda size: size <= most, (1 << power for power in range(most.bit_length())))
+    sizes = tuned | {power for power in powers if not any(_takes(size, power) for size in tuned)}
     return tuple(
         Bucket(size, next(index for index, profile in enumerate(profiles) if profile.low <= size <= profile.high))
         for size in sorted(sizes)
         if any(profile.low <= size <= profile.high for profile in profiles)
     )
+
+
+def _takes(size: int, rows: int) -> bool:
+    """Whether a run of `size` takes so many rows with little padding."""
+    return 0 <= size - rows <= MOST_PADDING * size
 
 
 def plan_runs(count: int, buckets: Sequence[Bucket]) -> tuple[BatchRun, ...]:
@@ -58,7 +68,7 @@ def plan_runs(count: int, buckets: Sequence[Bucket]) -> tuple[BatchRun, ...]:
         above = bisect_left(sizes, left)  # the smallest bucket that takes all of it
         if above == len(sizes):
             bucket = buckets[-1]
-        elif sizes[above] - left <= MOST_PADDING * sizes[above] or above == 0:
+        elif _takes(sizes[above], left) or above == 0:
             bucket = buckets[above]
         else:
             bucket = buckets[above - 1]

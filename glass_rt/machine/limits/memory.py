@@ -103,12 +103,16 @@ def require_memory(what: str, resident: int, mapped: int = 0, asked: int | None 
 
 def held_bytes() -> int:
     """What this process holds in memory and cannot give back; 0 where the system does not say."""
-    status = _kilobytes(_STATUS)
+    return _held(_kilobytes(_STATUS))
+
+
+def _held(status: dict[str, int]) -> int:
     return status.get("RssAnon", 0) + status.get("RssShmem", 0)
 
 
 def _limits(asked: int | None) -> Iterator[MemoryLimit]:
-    status, resident = _kilobytes(_STATUS), held_bytes()
+    status = _kilobytes(_STATUS)
+    resident = _held(status)
     if asked is not None:
         yield MemoryLimit("--memory", asked, resident)
     if (group := group_memory()) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from glass_rt.machine.device import kind_of
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS, PLATFORM, VERSION, TensorMetadata, model_name
 from glass_rt.serve.oip.tensors import MAX_IMAGES
 from glass_rt.serve.refusals import UnknownModel
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from glass_rt.serve.service import Service
 
 CONFIG_TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32", "INT32": "TYPE_INT32"}
-_KINDS = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 
 
 def model_config(service: Service) -> dict[str, Any]:
@@ -32,12 +32,17 @@ def model_config(service: Service) -> dict[str, Any]:
         "input": [{**_tensor(tensor), "optional": True} for tensor in INPUTS],
         "output": [_tensor(tensor) for tensor in OUTPUTS],
         "dynamic_batching": {"default_queue_policy": {"max_queue_size": service.settings.queue_images}},
-        "instance_group": [{"name": model_name(manifest), "kind": _KINDS[manifest.engine.device], "count": 1}],
+        "instance_group": [{"name": model_name(manifest), "kind": triton_kind(service.device), "count": 1}],
         "parameters": {
             "bundle_sha256": {"string_value": service.bundle_sha256},
             "precision": {"string_value": manifest.engine.precision},
         },
     }
+
+
+def triton_kind(device: str) -> str:
+    """Triton's kind of an instance on a device: its GPUs are NVIDIA's."""
+    return "KIND_GPU" if kind_of(device) == "cuda" else "KIND_CPU"
 
 
 def model_statistics(service: Service) -> dict[str, Any]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import UsageError
-from glass_rt.serve.oip.description import CONFIG_TYPES
+from glass_rt.machine.device import device_from_text, kind_of
+from glass_rt.serve.oip.description import CONFIG_TYPES, triton_kind
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS, TensorMetadata, model_name
 
-DEVICES = ("cpu", "cuda")
+DEVICE = "device"  # the parameter that names it, where the kind of an instance does not
 
 
 @dataclass(frozen=True)
 class ServingOptions:
     """How Triton runs the model.
 
-    `device`: `cpu` or `cuda` (None: the bundle's). `instances`: processes that judge, on a CPU in all, with `cuda` on
-    each GPU. `max_batch`: most images of one request, and of the requests that are judged together. `queue`: requests
-    that wait before Triton refuses more. `environment`: Python environment of the model, see the README that is
-    written (None: the server's own Python).
+    `device`: as everywhere (None: the bundle's); `cuda` is every GPU, `cuda:1` one of them. `instances`: processes that
+    judge, with `cuda` on each GPU, elsewhere in all. `max_batch`: most images of one request, and of the requests that
+    are judged together. `queue`: requests that wait before Triton refuses more. `environment`: Python environment of
+    the model, see the README that is written (None: the server's own Python).
     """
 
     device: str | None = None
@@ -31,8 +34,8 @@ class ServingOptions:
     environment: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.device is not None and self.device not in DEVICES:
-            raise UsageError(f"device: got {self.device!r}; expected one of {', '.join(DEVICES)}")
+        if self.device is not None:
+            device_from_text(self.device)
         for name in ("instances", "max_batch", "queue"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: got {getattr(self, name)}; at least one is needed")
@@ -43,8 +46,11 @@ def config_pbtxt(bundle: Bundle, options: ServingOptions) -> str:
 
     Raises UsageError where the bundle's engines do not run on the device.
     """
-    kind = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}[_device(bundle, options)]
+    device = device_from_text(_device(bundle, options))
+    one_gpu = f" gpus: [ {device.number} ]" if device.kind == "cuda" and device.number is not None else ""
     parameters = {"bundle_sha256": bundle.sha256}
+    if str(device) not in ("cpu", "cuda"):  # which the kind of an instance says
+        parameters[DEVICE] = str(device)
     if options.environment is not None:
         parameters["EXECUTION_ENV_PATH"] = str(options.environment)
     lines = [
@@ -54,7 +60,7 @@ def config_pbtxt(bundle: Bundle, options: ServingOptions) -> str:
         "dynamic_batching {",
         f"  default_queue_policy {{ max_queue_size: {options.queue} }}",
         "}",
-        f"instance_group [ {{ kind: {kind} count: {options.instances} }} ]",
+        f"instance_group [ {{ kind: {triton_kind(str(device))} count: {options.instances}{one_gpu} }} ]",
         *(_tensor("input", tensor, optional=True) for tensor in INPUTS),
         *(_tensor("output", tensor) for tensor in OUTPUTS),
         *(_parameter(key, value) for key, value in parameters.items()),
@@ -62,10 +68,16 @@ def config_pbtxt(bundle: Bundle, options: ServingOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
+def instance_device(config: Mapping[str, Any], kind: str, number: str) -> str:
+    """Where an instance of that model opens its bundle. `kind` (`CPU`, `GPU`) and `number` are what Triton tells it."""
+    text = config["parameters"].get(DEVICE, {"string_value": "cuda" if kind == "GPU" else "cpu"})["string_value"]
+    return str(replace(device_from_text(text), number=int(number))) if kind == "GPU" else str(text)
+
+
 def _device(bundle: Bundle, options: ServingOptions) -> str:
     engine = bundle.manifest.engine
     device = options.device or engine.device
-    if device != engine.device and engine.backend != "onnxruntime":
+    if kind_of(device) != engine.device and engine.backend != "onnxruntime":
         raise UsageError(f"device: got {device!r}; this bundle's {engine.backend} engines run on {engine.device} only")
     return device
 

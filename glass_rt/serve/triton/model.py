@@ -15,6 +15,7 @@ import triton_python_backend_utils as pb_utils
 from glass_rt.detector import Detector
 from glass_rt.machine.environment import usable_cores
 from glass_rt.serve.triton.batch import TritonRefusal, TritonRequest, TritonResponse, judge_requests
+from glass_rt.serve.triton.config import instance_device
 
 
 class TritonPythonModel:
@@ -27,7 +28,7 @@ class TritonPythonModel:
         instances = sum(group["count"] for group in config["instance_group"])
         self._detector = Detector.open(
             Path(__file__).parent / "bundle",
-            device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
+            device=instance_device(config, args["model_instance_kind"], args["model_instance_device_id"]),
             # One instance has a thread per physical core; several share the cores.
             threads=None if on_gpu or instances == 1 else max(1, usable_cores() // instances),
             expect_bundle=config["parameters"]["bundle_sha256"]["string_value"],

@@ -1,128 +1,153 @@
-"""What of the GPU kit does not need a GPU: whole verdicts against PyTorch, and how times of parts are gathered."""
+"""The kit's run: the list in its order, one process for each step, and a report in spite of whatever a step does."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from glass_bench.gpu import check, verdicts
-from glass_bench.gpu.check import main, markdown, stage_medians
-from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
+from glass_bench.gpu import check
+from glass_bench.gpu.check import Kit, exit_code, run_kit
+from glass_bench.gpu.steps import STEPS, Step, steps_of_engines
 
-from glass_rt.backends.trt.lane import GpuStageTimes
-from glass_rt.errors import UsageError
-from glass_rt.inference.head import Head
-from tests.support import Bundles
+from tests.glass_bench.gpu.figures import ENGINES, right_figures, with_wrong
 
-pytestmark = pytest.mark.slow
-
-KIT = """
-import json, sys, traceback
-from pathlib import Path
-try:
-    {code}
-    outcome = {{"result": {{}}}}
-except Exception:
-    outcome = {{"error": traceback.format_exc()}}
-Path(sys.argv[sys.argv.index("--output") + 1], "step.json").write_text(json.dumps(outcome))
-"""
+KINDS = ("fine", "crash", "hang", "wrong", "garbage")
+HANG_S = 1.0
+SAYS = {
+    "crash": "its process ended with -6 (SIGABRT)",
+    "hang": "stopped after 1 s",
+    "wrong": "; expected ",
+    "garbage": "its figures are no JSON (",
+}
 
 
-def test_verdicts_of_a_ragged_pack_are_pytorchs(bundles: Bundles) -> None:
-    found = ragged_verdicts(bundles("mobilenet_v3_small").folder)
-    assert len(found["difference of P(fake)"]) == len(IMAGES)
-    assert found["allowed"] < 1e-3
+def planted(step: Step, kind: str, folder: Path, before: int) -> Step:
+    """The step with a module in its place that does what `kind` says; see planted.py."""
+    figures = right_figures(step)
+    if kind == "wrong":
+        figures = next(changed for each in step.checks for _, changed in with_wrong(figures, each))
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{before}-{kind}.json"
+    file.write_text(json.dumps(figures))
+    limit_s = HANG_S if kind == "hang" else 600.0  # the others may take long on a busy machine
+    arguments = (kind, str(file), str(before))
+    return replace(step, module="tests.glass_bench.gpu.planted", arguments=arguments, limit_s=limit_s)
 
 
-def test_a_verdict_that_is_not_pytorchs_fails_the_step(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Head.judge
-    monkeypatch.setattr(Head, "judge", lambda head, whole, crops: right(head, whole, crops[::-1] * 1.05))
-    monkeypatch.setattr(verdicts, "IMAGES", IMAGES[:2])
-    with pytest.raises(AssertionError, match=r"verdicts are not PyTorch's: P\(fake\) differs by"):
-        ragged_verdicts(bundles("mobilenet_v3_small").folder)
+def fine(tmp_path: Path, steps: tuple[Step, ...] = STEPS[:3]) -> list[Step]:
+    return [planted(step, "fine", tmp_path / "figures", index) for index, step in enumerate(steps)]
 
 
-def test_views_on_the_device_are_asked_for(bundles: Bundles) -> None:
-    with pytest.raises(UsageError, match="onnxruntime engines read views from memory"):
-        ragged_verdicts(bundles("mobilenet_v3_small").folder, views="device")
+@pytest.fixture(autouse=True)
+def _from_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of the steps find the planted one."""
+    monkeypatch.setenv("PYTHONPATH", str(check.REPOSITORY), prepend=":")
 
 
-def test_medians_are_taken_part_by_part() -> None:
-    class Engine:
-        def __init__(self) -> None:
-            self.runs = 0
-
-        def stage_times(self, _feeds: Any) -> GpuStageTimes:
-            self.runs += 1
-            return GpuStageTimes(1.0 if self.runs > 5 else 99.0, self.runs % 3, 4.0, 0.5)
-
-    engine = Engine()
-    assert stage_medians(engine, None) == {"stage": 1.0, "copy_in": 1.0, "compute": 4.0, "copy_out": 0.5}
-    assert engine.runs == 35
-
-
-def test_the_report_is_there_after_every_step_and_what_may_break_comes_last(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    names: list[str] = []
-
-    def step(name: str, _options: Any) -> dict[str, Any]:
-        if names:
-            assert f"## {names[-1]}: passed" in (tmp_path / "report.md").read_text()
-        names.append(name)
-        return {"result": {}, "seconds": 0.0}
-
-    monkeypatch.setattr(check, "in_a_process", step)
-    arguments = ["--output", str(tmp_path), "--backbones", "resnet50,vit_b16", "--backend", "tensorrt_rtx"]
-    monkeypatch.setattr(sys, "argv", ["gpu_check", *arguments])
-    assert main() == 0
-    assert names[-2:] == ["resnet50: torch", "vit_b16: torch"]
-    assert all("views made on the GPU" in name for name in names[-4:-2])
-    assert names[:2] == ["doctor", "resnet50: build"]
-    assert names.index("vit_b16: soak") == len(names) - 5
-
-
-@pytest.mark.parametrize(
-    ("code", "outcome"),
-    [
-        ("raise ValueError('it broke')", "ValueError: it broke"),
-        ("import os; os.abort()", "its process ended with -6 and left no outcome"),
-        ("import time; time.sleep(60)", "it was ended after 5 s"),
-        ("pass", None),
-    ],
-)
-def test_a_step_that_fails_crashes_or_hangs_costs_itself_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, outcome: str | None
-) -> None:
-    """The module that the process runs is put in place of the kit's, with that step."""
-    folder = tmp_path / "kit" / "glass_bench" / "gpu"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").touch()
-    (folder.parent / "__init__.py").touch()
-    (folder / "check.py").write_text(KIT.format(code=code))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'kit'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.chdir(tmp_path)
-    options = argparse.Namespace(output=tmp_path, backend="auto", backbones="vit_b16", soak=1, step_seconds=5.0)
-    (tmp_path / "step.json").write_text('{"result": "of the step before"}')
-    found = check.in_a_process("planted", options)
-    assert outcome in found["error"] if outcome else found["result"] == {}
-    assert "of the step before" not in str(found)
+def test_the_list_is_in_its_order() -> None:
+    numbers = [int(step.name.split()[0]) for step in STEPS]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(8))
+    assert [step.name.partition(": ")[2] for step in ENGINES] == [
+        "build", "parity", "ragged packs", "ragged verdicts", "latency", "parts", "soak", "views on the GPU",
+    ]  # fmt: skip
+    two = [step.name for step in steps_of_engines("tensorrt_rtx", ("vit_b16", "resnet50"), "x", 1)]
+    assert two.index("8 vit_b16: soak") < two.index("8 resnet50: build"), "one backbone first: time may be short"
+    assert two[-2:] == ["8 vit_b16: views on the GPU", "8 resnet50: views on the GPU"], "the riskiest last"
+    assert len({step.name for step in (*STEPS, *ENGINES)}) == len(STEPS) + len(ENGINES)
 
 
 def test_onnx_runtime_has_the_steps_that_it_can_run() -> None:
-    options = argparse.Namespace(output=Path("x"), backend="onnxruntime", backbones="vit_b16", soak=1)
-    assert [name.partition(": ")[2] for name in check.steps_of(options)] == [
-        "", "build", "parity", "ragged packs", "ragged verdicts", "latency", "soak", "torch",
+    names = [step.name.partition(": ")[2] for step in steps_of_engines("onnxruntime", ("vit_b16",), "x", 1)]
+    assert names == ["build", "parity", "ragged packs", "ragged verdicts", "latency", "soak"]
+
+
+@pytest.mark.slow
+def test_every_step_broken_in_every_way_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    """Five runs, in which the kinds of faults go round: every step has each of them once, beside all the others."""
+    every = (*STEPS, *ENGINES)
+
+    def run(turn: int) -> tuple[list[str], dict[str, Any]]:
+        kinds = [KINDS[(index + turn) % len(KINDS)] for index in range(len(every))]
+        steps = [
+            planted(step, kind, tmp_path / f"figures{turn}", index)
+            for index, (step, kind) in enumerate(zip(every, kinds, strict=True))
+        ]
+        kit = Kit(tmp_path / str(turn), only=tuple(step.name for step in steps))
+        return kinds, run_kit(kit, steps)
+
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        runs = list(pool.map(run, range(len(KINDS))))
+    for turn, (kinds, report) in enumerate(runs):
+        folder = tmp_path / str(turn)
+        assert json.loads((folder / "report.json").read_text()) == report
+        page = (folder / "report.md").read_text()
+        assert [row["name"] for row in report["steps"]] == [step.name for step in every]
+        for kind, row in zip(kinds, report["steps"], strict=True):
+            case = f"{row['name']}, {kind}: {row['why']}"
+            assert row["state"] == ("passed" if kind == "fine" else "failed"), case
+            assert f"## {row['name']}: {'passed' if kind == 'fine' else 'FAILED'} (" in page, case
+            if kind != "fine":
+                assert any(SAYS[kind] in words for words in row["why"]), case
+            if kind == "crash":
+                assert row["figures"], "what it had found is kept"
+        assert exit_code(report) == 1
+        assert "\x1b" not in page
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_library_for_engines_has_steps_0_to_7_and_passes(tmp_path: Path) -> None:
+    """The first step is told that there is none, as step 0 finds it."""
+    report = run_kit(Kit(tmp_path / "out"), fine(tmp_path, STEPS))
+    assert [(row["name"], row["state"]) for row in report["steps"]] == [
+        *((step.name, "passed") for step in STEPS), ("8 engines", "left out"),
     ]  # fmt: skip
+    assert "TensorRT" in report["steps"][-1]["why"][0]
+    assert exit_code(report) == 0
 
 
-def test_the_report_has_every_step() -> None:
-    steps = {"one": {"result": {"ms": 1.5}, "seconds": 2.0}, "two": {"error": "it broke", "seconds": 0.1}}
-    text = markdown({"header": {"python": "3.11"}, "steps": steps})
-    assert "## one: passed (2.0 s)" in text
-    assert "## two: FAILED (0.1 s)" in text
-    assert "it broke" in text
+@pytest.mark.slow
+def test_what_there_was_no_time_for_is_run_when_the_report_is_resumed(tmp_path: Path) -> None:
+    steps, kit = fine(tmp_path), Kit(tmp_path / "out", only=tuple(step.name for step in STEPS[:3]))
+    steps[2] = replace(steps[2], arguments=(*steps[2].arguments[:2], "1"))  # it comes before the second here
+    report = run_kit(replace(kit, only=(steps[2].name,)), steps)
+    assert [row["name"] for row in report["steps"]] == [steps[0].name, steps[2].name], "the first is always run"
+    assert report["machine"]["date"]
+    late = run_kit(replace(kit, resume=True, seconds=0), steps)
+    assert [row["state"] for row in late["steps"]] == ["passed", "not run", "passed"], "in the list's order"
+    assert late["steps"][1]["why"] == ["there was no time left: --resume runs it"]
+    assert exit_code(late) == 1
+    steps[1] = replace(steps[1], arguments=(*steps[1].arguments[:2], "3"))  # it stands in the report already
+    whole = run_kit(replace(kit, resume=True), steps)
+    assert [row["name"] for row in whole["steps"]] == [step.name for step in steps]
+    assert [row["state"] for row in whole["steps"]] == ["passed"] * 3
+    assert exit_code(whole) == 0
+
+
+@pytest.mark.slow
+def test_without_a_gpu_the_other_steps_are_not_run(tmp_path: Path) -> None:
+    steps = fine(tmp_path)
+    Path(steps[0].arguments[1]).write_text(json.dumps({"opened": {"failed": "BackendError: no NVIDIA driver"}}))
+    report = run_kit(Kit(tmp_path / "out", only=tuple(step.name for step in steps)), steps)
+    assert [row["state"] for row in report["steps"]] == ["failed", "not run", "not run"]
+    assert "opened: BackendError: no NVIDIA driver" in report["steps"][0]["why"]
+    assert exit_code(report) == 1
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [("2", ["0 machine", "2 views", "2 sanitizer"]), ("3 backend", ["0 machine", "3 backend"]), ("", None)],
+)
+def test_steps_are_chosen_by_number_or_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, only: str, wanted: list[str] | None
+) -> None:
+    def row(step: Step, *_: Any) -> dict[str, Any]:
+        return {"name": step.name, "title": "", "state": "passed", "why": [], "seconds": 0.0, "figures": {}}
+
+    monkeypatch.setattr(check, "run_step", row)
+    report = run_kit(Kit(tmp_path, only=tuple(filter(None, [only]))))
+    assert [step["name"] for step in report["steps"]] == (wanted or [*(step.name for step in STEPS), "8 engines"])

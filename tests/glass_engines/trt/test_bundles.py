@@ -25,8 +25,10 @@ from glass_rt.bundle.folder import sha256_of
 from glass_rt.bundle.requirements import Requirements
 from glass_rt.detector import Detector
 from glass_rt.errors import BundleUnfit
+from glass_rt.inference.parity import tolerance_of
 from glass_rt.machine.cache_files import read_cached, write_cached
 from glass_rt.machine.environment import installed
+from tests.support import Portables
 
 pytestmark = pytest.mark.trt
 
@@ -50,6 +52,13 @@ def test_the_other_precisions_build_too(small_resize_model: PortableModel, tmp_p
     assert built(small_resize_model, tmp_path / "bundle", precision).manifest.engine.precision == precision
 
 
+@pytest.mark.parametrize("backbone", ["timm:test_vit", "timm:test_efficientnet"])
+def test_backbones_of_timm_build_too(backbone: str, portables: Portables, tmp_path: Path) -> None:
+    bundle = built(portables(backbone, "resize", precisions=("fp16",)), tmp_path / "bundle")
+    assert bundle.manifest.model.backbone.startswith(backbone)
+    assert bundle.manifest.parity.status == "pending"
+
+
 def test_a_bundle_says_what_it_needs_and_what_its_precision_cost(bundle: Bundle) -> None:
     manifest = bundle.manifest
     engine, requirements, report = manifest.engine, manifest.engine.requirements, manifest.precision_report
@@ -61,6 +70,8 @@ def test_a_bundle_says_what_it_needs_and_what_its_precision_cost(bundle: Bundle)
     assert engine.max_batch == 64
     assert report is not None
     assert 0 < report.embedding < 2e-3
+    assert report.half_sums is not None
+    assert report.embedding / 2 < report.half_sums.embedding < 1.6e-2
     assert report.ranges["local"].widened == ()
     assert report.ranges["local"].largest_activation > 1
 
@@ -68,6 +79,8 @@ def test_a_bundle_says_what_it_needs_and_what_its_precision_cost(bundle: Bundle)
 def test_parity_is_pending_where_the_engines_cannot_run(bundle: Bundle) -> None:
     parity = bundle.manifest.parity
     assert (parity.status, parity.embedding, parity.logits) == ("pending", None, None)
+    allowed = tolerance_of("fp16", bundle.manifest.precision_report)
+    assert (parity.embedding_tolerance, parity.logits_tolerance) == (allowed.embedding, allowed.logits)
 
 
 def test_opening_on_a_machine_without_a_gpu_says_how_to_get_on(bundle: Bundle) -> None:

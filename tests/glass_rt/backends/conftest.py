@@ -29,8 +29,10 @@ static Index blockIdx, threadIdx, blockDim{256, 1, 1};
 extern "C" void crops(int nx, int ny, uint8_t* i, int w, int* b, int s, uint8_t* o) {
   EVERY(gather_crops(i, w, b, s, o));
 }
-extern "C" void rows(int nx, int ny, uint8_t* i, int h, int w, int s, float* o) { EVERY(reduce_rows(i, h, w, s, o)); }
-extern "C" void columns(int nx, int ny, float* i, int w, int s, float* o) { EVERY(reduce_columns(i, w, s, o)); }
+extern "C" void rows(int nx, int ny, uint8_t* i, int w, int s, int* t, float* o) { EVERY(reduce_rows(i, w, s, t, o)); }
+extern "C" void columns(int nx, int ny, float* i, int w, int s, int* t, float* o) {
+  EVERY(reduce_columns(i, w, s, t, o));
+}
 """
 
 

@@ -16,14 +16,17 @@ import pytest
 from glass_engines.build import BuildOptions, build_bundle
 from onnx import TensorProto, helper
 
-from glass_rt.backends import open_backend, ort
-from glass_rt.backends.ort import CUDA, OnnxRuntimeBackend, preload_libraries, providers_for, why_not_cuda
+from glass_rt.backends import open_backend, ort_cuda
+from glass_rt.backends.ort import OnnxRuntimeBackend
+from glass_rt.backends.ort_cuda import CUDA, preload_libraries, why_not_cuda
+from glass_rt.backends.ort_providers import PROVIDERS
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.folder import write_manifest
 from glass_rt.errors import BackendError, BundleInvalid, ParityError, UsageError
 from glass_rt.inference import pending_parity
 from glass_rt.inference.engines import batch_for, engine_for, open_engines
 from glass_rt.machine.cuda_driver import CudaDevice
+from glass_rt.machine.device import device_for
 from glass_rt.machine.environment import Gpu
 from glass_rt.options import RunOptions
 from tests.bench_zoo import write_bundle
@@ -60,21 +63,18 @@ def test_an_io_binding_gives_what_a_run_gives_whatever_batches_it_saw_before(eng
 
 
 def test_convolutions_are_not_tried_out_for_every_new_batch_and_float32_stays() -> None:
-    assert providers_for("cuda:1") == [(CUDA, {"device_id": 1, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})]
+    row = PROVIDERS["cuda"]
+    options = row.options(device_for("onnxruntime", "cuda:1"), 2)
+    assert (row.name, options) == (CUDA, {"device_id": 1, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})
 
 
-# The library warns on standard error that it falls back; it is the silence of its API that is tested.
 def test_a_fallback_to_the_cpu_is_an_error_that_says_which_package_is_here(engine: Path) -> None:
     import onnxruntime
 
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with (
-        pytest.warns(UserWarning, match=CUDA),
-        pytest.raises(
-            BackendError, match=r"runs on CPUExecutionProvider, not on the CUDA.* is made for CPUs, and"
-        ) as caught,
-    ):
+    wanted = r"runs on CPUExecutionProvider, not on the CUDA.* is made for CPUs, and"
+    with pytest.raises(BackendError, match=wanted) as caught:  # and the library's own warning is not heard besides
         open_backend("onnxruntime", engine, device="cuda")
     assert "pip uninstall onnxruntime; pip install 'glass-rt[gpu]'" in str(caught.value)
 
@@ -116,13 +116,25 @@ def test_what_cuda_lacks_is_named(
     subprocess.run([*build, str(folder / "libonnxruntime_providers_cuda.so"), *linked], check=True)
     if needs:
         (tmp_path / needs).unlink()
-    monkeypatch.setattr(ort, "cuda_devices", lambda: devices)
+    monkeypatch.setattr(ort_cuda, "cuda_devices", lambda: devices)
     library = SimpleNamespace(
         __file__=str(tmp_path / "__init__.py"), __version__="1.31.1", get_available_providers=lambda: [CUDA]
     )
     found = why_not_cuda(library)
     assert words in found
     assert not_said not in found
+
+
+def test_a_build_whose_cuda_is_a_plugin_is_not_taken_for_one_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library is loaded with the package, and where that fails the provider is not listed."""
+    monkeypatch.setattr(ort_cuda, "cuda_devices", lambda: None)
+    library = SimpleNamespace(
+        __file__="/nowhere/__init__.py",
+        __version__="1.33.0",
+        get_available_providers=lambda: ["CPUExecutionProvider"],
+        get_build_info=lambda: "ORT Build Info: git-branch=rel, cuda-plugin-ep=1",
+    )
+    assert why_not_cuda(library).startswith("no NVIDIA driver starts here")
 
 
 def test_libraries_of_packages_are_found_and_the_search_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:

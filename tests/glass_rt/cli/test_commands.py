@@ -15,7 +15,7 @@ import pytest
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.folder import write_manifest
-from glass_rt.bundle.precision_report import PrecisionReport
+from glass_rt.bundle.precision_report import Drift, PrecisionReport, RangeReport
 from tests.bench_zoo import write_bundle
 from tests.support import Bundles, Cli
 
@@ -88,6 +88,19 @@ def test_inspect_shows_what_int8_cost(cli: Cli, tmp_path: Path) -> None:
     shown = cli("inspect", bundle.folder)
     assert shown.returncode == 0, shown.stderr
     assert "costs 1.4e-01 (relative L2) of embeddings, 2.0e-01 of logits, by onnxruntime on 5 images" in shown.stdout
+
+
+def test_inspect_shows_what_half_sums_would_cost(cli: Cli, tmp_path: Path) -> None:
+    bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
+    ranges = {"global": RangeReport(8, "seeded views", 16376.0, 1.5, "conv", 240.0, "relu", ("layer1",), (), 20)}
+    report = PrecisionReport("PyTorch on the CPU", 1.2e-3, 2e-3, ranges, Drift(2.6e-3, 3e-3))
+    write_manifest(bundle.folder, replace(bundle.manifest, precision_report=report))
+    shown = cli("inspect", bundle.folder)
+    assert shown.returncode == 0, shown.stderr
+    assert (
+        "by PyTorch on the CPU; 2.6e-03 if summed in half; largest value 240, 1 units kept in float32" in shown.stdout
+    )
+    assert Bundle.open(bundle.folder).manifest.precision_report == report
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -17,6 +17,7 @@ from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
 from glass_rt.image.views import baseline_view, cut_crops, global_view
 from glass_rt.inference.prepared_image import as_image_error
+from glass_train.data.kept_images import KeptImages
 from glass_train.data.order import FAKE, REAL, draw_seed
 from glass_train.data.scan import Scanned
 from glass_train.delivery.bank import Bank, BankImage, BankSettings
@@ -58,9 +59,10 @@ class Examples(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Files:
-    """Labelled images that were scanned."""
+    """Labelled images that were scanned; `kept` holds those that need not be decoded again."""
 
     images: Sequence[Scanned]
+    kept: KeptImages | None = field(default=None, kw_only=True)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -88,6 +90,9 @@ class _Files:
 
     def stored(self, index: int) -> Image:
         """The image as its file has it. Raises ImageError."""
+        return self._loaded(index) if self.kept is None else self.kept.get(index, lambda: self._loaded(index))
+
+    def _loaded(self, index: int) -> Image:
         with as_image_error():
             return load(self.images[index].image.path)
 

@@ -40,7 +40,7 @@ def finish(options: TrainOptions, recipe: Recipe, dataset: Dataset, folder: Path
     """
     if (folder / CARD).exists():
         return
-    _build(options, recipe, folder, stage)
+    build_best(options, recipe, folder, stage)
     kept_apart = dataset.parts["calibration"]
     calibration = calibrated(folder / BUNDLE, Path(options.data), kept_apart, folder, options.seed, stage)
     bundle = Bundle.open(folder / BUNDLE)
@@ -64,7 +64,8 @@ def _other_containers(images: Sequence[Scanned], options: TrainOptions) -> dict[
     return again if swapped is None else again | {"containers swapped": swapped}
 
 
-def _build(options: TrainOptions, recipe: Recipe, folder: Path, stage: Stage) -> None:
+def build_best(options: TrainOptions, recipe: Recipe, folder: Path, stage: Stage) -> None:
+    """Builds `bundle/` in the folder `folder` from the best weights in it. Raises ExportError, BuildError."""
     export = ExportOptions(
         backbone=options.backbone,
         architecture=options.architecture,

@@ -33,7 +33,11 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Writes weights as safetensors with `facts` as their metadata; raises as `write_checkpoint` does."""
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    on_cpu: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        whole = tensor.detach().cpu().contiguous()
+        shared = any(whole.data_ptr() == other.data_ptr() for other in on_cpu.values())
+        on_cpu[name] = whole.clone() if shared else whole  # safetensors takes no tensor under two names
     _replace(path, lambda file: file.write(save(on_cpu, dict(facts))))
 
 

@@ -147,6 +147,7 @@ class Trainer:
     def _epoch(self, request: Request) -> None:
         state, recipe = self.state, self._recipe
         order = self._order(state.epoch)
+        self._raw.settle(recipe.settled(state.epoch))
         rest = [self._share(draws) for draws in order[state.step_in_epoch :]]
         start, before = perf_counter(), state.seconds
         for batch in batches(self._training, rest, self._settings.workers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from glass_export.backbones import Backbone
+from glass_export.backbone import Backbone
 from glass_export.model import Glass, normalise
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ class Trained(nn.Module):
         self._backbone = backbone
         self._embedded = embedded
         self._frozen: tuple[str, ...] = ()
+        self._settled: tuple[str, ...] = ()
 
     def roles(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by role; those of the aid count to the head's."""
@@ -41,12 +42,20 @@ class Trained(nn.Module):
                 parameter.requires_grad_(role not in roles)
         self._frozen = roles
 
+    def settle(self, roles: tuple[str, ...]) -> None:
+        """The backbones of these roles keep the batch statistics that they have, and learn on."""
+        self._settled = roles
+
     def train(self, mode: bool = True) -> Trained:
         """As any module, but what is frozen stays in inference mode."""
         super().train(mode)
         for role, module in backbones_of(self.model).items():
             if role in self._frozen:
                 module.eval()
+            elif role in self._settled:
+                for part in module.modules():
+                    if isinstance(part, nn.BatchNorm2d):
+                        part.eval()
         for module in head_of(self.model, self._backbone):
             module.train(mode and "head" not in self._frozen)
         return self
@@ -62,22 +71,21 @@ class Trained(nn.Module):
         by_crop = None if self.aid is None else self.aid(local)
         if local_only:
             return None, by_crop
-        whole = global_views if self._embedded else self.model.global_model(_planes(normalise(global_views)))
+        whole = global_views if self._embedded else self.model.global_model(self._planes(global_views))
         logits, _ = self.model.pool(whole, local)
         return logits, by_crop
 
     def _resize_only(self, views: Tensor) -> Tensor:
         (head,) = head_of(self.model, self._backbone)
-        logits: Tensor = head(views) if self._embedded else self.model(_planes(normalise(views)))
+        logits: Tensor = head(views) if self._embedded else self.model(self._planes(views))
         return logits
 
     def _local(self, crops: Tensor) -> Tensor:
         """(B, K, S, S, 3) -> (B, K, D)"""
         assert isinstance(self.model, Glass), "the caller asked"
-        local: Tensor = self.model.local_model(_planes(normalise(crops.flatten(0, 1))))
+        local: Tensor = self.model.local_model(self._planes(crops.flatten(0, 1)))
         return local.reshape(crops.shape[0], crops.shape[1], -1)
 
-
-def _planes(views: Tensor) -> Tensor:
-    """(N, 3, S, S) in the layout that convolutions are fastest in."""
-    return views.contiguous(memory_format=torch.channels_last)
+    def _planes(self, pixels: Tensor) -> Tensor:
+        """(N, S, S, 3) -> normalised (N, 3, S, S), in the layout that convolutions are fastest in."""
+        return normalise(pixels, self.model.scaling).contiguous(memory_format=torch.channels_last)

@@ -6,12 +6,12 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from glass_export.backbones import Backbone
+from glass_export.backbone import Backbone
 from glass_export.checkpoint import fill, read_checkpoint
 from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module
 from torch import nn
 
-from glass_rt.errors import CheckpointError
+from glass_rt.errors import CheckpointError, first_line
 from glass_train.recipe import Recipe
 
 IMAGENET, NONE = "imagenet", "none"
@@ -37,7 +37,7 @@ def _pretrained(backbone: Backbone, architecture: str) -> AnyModel:
         return build_model(backbone, architecture, pretrained=True)
     except (URLError, OSError) as error:
         raise CheckpointError(
-            f"the ImageNet weights of {backbone.name} cannot be downloaded ({error}). Without a network: "
+            f"the ImageNet weights of {backbone.name} cannot be downloaded ({first_line(error)}). Without a network: "
             "--weights none starts from random weights, --weights FILE from a checkpoint"
         ) from error
 

@@ -18,7 +18,7 @@ from time import perf_counter
 import torch
 from glass_export.backbones import find_backbone
 from glass_export.checkpoint import fill, read_checkpoint, tensors_sha256
-from glass_export.model import IMAGENET_MEAN, IMAGENET_STD, Glass, ResizeOnly, build_model, checkpoint_module
+from glass_export.model import Glass, ResizeOnly, build_model, checkpoint_module
 from glass_export.untrained import fill_untrained
 from PIL import Image
 from torch import Tensor
@@ -87,7 +87,7 @@ class TorchSystem:
         with torch.inference_mode():
             if isinstance(self._module, ResizeOnly):
                 resized = picture.resize((self._size, self._size), Image.Resampling.BILINEAR)
-                view = functional.normalize(functional.to_tensor(resized), IMAGENET_MEAN, IMAGENET_STD)[None]
+                view = self._normalised(functional.to_tensor(resized))[None]
                 clock.stop("views")
                 with self._autocast():
                     logits = self._module(view)
@@ -115,9 +115,15 @@ class TorchSystem:
         boxes = _stratified(height, width, crops, seed, self._size)
         cut = torch.stack([_cut(image, top, left, self._size) for top, left in boxes])
         return (
-            functional.normalize(whole, IMAGENET_MEAN, IMAGENET_STD)[None],
-            functional.normalize(cut, IMAGENET_MEAN, IMAGENET_STD),
+            self._normalised(whole)[None],
+            self._normalised(cut),
         )
+
+    def _normalised(self, planes: Tensor) -> Tensor:
+        """(..., 3, H, W) in 0..1, normalised as the model was trained."""
+        scaling = self._module.scaling
+        result: Tensor = functional.normalize(planes, scaling.mean, scaling.std)
+        return result
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast("cpu", torch.bfloat16) if self._bf16 else nullcontext()

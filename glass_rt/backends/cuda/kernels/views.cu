@@ -26,53 +26,39 @@ extern "C" __global__ void gather_crops(const uint8_t* __restrict__ image, int w
   out[static_cast<int64_t>(blockIdx.y) * size * size * 3 + byte] = inside ? image[source] : 0;
 }
 
-// The filter of one output pixel along one axis: its first source pixel, one past its last, centre and 1 / support.
-// In double, as glass_rt/image/resize.py: the bounds must not depend on the precision. (ATen and Pillow agree on them.)
-__device__ inline void taps(int length, int size, int index, int* first, int* stop, double* centre, double* inverse) {
-  const double scale = static_cast<double>(length) / size;
-  const double support = scale > 1.0 ? scale : 1.0;
-  *centre = scale * (index + 0.5);
-  *inverse = 1.0 / support;
-  *first = max(static_cast<int>(*centre - support + 0.5), 0);
-  *stop = min(static_cast<int>(*centre + support + 0.5), length);
-}
+// taps, of one axis: int32 (size, 3), for each output pixel its first source pixel, the number of those that it takes,
+// and where their weights begin in what follows: float32, and the weights of an output pixel sum to 1. The host computes
+// them in double, as glass_rt/image/resize.py does, which would take desktop cards up to 64 times as long.
+struct Taps {
+  int first, count;
+  const float* __restrict__ weights;
+};
 
-__device__ inline float weight(int position, double centre, double inverse) {
-  const double distance = fabs((position - centre + 0.5) * inverse);
-  return distance < 1.0 ? static_cast<float>(1.0 - distance) : 0.0f;
+__device__ inline Taps taps_of(const int* taps, int size, int index) {
+  const int* tap = taps + 3 * index;
+  return {tap[0], tap[1], reinterpret_cast<const float*>(taps + 3 * size) + tap[2]};
 }
 
 // First pass, over rows: image (height, width, 3) -> rows float32 (size, width, 3). Grid (ceil(width*3/block), size).
-extern "C" __global__ void reduce_rows(const uint8_t* __restrict__ image, int height, int width, int size,
-                                       float* __restrict__ rows) {
+extern "C" __global__ void reduce_rows(const uint8_t* __restrict__ image, int width, int size,
+                                       const int* __restrict__ taps, float* __restrict__ rows) {
   const int cell = blockIdx.x * blockDim.x + threadIdx.x;
   if (cell >= width * 3) return;
-  int first, stop;
-  double centre, inverse;
-  taps(height, size, blockIdx.y, &first, &stop, &centre, &inverse);
-  float sum = 0.0f, total = 0.0f;
-  for (int row = first; row < stop; ++row) {
-    const float share = weight(row, centre, inverse);
-    sum += share * image[static_cast<int64_t>(row) * width * 3 + cell];
-    total += share;
-  }
-  rows[static_cast<int64_t>(blockIdx.y) * width * 3 + cell] = sum / total;
+  const Taps of = taps_of(taps, size, blockIdx.y);
+  const uint8_t* column = image + static_cast<int64_t>(of.first) * width * 3 + cell;
+  float sum = 0.0f;
+  for (int row = 0; row < of.count; ++row) sum += of.weights[row] * column[static_cast<int64_t>(row) * width * 3];
+  rows[static_cast<int64_t>(blockIdx.y) * width * 3 + cell] = sum;
 }
 
 // Second pass, over columns: rows (size, width, 3) -> view float32 (size, size, 3). Grid (ceil(size*3/block), size).
 extern "C" __global__ void reduce_columns(const float* __restrict__ rows, int width, int size,
-                                          float* __restrict__ view) {
+                                          const int* __restrict__ taps, float* __restrict__ view) {
   const int cell = blockIdx.x * blockDim.x + threadIdx.x;
   if (cell >= size * 3) return;
-  int first, stop;
-  double centre, inverse;
-  taps(width, size, cell / 3, &first, &stop, &centre, &inverse);
-  const float* row = rows + static_cast<int64_t>(blockIdx.y) * width * 3;
-  float sum = 0.0f, total = 0.0f;
-  for (int column = first; column < stop; ++column) {
-    const float share = weight(column, centre, inverse);
-    sum += share * row[column * 3 + cell % 3];
-    total += share;
-  }
-  view[static_cast<int64_t>(blockIdx.y) * size * 3 + cell] = sum / total;
+  const Taps of = taps_of(taps, size, cell / 3);
+  const float* row = rows + (static_cast<int64_t>(blockIdx.y) * width + of.first) * 3 + cell % 3;
+  float sum = 0.0f;
+  for (int column = 0; column < of.count; ++column) sum += of.weights[column] * row[column * 3];
+  view[static_cast<int64_t>(blockIdx.y) * size * 3 + cell] = sum;
 }

@@ -171,6 +171,42 @@ def test_a_driver_that_does_not_start_is_not_called_missing(tmp_path: Path, resu
     assert f"BackendError: the NVIDIA driver is installed, but {words}" in done.stderr
 
 
+OLD_DRIVER = """
+from glass_rt.backends.cuda import open_gpu
+from glass_rt.errors import BackendError
+
+gpu = open_gpu(access="cuda-core")
+with gpu.current():
+    begin, end = gpu.create_event(timed=True), gpu.create_event(timed=True)
+    try:
+        gpu.elapsed_ms(begin, end)
+        raise SystemExit("not refused")
+    except BackendError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library")
+def test_a_driver_older_than_the_bindings_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Times of parts need a call that the drivers before CUDA 12.8 do not have by its newest name."""
+    pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    source = Path(__file__).with_name("driver_stand_in.c").read_text()
+    lines = [line for line in source.splitlines() if "cuEventElapsedTime" not in line]
+    assert len(lines) < len(source.splitlines())
+    (tmp_path / "stand_in.c").write_text("\n".join(lines))
+    library = tmp_path / "libcuda.so.1"
+    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
+    subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_DRIVER],
+        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert "this NVIDIA driver is too old for the installed cuda-bindings" in done.stdout, done.stderr
+    assert "update the driver" in done.stdout
+
+
 def others(source: str, extension: Path) -> str:
     """Calls that the extension is linked to and glass-rt never makes: they refuse."""
     listing = subprocess.run(

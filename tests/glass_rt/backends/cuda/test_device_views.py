@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.device_views import SLOTS, DeviceViews
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
+from glass_rt.backends.cuda.pinned_views import PinnedViews
 from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
@@ -45,8 +46,8 @@ def gpu_with_kernels(host: Any) -> GpuWithKernels:
     def made(memory_bytes: int = 1 << 33) -> FakeGpu:
         gpu = FakeGpu(memory_bytes)
         gpu.kernels["gather_crops"] = emulated(gpu, host.crops, (0, 2, 4))
-        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 4))
-        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3))
+        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 3, 4))
+        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3, 4))
         return gpu
 
     return made
@@ -115,19 +116,22 @@ def test_verdicts_are_those_of_views_made_in_memory(
     head = Head.for_model(model, {name: value.astype(np.float32) for name, value in tensors.items()})
     pictures = [picture(900, 1200, 1), picture(700, 240, 2), picture(300, 300, 3), picture(2000, 1100, 4)]
 
-    def verdicts(device: bool) -> list[Verdict]:
+    def verdicts(kind: str) -> list[Verdict]:
         gpu = gpu_with_kernels()
         gpu.close = lambda: None  # type: ignore[method-assign]  # one context is shared, as the primary one is
         engines = {role: bench.open(gpu, role=role, view=224) for role in ("global", "local")}
-        views = DeviceViews(gpu) if device else HostViews()
+        views: ViewWriter = HostViews()
+        if kind != "in memory":
+            views = DeviceViews(gpu) if kind == "on the device" else PinnedViews(gpu, 1 << 30)
         with Detector(OpenedBundle(bundle, engines, head, 16, views)) as detector:
             found = [detector.detect(pictures[0], options), *detector.detect_many(pictures, options)]
         gc.collect()
         assert gpu.live == {}
         return [result for result in found if isinstance(result, Verdict)]
 
-    plain, made_there = verdicts(False), verdicts(True)
+    plain, made_there = verdicts("in memory"), verdicts("on the device")
     assert len(plain) == len(made_there) == 5
+    assert [v.probability_fake for v in verdicts("pinned")] == [v.probability_fake for v in plain]
     assert len({verdict.probability_fake for verdict in plain[1:]}) == 4, "the pictures differ for these engines"
     assert plain[0].probability_fake == pytest.approx(plain[1].probability_fake, abs=1e-6), "the same picture alone"
     for one, other in zip(plain, made_there, strict=True):

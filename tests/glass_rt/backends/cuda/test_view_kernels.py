@@ -18,9 +18,9 @@ import glass_rt.backends.cuda
 from glass_rt.backends.cuda import view_kernels
 from glass_rt.backends.cuda.gpu import GpuOutOfMemory
 from glass_rt.backends.cuda.nvrtc import compiled_from_source
-from glass_rt.backends.cuda.view_kernels import REFUSED, ViewKernels, boxes_ltwh
+from glass_rt.backends.cuda.view_kernels import REFUSED, ViewKernels, boxes_ltwh, filter_table
 from glass_rt.errors import BackendError, MissingDependency
-from glass_rt.image.resize import resize_antialiased
+from glass_rt.image.resize import filter_taps, resize_antialiased
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import cut_crops
 from tests.fake_gpu import FakeGpu
@@ -44,8 +44,9 @@ def test_the_global_view_is_the_runtimes(host: Any, height: int, width: int) -> 
     size = 224 if height > 64 else 32
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     rows, view = np.empty((size, width, 3), np.float32), np.empty((size, size, 3), np.float32)
-    host.rows(-(-width * 3 // 256), size, pointer(pixels), height, width, size, pointer(rows))
-    host.columns(-(-size * 3 // 256), size, pointer(rows), width, size, pointer(view))
+    of_rows, of_columns = filter_table(height, size), filter_table(width, size)
+    host.rows(-(-width * 3 // 256), size, pointer(pixels), width, size, pointer(of_rows), pointer(rows))
+    host.columns(-(-size * 3 // 256), size, pointer(rows), width, size, pointer(of_columns), pointer(view))
     assert np.abs(view - resize_antialiased(pixels, size)).max() < 0.01  # levels of 255; FP16 rounds by 0.06
 
 
@@ -84,13 +85,38 @@ def test_launches_cover_every_cell() -> None:
     with gpu.current():
         kernels, image = ViewKernels(gpu), gpu.allocate(1000 * 800 * 3)
         boxes, rows, out = gpu.allocate(160), gpu.allocate(224 * 800 * 12), gpu.allocate(1 << 22)
+        taps = gpu.allocate(filter_table(1000, 224).nbytes), gpu.allocate(filter_table(800, 224).nbytes)
         kernels.crops(image, 800, boxes, 10, 224, out.address, 0)
-        kernels.global_view(image, 1000, 800, 224, rows, out.address, 0)
+        kernels.global_view(image, 800, 224, taps, rows, out.address, 0)
     assert launches == [
         ("gather_crops", (588, 10, 1), ["uint64", "int32", "uint64", "int32", "uint64"]),
-        ("reduce_rows", (10, 224, 1), ["uint64", "int32", "int32", "int32", "uint64"]),
-        ("reduce_columns", (3, 224, 1), ["uint64", "int32", "int32", "uint64"]),
+        ("reduce_rows", (10, 224, 1), ["uint64", "int32", "int32", "uint64", "uint64"]),
+        ("reduce_columns", (3, 224, 1), ["uint64", "int32", "int32", "uint64", "uint64"]),
     ]
+
+
+@pytest.mark.parametrize(("length", "size"), [(6000, 224), (225, 224), (90, 224), (1, 8)])
+def test_the_table_holds_the_filter_and_its_weights_sum_to_one(length: int, size: int) -> None:
+    table = filter_table(length, size)
+    taps, weights = table[: 3 * size].reshape(size, 3), table[3 * size :].view(np.float32)
+    assert [(first, count) for first, count, _ in taps.tolist()] == [(a, len(b)) for a, b in filter_taps(length, size)]
+    sums = [weights[place : place + count].sum(dtype=np.float64) for _, count, place in taps]
+    np.testing.assert_allclose(sums, 1.0, atol=1e-6)
+
+
+def test_the_kernels_compute_nothing_in_double() -> None:
+    """Desktop cards have one unit of double for 64 of float."""
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-core is not installed")
+    try:
+        _, program = nvrtc.nvrtcCreateProgram((KERNELS / "views.cu").read_bytes(), b"views.cu", 0, [], [])
+    except RuntimeError as error:
+        pytest.skip(f"NVRTC is not installed: {error}")
+    assert nvrtc.nvrtcCompileProgram(program, 1, [b"--gpu-architecture=compute_75"]) == (0,)
+    content = bytes(nvrtc.nvrtcGetPTXSize(program)[1])
+    nvrtc.nvrtcGetPTX(program, content)
+    nvrtc.nvrtcDestroyProgram(program)
+    assert b"fma.rn.f32" in content
+    assert b".f64" not in content
 
 
 @pytest.mark.parametrize("sm", [*SMS, "12.1"])

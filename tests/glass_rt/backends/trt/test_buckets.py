@@ -8,10 +8,12 @@ from glass_rt.bundle.requirements import Shapes
 PROFILES = (Shapes(1, 10, 16), Shapes(1, 64, 64))
 
 
-def test_buckets_are_powers_of_two_and_what_profiles_are_tuned_for() -> None:
+def test_buckets_are_what_profiles_are_tuned_for_and_the_powers_of_two_that_those_do_not_take() -> None:
     assert [(bucket.size, bucket.profile) for bucket in buckets_of(PROFILES)] == [
-        (1, 0), (2, 0), (4, 0), (8, 0), (10, 0), (16, 0), (32, 1), (64, 1),
+        (1, 0), (2, 0), (4, 0), (10, 0), (16, 0), (32, 1), (64, 1),
     ]  # fmt: skip
+    big = [bucket.size for bucket in buckets_of((Shapes(1, 10, 16), Shapes(1, 64, 256)))]
+    assert big == [1, 2, 4, 10, 16, 32, 64, 128, 256]
 
 
 def test_sizes_that_no_profile_takes_are_no_buckets() -> None:
@@ -24,6 +26,8 @@ def test_sizes_that_no_profile_takes_are_no_buckets() -> None:
     [
         (0, []),
         (1, [(1, 1)]),
+        (7, [(4, 4), (3, 4)]),
+        (8, [(8, 10)]),  # a fifth of padding is cheaper than one more size to compile and capture
         (9, [(9, 10)]),  # a tenth of padding is cheaper than a second run
         (33, [(32, 32), (1, 1)]),  # half a batch of padding is not
         (60, [(60, 64)]),

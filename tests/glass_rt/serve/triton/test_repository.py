@@ -15,8 +15,9 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BundleExists, UsageError
 from glass_rt.serve.oip.description import CONFIG_TYPES
 from glass_rt.serve.oip.protocol import INPUTS, OUTPUTS
-from glass_rt.serve.triton.config import ServingOptions, config_pbtxt
+from glass_rt.serve.triton.config import ServingOptions, config_pbtxt, instance_device
 from glass_rt.serve.triton.repository import write_model
+from tests.bench_zoo import write_bundle
 from tests.support import Bundles, Cli
 
 
@@ -57,6 +58,33 @@ def test_the_options_are_in_the_configuration(bundles: Bundles) -> None:
 def test_options_that_cannot_be_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         ServingOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("device", "group", "parameter", "told", "opened"),
+    [
+        ("cpu", ("KIND_CPU", []), None, ("CPU", "0"), "cpu"),
+        ("cuda", ("KIND_GPU", []), None, ("GPU", "3"), "cuda:3"),  # an instance on each
+        ("cuda:1", ("KIND_GPU", [1]), "cuda:1", ("GPU", "1"), "cuda:1"),
+        ("cuda+cpu,use_tf32=1", ("KIND_GPU", []), "cuda+cpu,use_tf32=1", ("GPU", "2"), "cuda:2+cpu,use_tf32=1"),
+        ("dml:1", ("KIND_CPU", []), "dml:1", ("CPU", "0"), "dml:1"),  # Triton's GPUs are NVIDIA's
+        ('plugin:/opt/a "b".so', ("KIND_CPU", []), 'plugin:/opt/a "b".so', ("CPU", "0"), 'plugin:/opt/a "b".so'),
+    ],
+)
+def test_an_instance_opens_the_bundle_on_the_device_that_was_asked_for(
+    tmp_path: Path,
+    device: str,
+    group: tuple[str, list[int]],
+    parameter: str | None,
+    told: tuple[str, str],
+    opened: str,
+) -> None:
+    config = parsed(config_pbtxt(Bundle.open(write_bundle(tmp_path / "zoo")), ServingOptions(device)))
+    (found,) = config.instance_group
+    assert (type(found).Kind.Name(found.kind), list(found.gpus)) == group
+    parameters = {key: {"string_value": value.string_value} for key, value in config.parameters.items()}
+    assert parameters.get("device", {}).get("string_value") == parameter
+    assert instance_device({"parameters": parameters}, *told) == opened
 
 
 def test_a_device_that_the_engines_cannot_run_on_is_refused(bundles: Bundles) -> None:
