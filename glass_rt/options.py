@@ -13,6 +13,7 @@ from glass_rt.machine.limits.memory import LEAST_MEMORY
 
 Crops = int | Literal["auto"] | None
 DEFAULT_MARGIN = 3.0
+DECODERS = ("cpu", "device")
 
 
 def crops_from_text(text: str) -> Crops:
@@ -41,9 +42,10 @@ class RunOptions:
     by its cores, elsewhere all of it). `threads`: CPU threads of an engine (None: one per physical core).
     `expect_bundle`: the bundle's SHA-256, which pins it. `workers`: threads that decode (None: one per core, at most 8;
     for engines on a GPU one per core but one). `views`: `device` has the GPU cut the crops and resize the image, for
-    TensorRT engines. `memory`: bytes that this process may hold, on top of the limits that the system sets it; the
-    defaults of `batch` and `workers` follow the lowest. `cache`: keep what OpenVINO has compiled for this processor,
-    and open engines by it.
+    TensorRT engines. `decode`: `device` has the NVIDIA GPU of the engines decode the JPEGs that it can, beside the
+    threads; with TensorRT engines of GLASS `views` is `device` too. `memory`: bytes that this process may hold, on top
+    of the limits that the system sets it; the defaults of `batch` and `workers` follow the lowest. `cache`: keep what
+    OpenVINO has compiled for this processor, and open engines by it.
     """
 
     device: str | None = None
@@ -52,6 +54,7 @@ class RunOptions:
     expect_bundle: str | None = None
     workers: int | None = None
     views: str = "host"
+    decode: str = "cpu"
     memory: int | None = None
     cache: bool = True
 
@@ -60,6 +63,8 @@ class RunOptions:
             raise UsageError(f"workers: got {self.workers}; at least one is needed")
         if self.memory is not None and self.memory < LEAST_MEMORY:
             raise UsageError(f"memory: got {self.memory} bytes; at least {LEAST_MEMORY} are needed")
+        if self.decode not in DECODERS:
+            raise UsageError(f"decode: got {self.decode!r}; expected {' or '.join(DECODERS)}")
 
 
 @dataclass(frozen=True)

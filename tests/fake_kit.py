@@ -75,11 +75,13 @@ def _kernels(gpu: FakeGpu) -> dict[str, Callable[..., None]]:
                 crop[row, :wide] = gpu.bytes_at(start, 3 * wide).reshape(-1, 3) ^ wrong
 
     def rows(_grid: Any, _block: Any, arguments: tuple[Any, ...]) -> None:
-        image, height, width, _size, _out = map(int, arguments)
+        image, width, size, taps, _out = map(int, arguments)
+        first, count, _ = gpu.bytes_at(taps, 12 * size).view(np.int32)[-3:].tolist()
+        height = first + count  # the last row of the view takes the last one of the image
         last["pixels"] = gpu.bytes_at(image, height * width * 3).reshape(height, width, 3)
 
     def columns(_grid: Any, _block: Any, arguments: tuple[Any, ...]) -> None:
-        _rows, _width, size, out = map(int, arguments)
+        _rows, _width, size, _taps, out = map(int, arguments)
         view = resize_antialiased(last["pixels"], size) + wrong
         gpu.bytes_at(out, view.nbytes)[:] = view.reshape(-1).view(np.uint8)
 
@@ -90,7 +92,8 @@ def _kernels(gpu: FakeGpu) -> dict[str, Callable[..., None]]:
 
 
 def install() -> None:
-    """For the life of this process."""
+    """For the life of this process, which keeps to one core: steps are small, and idle threads of OpenMP spin."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import glass_rt.backends.cuda
     from glass_rt.machine import environment as module
     from glass_rt.machine.cuda_driver import CudaDevice

@@ -79,7 +79,7 @@ def test_stages_do_not_import_what_they_must_not_need(stage: str, never: set[str
 def test_importing_the_runtime_loads_no_heavy_library() -> None:
     code = (
         "import sys, glass_rt, glass_rt.cli, glass_rt.cli.infer, glass_rt.cli.bulk, glass_engines.command, glass_export.command, glass_calibrate.command\n"
-        "heavy = ('torch', 'torchvision', 'timm', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'scipy', 'sklearn', 'matplotlib')\n"
+        "heavy = ('torch', 'torchvision', 'timm', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'PIL', 'ray', 'pyarrow', 'scipy', 'sklearn', 'matplotlib', 'nvidia', 'cuda')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

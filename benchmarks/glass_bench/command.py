@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import batch_option, memory_option, quiet_option, threads_option
+from glass_rt.cli.options import (
+    batch_option,
+    device_option,
+    engine_option,
+    memory_option,
+    quiet_option,
+    threads_option,
+)
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.command_line import shown_command
 from glass_rt.machine.one_writer import only_writer_in
@@ -282,6 +289,49 @@ def authors(
         comparison = compare_with_authors(chosen, images_taken, repeats, shown_command(sys.argv), stage)
         click.echo(write_report(comparison, output))
     return 0
+
+
+@bench.command(name="decode", short_help="What decoding on the device changes.")
+@click.option(
+    "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", required=True,
+    help="Your photographs, as they come: no copies that were made smaller.",
+)  # fmt: skip
+@engine_option
+@device_option
+@batch_option
+@click.option("--most", type=click.IntRange(1), metavar="N", help="Images to take part, evenly over the sizes.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", default=Path("bench-decode.json"),
+              show_default=True, help="The record, image by image.")  # fmt: skip
+@quiet_option
+def decode_check(
+    images: Path,
+    engine: Path | None,
+    device: str | None,
+    batch: int | None,
+    most: int | None,
+    output: Path,
+    quiet: bool,
+) -> int:
+    """Decide by your own images whether a bundle may judge what the GPU has decoded (infer --decode device).
+
+    Each JPEG that the GPU can decode is decoded there and on the CPU, and judged both ways. Exit code 1, and --decode
+    device is refused for this bundle and GPU from then on, where a verdict changes or a logit moves by more than 0.05.
+    """
+    from glass_bench.measure.images import find_bench_images, thin
+    from glass_bench.quality.decode_check import check_decoding, write_check
+    from glass_rt.bundle.bundle import Bundle
+    from glass_rt.inference.decode_gate import note_outcome
+    from glass_rt.options import RunOptions
+
+    bundle = Bundle.open(chosen_bundle(engine))
+    found, _refused = find_bench_images(images)
+    chosen = [(image.path, image.name) for image in thin(found, most or len(found))]
+    check = check_decoding(bundle, RunOptions(device, batch), chosen, silent if quiet else reporter())
+    write_check(check, output)
+    note_outcome(bundle, check.device, check.refused)
+    for line in check.report().splitlines():
+        click.echo(text_from_name(line))
+    return 1 if check.refused else 0
 
 
 def _names(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -91,7 +90,7 @@ def timm_backbone(name: str) -> TimmBackbone:
 
 
 @cache
-def _timm() -> ModuleType:
+def _timm() -> Any:
     keep_silent()
     try:
         with warnings.catch_warnings():

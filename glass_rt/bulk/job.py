@@ -34,6 +34,7 @@ from glass_rt.bundle.outside import check_outside
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.inference.engines import batch_for, device_of
 from glass_rt.inference.passed_over import PassedOver
+from glass_rt.inference.placement import check_decode
 from glass_rt.machine.device import kind_of
 from glass_rt.options import DetectOptions, RunOptions
 
@@ -82,6 +83,7 @@ def run_job(
     bundle = Bundle.open(job.engine, expect_sha256=job.run.expect_bundle)
     # Every worker would refuse it, after the plan was written.
     batch_for(bundle.manifest, job.run.batch, device=job.run.device)
+    check_decode(bundle.manifest, job.run)
     plain: list[str] = []
     roots: dict[str, str] = {}
     for argument in (job.target, *job.sources):

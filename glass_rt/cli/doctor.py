@@ -36,6 +36,7 @@ _PACKAGES = (
     "onnx",
     "timm",
     "pillow-heif",
+    "nvidia-nvimgcodec-cu13",
 )
 _GPU_ACCESS = ("cuda-core", "pycuda")
 _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
@@ -113,6 +114,8 @@ def _gpu_access_advice(package: str) -> str:
 def _purpose(package: str) -> str:
     if package in ("torch", "torchvision", "onnx"):
         return f"; only the export stage needs it: {install_command('export')}"
+    if package == "nvidia-nvimgcodec-cu13":
+        return f"; only --decode device needs it: {install_command('decode')}"
     if package == "timm":
         return f"; only --backbone timm:NAME needs it: {install_command('timm')}"
     return f"; only HEIC images need it: {install_command('heic')}" if package == "pillow-heif" else ""

@@ -12,7 +12,7 @@ from glass_rt.image.encoded import DEFAULT_MAX_PIXELS
 from glass_rt.image.sampling import MAX_SEED
 from glass_rt.machine.device import DEVICE_HELP
 from glass_rt.machine.limits.memory import memory_from_text
-from glass_rt.options import DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
+from glass_rt.options import DECODERS, DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notices on stderr.")
@@ -50,6 +50,13 @@ memory_option = click.option(
     callback=parse_memory,
     metavar="SIZE",
     help="Memory that this process may hold, such as 512m or 1g.  [default: what its container or machine has]",
+)
+decode_option = click.option(
+    "--decode",
+    type=click.Choice(DECODERS),
+    default="cpu",
+    show_default=True,
+    help="device: the GPU of the engines decodes the JPEGs that it can. Verdicts of those differ a little, and say so.",
 )
 cache_option = click.option(
     "--no-cache", "cache", flag_value=False, default=True, help="Neither read nor keep what OpenVINO has compiled."
@@ -121,7 +128,15 @@ _JUDGING = (
 )
 
 # How an engine is run: the command gets `run`, a RunOptions.
-_RUNNING = (device_option, batch_option, threads_option, memory_option, cache_option, expect_bundle_option)
+_RUNNING = (
+    device_option,
+    batch_option,
+    threads_option,
+    memory_option,
+    cache_option,
+    decode_option,
+    expect_bundle_option,
+)
 run_options = option_group("run", RunOptions, (*_RUNNING, workers_option))
 # The same for `bulk`, whose `--workers` are processes.
 worker_run_options = option_group("run", RunOptions, _RUNNING)

@@ -113,10 +113,21 @@ def decode_image(data: bytes, header: Header, buffer: PixelBuffer | None = None)
     if (width, height) != header.decoded_size:
         promised = " x ".join(map(str, header.decoded_size))
         raise ImageCorrupt(f"the header says {promised} pixels; the decoder found {width} x {height}")
-    orientation = 1 if header.turned else header.orientation
-    digest = hashlib.sha256(data).hexdigest()
-    notices = (*warning, *_notices(header))
-    return Image(ImageInfo(width, height, header.format, digest, orientation, notices, header.jpeg_quality), pixels)
+    return Image(image_info(data, header, warning), pixels)
+
+
+def image_info(data: bytes, header: Header, remarks: tuple[str, ...] = ()) -> ImageInfo:
+    """What is known of a file's image once it was decoded; `remarks`: the decoder's, the first of the notices."""
+    width, height = header.decoded_size
+    return ImageInfo(
+        width,
+        height,
+        header.format,
+        hashlib.sha256(data).hexdigest(),
+        1 if header.turned else header.orientation,
+        (*remarks, *_notices(header)),
+        header.jpeg_quality,
+    )
 
 
 def peak_bytes(header: Header, size: int) -> int:

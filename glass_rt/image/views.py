@@ -20,8 +20,11 @@ class ViewWriter(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array of any content, as far as packs need one: rows, slices, lists of rows."""
 
-    def write(self, pixels: Pixels, boxes: tuple[Box, ...], view: Any, crops: Any) -> None:
-        """Writes the global view of an image, float32 (size, size, 3), and its windows, uint8 (K, size, size, 3)."""
+    def write(self, pixels: Any, boxes: tuple[Box, ...], view: Any, crops: Any) -> None:
+        """Writes the global view of an image, float32 (size, size, 3), and its windows, uint8 (K, size, size, 3).
+
+        `pixels`: uint8 (H, W, 3), RGB, in memory; a writer on a device takes pixels that lie there too.
+        """
 
     def close(self) -> None:
         """Frees what it holds; calling it twice is harmless."""

@@ -13,7 +13,6 @@ from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.bundle.compatibility import check_machine
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
-from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.engine_memory import engines_take
 from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
@@ -110,36 +109,6 @@ def warm_up(engines: Mapping[str, Backend]) -> None:
             "the %s engine is warm after %.1f s; %d batch sizes are left to their first use",
             role, perf_counter() - start, left,
         )  # fmt: skip
-
-
-def check_views(manifest: BundleManifest, views: str) -> None:
-    """Raises UsageError where the views of this bundle's engines cannot be made there."""
-    if views not in ("host", "device"):
-        raise UsageError(f"views: got {views!r}; expected host or device")
-    if views == "device" and not manifest.engine.backend.startswith("tensorrt"):
-        raise UsageError(f"views: {manifest.engine.backend} engines read views from memory; device is for TensorRT's")
-    if views == "device" and manifest.model.architecture != "glass":
-        raise UsageError("views: the resize-only model's view is Pillow's, which is only made in memory")
-
-
-def open_views(manifest: BundleManifest, run: RunOptions) -> ViewWriter:
-    """What writes the views: in memory, in pinned memory for TensorRT's engines, or on their GPU.
-
-    Raises MissingDependency, BackendError.
-    """
-    if not manifest.engine.backend.startswith("tensorrt"):
-        return HostViews()
-    from glass_rt.backends.cuda import open_gpu
-    from glass_rt.backends.cuda.device_views import DeviceViews
-    from glass_rt.backends.cuda.pinned_views import PinnedViews, most_pinned
-    from glass_rt.backends.trt.backend import gpu_index
-
-    gpu = open_gpu(gpu_index(run.device))
-    try:
-        return DeviceViews(gpu) if run.views == "device" else PinnedViews(gpu, most_pinned(run.memory))
-    except BaseException:
-        gpu.close()
-        raise
 
 
 def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = None, device: str | None = None) -> int:

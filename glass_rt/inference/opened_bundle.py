@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 from glass_rt.backends import Backend
+from glass_rt.backends.cuda.image_codec import ImageCodec
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.folder import MANIFEST
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
+from glass_rt.inference.decode_gate import check_not_refused
 from glass_rt.inference.engine_memory import EngineReserve, engines_take
-from glass_rt.inference.engines import batch_for, check_views, device_of, open_engines, open_views, warm_up
+from glass_rt.inference.engines import batch_for, device_of, open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
+from glass_rt.inference.placement import (
+    check_codec_installed,
+    check_decode,
+    check_views,
+    open_codec,
+    open_views,
+    place_of_views,
+)
 from glass_rt.machine.device import on_processor
 from glass_rt.machine.limits.byte_budget import ByteBudget
 from glass_rt.machine.limits.memory import held_bytes
@@ -29,9 +40,9 @@ class OpenedBundle:
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
     that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
-    `device`: where they run, as text. `reserve`: what the engines may still take of memory. `decoding`: what is held
-    for images, by all that decode for this bundle. The engines and the views belong to this object, and `close` closes
-    both.
+    `device`: where they run, as text. `codec`: what decodes JPEGs on the GPU, where that was asked for. `reserve`: what
+    the engines may still take of memory. `decoding`: what is held for images, by all that decode for this bundle. The
+    engines, the views and the codec belong to this object, and `close` closes them.
     """
 
     bundle: Bundle
@@ -42,6 +53,7 @@ class OpenedBundle:
     memory: int | None = None
     on_gpu: bool = False
     device: str = "cpu"
+    codec: ImageCodec | None = None
     reserve: EngineReserve = field(default_factory=lambda: EngineReserve(0))
     decoding: ByteBudget = field(default_factory=ByteBudget)
 
@@ -54,19 +66,26 @@ class OpenedBundle:
         batch = batch_for(bundle.manifest, run.batch, run.memory, run.device)
         head = Head.for_model(bundle.manifest.model, bundle.head())
         check_views(bundle.manifest, run.views)
+        check_decode(bundle.manifest, run)
+        if run.decode == "device":
+            check_codec_installed()
+            check_not_refused(bundle, device_of(bundle.manifest, run.device))
         device = device_of(bundle.manifest, run.device)
         reserve = EngineReserve(engines_take(bundle.manifest, batch, device, pinned=bundle.pinned), held_bytes())
-        engines = open_engines(bundle, run)
-        try:
+        with ExitStack() as undo:
+            engines = open_engines(bundle, run)
+            for engine in engines.values():
+                undo.callback(engine.close)
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            views = open_views(bundle.manifest, run)
+            place = place_of_views(bundle.manifest, run)
+            views = open_views(bundle.manifest, replace(run, views=place))
+            undo.callback(views.close)
+            codec = open_codec(run, in_memory=place == "host") if run.decode == "device" else None
+            undo.pop_all()
             reserve.note()
-            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device, reserve)
-        except BaseException:
-            for engine in engines.values():
-                engine.close()
-            raise
+            on_gpu = not on_processor(device)
+            return cls(bundle, engines, head, batch, views, run.memory, on_gpu, device, codec, reserve)
 
     @property
     def manifest(self) -> BundleManifest:
@@ -83,7 +102,9 @@ class OpenedBundle:
         return Packer(self.manifest.model.crop_size, RUNS_PER_PACK * self.batch, self.batch, self.views)
 
     def close(self) -> None:
-        """Closes the engines and what writes the views; nothing may be running."""
+        """Closes the engines, what writes the views and what decodes; nothing may be running."""
+        if self.codec is not None:
+            self.codec.close()
         for engine in self.engines.values():
             engine.close()
         self.views.close()

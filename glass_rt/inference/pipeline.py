@@ -15,12 +15,20 @@ from typing import Any, TypeAlias
 
 from glass_rt.errors import BackendError, GlassError, OutOfMemory, drop_frames, first_line
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.encoded import ImageSource, read_image
+from glass_rt.image.encoded import ArrayImage, EncodedImage, ImageSource, read_image
 from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside, DecodingRoom
+from glass_rt.inference.device_decoding import MOST_WAITING, DeviceDecoding, decoded_on_device
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
 from glass_rt.inference.pack import Pack
-from glass_rt.inference.prepared_image import PreparedImage, as_image_error, prepare_image, verdict_of
+from glass_rt.inference.prepared_image import (
+    DecodedSource,
+    PreparedImage,
+    as_image_error,
+    prepare_decoded,
+    prepare_image,
+    verdict_of,
+)
 from glass_rt.inference.room import most_decoders
 from glass_rt.machine.blas import single_threaded_blas
 from glass_rt.machine.environment import usable_cores
@@ -63,6 +71,7 @@ class Pipeline:
         self._decoding = ThreadPoolExecutor(self.workers, thread_name_prefix="glass-rt decode")
         self._judging = threading.Thread(target=self._judge_all, name="glass-rt judge", daemon=True)
         with _threads_to_start():
+            self._on_device = self._device_decoding()
             self._judging.start()
 
     def submit(self, source: ImageSource, options: DetectOptions) -> Future[Verdict]:
@@ -105,7 +114,8 @@ class Pipeline:
     @property
     def images_ahead(self) -> int:
         """Images under way that keep the decoders and the judge busy."""
-        return 2 * self.workers + 2 * self._opened.images_per_pack
+        on_device = 0 if self._on_device is None else 2 * MOST_WAITING
+        return 2 * self.workers + on_device + 2 * self._opened.images_per_pack
 
     @property
     def pack_taken(self) -> float | None:
@@ -115,6 +125,8 @@ class Pipeline:
     def close(self) -> None:
         """Gives up the images that are not yet with the judge, and waits for those that are."""
         self._decoding.shutdown(wait=True, cancel_futures=True)
+        if self._on_device is not None:
+            self._on_device.close()
         self._packer.close()
         self._judging.join()  # the engines may be closed next, and a pack may be at work
 
@@ -131,14 +143,31 @@ class Pipeline:
             source = wanted.pop()
         except IndexError:  # given up meanwhile
             return
+
+        def finish(decoded: DecodedSource | None) -> None:
+            try:
+                prepared = self._prepared(image, decoded, options)
+            except BaseException as error:
+                if isinstance(error, GlassError):
+                    drop_frames(error)  # they hold the image's bytes, and the error may wait among many
+                _fail(result, error)
+                return
+            self._conclude_once_judged(prepared, options, result)
+
         try:
-            prepared = self._prepare_image(source, options)
+            with as_image_error():
+                with self._room.reading(source, options.max_pixels):
+                    image = read_image(source, options.max_pixels)
+                handed_over = self._on_device is not None and self._on_device.offer(image, result, finish)
         except BaseException as error:
             if isinstance(error, GlassError):
                 drop_frames(error)  # they hold the image's bytes, and the error may wait for its turn among many
             _fail(result, error)
             return
+        if not handed_over:
+            finish(None)
 
+    def _conclude_once_judged(self, prepared: PreparedImage, options: DetectOptions, result: Future[Verdict]) -> None:
         def conclude(judged: Future[Judgement]) -> None:
             if judged.cancelled():
                 result.cancel()
@@ -153,15 +182,22 @@ class Pipeline:
         prepared.judgement.add_done_callback(conclude)
         result.add_done_callback(lambda future: future.cancelled() and prepared.judgement.cancel())
 
-    def _prepare_image(self, source: ImageSource, options: DetectOptions) -> PreparedImage:
-        with as_image_error(), self._room.reading(source, options.max_pixels):
-            image = read_image(source, options.max_pixels)
+    def _prepared(
+        self, image: EncodedImage | ArrayImage, decoded: DecodedSource | None, options: DetectOptions
+    ) -> PreparedImage:
+        if decoded is not None:
+            return prepare_decoded(decoded, self._opened.manifest, options, self._packer)
         needed, views = self._room.needed(image, options)
         buffer = self._pixel_buffer()
         with self._room.hold(needed, options.max_pixels, buffer.size, kept=views):
             prepared = prepare_image(image, self._opened.manifest, options, self._packer, buffer)
         prepared.judgement.add_done_callback(lambda _: self._room.let_go(views))
         return prepared
+
+    def _device_decoding(self) -> DeviceDecoding | None:
+        """Views on the device take a millisecond, those in memory many: these are made by as many as decode."""
+        codec = self._opened.codec
+        return None if codec is None else DeviceDecoding(codec, self.workers if codec.in_memory else 2)
 
     def _pixel_buffer(self) -> PixelBuffer:
         """This decoding thread's own: an image's pixels are done with once its views are placed."""
@@ -257,11 +293,16 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
         room = DecodingRoom(opened)
         with as_image_error(), room.reading(source, options.max_pixels):
             image = read_image(source, options.max_pixels)
-        with room.hold(room.needed(image, options)[0], options.max_pixels):
-            prepared = prepare_image(image, opened.manifest, options, packer)
-            pack = packer.take()
-            assert pack is not None, "the image was just prepared"
-            (judgement,) = judge.judge(pack)
+        with decoded_on_device(opened.codec, image) as decoded:
+            if decoded is not None:
+                prepared = prepare_decoded(decoded, opened.manifest, options, packer)
+            else:
+                needed, _ = room.needed(image, options)
+                with room.hold(needed, options.max_pixels):
+                    prepared = prepare_image(image, opened.manifest, options, packer)
+        pack = packer.take()
+        assert pack is not None, "the image was just prepared"
+        (judgement,) = judge.judge(pack)
         room.note_engines()
     if isinstance(judgement, BackendError):
         raise judgement

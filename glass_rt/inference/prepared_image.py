@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest, Model
@@ -45,6 +46,16 @@ class PreparedImage:
     views_ms: float
 
 
+@dataclass(frozen=True, eq=False)
+class DecodedSource:
+    """A decoded image on its way to its views: `pixels` uint8 (H, W, 3), RGB, in memory or on the device."""
+
+    path: str | None
+    info: ImageInfo
+    pixels: Any
+    decode_ms: float  # reading it included
+
+
 def prepare_image(
     source: EncodedImage | ArrayImage,
     manifest: BundleManifest,
@@ -59,7 +70,15 @@ def prepare_image(
     start = perf_counter()
     with as_image_error():
         image = source.decode(buffer)
-    decoded = perf_counter()
+    decode_ms = source.read_ms + (perf_counter() - start) * 1e3
+    return prepare_decoded(DecodedSource(source.path, image.info, image.pixels, decode_ms), manifest, options, packer)
+
+
+def prepare_decoded(
+    image: DecodedSource, manifest: BundleManifest, options: DetectOptions, packer: Packer
+) -> PreparedImage:
+    """Chooses a decoded image's windows and writes its views into a pack. Raises OutOfMemory, BackendError."""
+    start = perf_counter()
     sampling = _sample(image.info, manifest.model, options)
     slot = _reserve(packer, sampling)
     try:
@@ -74,8 +93,8 @@ def prepare_image(
         raise
     finally:
         packer.filled(slot)
-    decode_ms, views_ms = source.read_ms + (decoded - start) * 1e3, (perf_counter() - decoded) * 1e3
-    return PreparedImage(source.path, image.info, sampling, slot.judgement, decode_ms, views_ms)
+    views_ms = (perf_counter() - start) * 1e3
+    return PreparedImage(image.path, image.info, sampling, slot.judgement, image.decode_ms, views_ms)
 
 
 @contextmanager

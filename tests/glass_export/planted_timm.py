@@ -27,7 +27,7 @@ class _Map(_Plain):
 
 
 class _Pyramid(_Plain):
-    def forward(self, planes: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, planes: Tensor) -> Tensor:
         return [super().forward(planes)] * 2  # type: ignore[return-value]
 
 

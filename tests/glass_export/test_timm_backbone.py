@@ -124,12 +124,13 @@ def test_a_checkpoint_is_read_by_the_name_of_its_backbone(backbone: str, archite
 def test_the_file_of_a_run_tells_its_backbone_and_others_are_asked_for_it(tmp_path: Path) -> None:
     model = build_model(find_backbone("timm:test_convnext"), "resize")
     tensors = checkpoint_module(model).state_dict()
-    for told, expected in (
+    cases: tuple[tuple[dict[str, object], str | None], ...] = (
         ({"backbone": "timm:test_convnext.r160_in1k"}, None),
         ({"backbone": "timm:nowhere"}, "is of a backbone that cannot be used: backbone: timm has no model 'nowhere'"),
         ({"backbone": ["timm:test_convnext"]}, "name it: --backbone timm:NAME"),
         ({}, "name it: --backbone timm:NAME"),
-    ):
+    )
+    for told, expected in cases:
         path = tmp_path / "best.safetensors"
         save_file(tensors, path, {"glass_train": json.dumps(told)})
         if expected is None:

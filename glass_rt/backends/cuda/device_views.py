@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.device_array import DeviceArray, whole
+from glass_rt.backends.cuda.device_pixels import DevicePixels
 from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, PinnedBuffer, lost_is_gone
 from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh, filter_table
 from glass_rt.image.sampling import Box
@@ -59,13 +60,19 @@ class DeviceViews:
         weakref.finalize(lease, self._give_back, memory).atexit = False
         return whole(lease, shape, dtype, self._gather_rows)
 
-    def write(self, pixels: NDArray[np.uint8], boxes: tuple[Box, ...], view: DeviceArray, crops: DeviceArray) -> None:
-        """Copies `pixels` to the device and writes both views; they are there when this returns."""
+    def write(
+        self, pixels: NDArray[np.uint8] | DevicePixels, boxes: tuple[Box, ...], view: DeviceArray, crops: DeviceArray
+    ) -> None:
+        """Writes both views, of pixels that lie on the device or are copied there; they are there when this returns."""
         height, width, _ = pixels.shape
         size, table = view.shape[0], boxes_ltwh(boxes)
         with self._slot() as slot, self._gpu.current():
             rows = slot.device("rows", size * width * 3 * 4)
-            image, places = slot.copied("image", pixels), slot.copied("boxes", table)
+            if isinstance(pixels, DevicePixels):
+                image = DeviceBuffer(pixels.address, height * width * 3)
+            else:
+                image = slot.copied("image", pixels)
+            places = slot.copied("boxes", table)
             taps = (
                 slot.copied("row taps", filter_table(height, size)),
                 slot.copied("column taps", filter_table(width, size)),

@@ -31,7 +31,7 @@ def read_jpeg(data: bytes) -> Header:
     quality: int | None = None
     notices: tuple[str, ...] = ()
     frame: tuple[int, int, int, int, int] | None = None
-    for marker, start, end in _segments(data):
+    for marker, start, end in segments(data):
         if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
             orientation, notices = exif.orientation(data[start:end])
         elif marker == _DQT and quality is None:
@@ -91,7 +91,7 @@ def _quality(tables: bytes) -> int | None:
     return None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(marker, first byte of its payload, one past the last) up to the first scan or the end of the image."""
     position = 2
     for _ in range(MOST_SEGMENTS):

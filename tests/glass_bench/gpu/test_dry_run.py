@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +44,16 @@ def test_every_step_runs_in_its_order_and_is_right(dry_run: tuple[Kit, dict[str,
     assert "a dry run on stand-ins" in (kit.output / "report.md").read_text().splitlines()[0]
 
 
-def faults() -> Iterator[tuple[str, str]]:
-    """A wrong number under the stand-in, and a step that must see it."""
-    yield "kernel", "1 seam"
-    yield "kernel", "2 views"
-    yield "decoder", "5 exactness"
-    yield "engine", f"8 {DRY_BACKBONES[0]}: parity"
+# A wrong number under a stand-in, and a step that must see it.
+FAULTS = (
+    ("kernel", "1 seam"),
+    ("kernel", "2 views"),
+    ("decoder", "5 exactness"),
+    ("engine", f"8 {DRY_BACKBONES[0]}: parity"),
+)
 
 
-@pytest.mark.parametrize(("fault", "name"), faults())
+@pytest.mark.parametrize(("fault", "name"), FAULTS)
 def test_a_wrong_number_under_a_step_fails_it(
     dry_run: tuple[Kit, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str, name: str
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import glass_rt.backends.cuda
+from tests.fake_gpu import FakeGpu
 from tests.fake_trt import NAMES, Bench
 
 KERNELS = Path(str(glass_rt.backends.cuda.__file__)).parent / "kernels"
@@ -57,3 +59,26 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
     command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(folder / "host.so"), str(folder / "host.cpp")]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(folder / "host.so"))
+
+
+@pytest.fixture
+def gpu_with_kernels(host: Any) -> Callable[..., FakeGpu]:
+    """Makes GPUs in memory that run the view kernels, compiled for the CPU."""
+
+    def emulated(gpu: FakeGpu, call: Any, pointers: tuple[int, ...]) -> Callable[..., None]:
+        def run(grid: tuple[int, int, int], _block: Any, arguments: tuple[Any, ...]) -> None:
+            values = [int(value) for value in arguments]
+            for index in pointers:
+                values[index] = gpu.bytes_at(values[index], 1).ctypes.data
+            call(*grid[:2], *(ctypes.c_void_p(v) if i in pointers else v for i, v in enumerate(values)))
+
+        return run
+
+    def made(memory_bytes: int = 1 << 33) -> FakeGpu:
+        gpu = FakeGpu(memory_bytes)
+        gpu.kernels["gather_crops"] = emulated(gpu, host.crops, (0, 2, 4))
+        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 3, 4))
+        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3, 4))
+        return gpu
+
+    return made

@@ -38,7 +38,7 @@ class Decoder:
     """nvImageCodec with some of its backends; pixels come out as RGB, orientation ignored."""
 
     def __init__(self, backends: Sequence[str], options: str = "", threads: int = 0) -> None:
-        from nvidia import nvimgcodec  # type: ignore[import-untyped]
+        from nvidia import nvimgcodec
 
         self._library = nvimgcodec
         chosen = [nvimgcodec.Backend(getattr(nvimgcodec, name)) for name in backends] or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from glass_rt.backends.cuda.device_pixels import DevicePixels
 from glass_rt.backends.cuda.device_views import SLOTS, DeviceViews
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
 from glass_rt.backends.cuda.pinned_views import PinnedViews
@@ -21,36 +21,15 @@ from glass_rt.detector import Detector
 from glass_rt.errors import UsageError
 from glass_rt.image.sampling import stratified
 from glass_rt.image.views import HostViews, ViewWriter, cut_crops
-from glass_rt.inference.engines import check_views
 from glass_rt.inference.head import Head
 from glass_rt.inference.opened_bundle import OpenedBundle
+from glass_rt.inference.placement import check_views
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
 from tests.fake_gpu import FakeGpu
 from tests.support import Bundles
 
 GpuWithKernels = Callable[..., FakeGpu]
-
-
-@pytest.fixture
-def gpu_with_kernels(host: Any) -> GpuWithKernels:
-    def emulated(gpu: FakeGpu, call: Any, pointers: tuple[int, ...]) -> Callable[..., None]:
-        def run(grid: tuple[int, int, int], _block: Any, arguments: tuple[Any, ...]) -> None:
-            values = [int(value) for value in arguments]
-            for index in pointers:
-                values[index] = gpu.bytes_at(values[index], 1).ctypes.data
-            call(*grid[:2], *(ctypes.c_void_p(v) if i in pointers else v for i, v in enumerate(values)))
-
-        return run
-
-    def made(memory_bytes: int = 1 << 33) -> FakeGpu:
-        gpu = FakeGpu(memory_bytes)
-        gpu.kernels["gather_crops"] = emulated(gpu, host.crops, (0, 2, 4))
-        gpu.kernels["reduce_rows"] = emulated(gpu, host.rows, (0, 3, 4))
-        gpu.kernels["reduce_columns"] = emulated(gpu, host.columns, (0, 3, 4))
-        return gpu
-
-    return made
 
 
 def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -82,6 +61,26 @@ def test_both_views_are_those_made_in_memory(gpu_with_kernels: GpuWithKernels, h
     np.testing.assert_array_equal(read(gpu, found[1][[5, 4]]), expected[1][[5, 4]])
     np.testing.assert_array_equal(read(gpu, found[1][np.arange(9) == 6]), expected[1][6:7])
     device.close()
+    assert gpu.live == {}
+
+
+def test_pixels_that_lie_on_the_device_are_not_copied_there(gpu_with_kernels: GpuWithKernels) -> None:
+    gpu = gpu_with_kernels()
+    views, pixels = DeviceViews(gpu), picture(700, 500)
+    boxes = stratified(700, 500, 3, 606, 224).boxes
+    wholes, crops = views.empty((2, 224, 224, 3), np.float32), views.empty((6, 224, 224, 3), np.uint8)
+    with gpu.current():
+        there = gpu.allocate(pixels.nbytes)
+    gpu.bytes_at(there.address, there.nbytes)[:] = pixels.reshape(-1)
+    views.write(pixels, boxes, wholes[0], crops[:3])
+    gpu.calls.clear()
+    views.write(DevicePixels(there.address, 700, 500), boxes, wholes[1], crops[3:])
+    assert gpu.calls.count("copy_in") == 3, "boxes and the two tables of weights"
+    np.testing.assert_array_equal(read(gpu, wholes[:1]), read(gpu, wholes[1:]))
+    np.testing.assert_array_equal(read(gpu, crops[:3]), read(gpu, crops[3:]))
+    with gpu.current():
+        gpu.free(there)
+    views.close()
     assert gpu.live == {}
 
 

@@ -15,7 +15,7 @@ from glass_rt.backends.cuda import pinned_views
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.backends.cuda.pinned_views import PinnedViews, is_pinned, most_pinned
 from glass_rt.image.views import HostViews
-from glass_rt.inference.engines import open_views
+from glass_rt.inference.placement import open_views
 from glass_rt.options import RunOptions
 from tests.fake_gpu import FakeGpu
 from tests.fake_trt import Bench
