@@ -102,7 +102,7 @@ class NoViews:
 class SleepingImage:
     """An image of 24 megapixels whose decoding is sleep."""
 
-    path, read_ms, peak_bytes = "simulated.jpg", 0.0, 1
+    path, read_ms, peak_bytes, decoded_bytes, given_bytes, size_hw = "simulated.jpg", 0.0, 1, 0, 0, (HEIGHT, WIDTH)
 
     def __init__(self, number: int, decode_ms: float) -> None:
         self._sha256, self._decode_ms = f"{number:064x}", decode_ms

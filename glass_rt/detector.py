@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest
-from glass_rt.image.encoded import ImageSource
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource
+from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside, DecodingRoom
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.pipeline import PackObserver, Pipeline, judge_one
@@ -76,13 +78,22 @@ class Detector:
         with self.pipeline() as pipeline:
             yield from pipeline.run(sources, options or DetectOptions())
 
-    def pipeline(self, workers: int | None = None, observe: PackObserver | None = None) -> Pipeline:
+    def pipeline(
+        self, workers: int | None = None, observe: PackObserver | None = None, beside: Beside = NOTHING_BESIDE
+    ) -> Pipeline:
         """Threads of this detector for callers that have images coming in, such as a server; to be closed before it.
 
         `workers`: threads that decode (None: as the detector was opened with). `observe` is told of every batch that
-        was judged, its images, crops and seconds, on the thread that judges.
+        was judged, its images, crops and seconds, on the thread that judges. `beside`: memory that the caller takes.
         """
-        return Pipeline(self._judge, workers or self._workers, observe)
+        return Pipeline(self._judge, workers or self._workers, observe, beside)
+
+    def holding(self, size: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> AbstractContextManager[None]:
+        """For work on an image beside those being judged: waits for room for `size` bytes, held by the block.
+
+        Raises OutOfMemory where they do not fit alone.
+        """
+        return DecodingRoom(self._judge.opened).hold(size, max_pixels)
 
     def close(self) -> None:
         """Closes the engines, after the pack at work."""

@@ -17,6 +17,7 @@ from glass_rt.cli.options import (
     quiet_option,
     threads_option,
 )
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.command_line import shown_command
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
@@ -40,7 +41,7 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.option(
     "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", help="Images to judge."
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("bench"), show_default=True,
+@click.option("--output", type=OutputPath(), metavar="DIR", default=Path("bench"), show_default=True,
               help="Folder for bench.json, bench.md and the plots.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Under a minute: engines, baselines and the no-op engine only.")
 @click.option(
@@ -199,7 +200,7 @@ def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> i
 
 
 @bench.command(short_help="The small reproduced claim: train, build, evaluate.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder to write.")
+@click.option("--output", type=OutputPath(), metavar="DIR", required=True, help="Folder to write.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", default=606, show_default=True)
 @click.option(
     "--scenes",
@@ -246,7 +247,7 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
     "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", required=True,
     help="Photographs to judge; INT8 is calibrated on them too.",
 )  # fmt: skip
-@click.option("--engines", type=click.Path(path_type=Path), metavar="DIR", default=Path("bundles/authors"),
+@click.option("--engines", type=OutputPath(), metavar="DIR", default=Path("bundles/authors"),
               show_default=True, help="Folder of bundles BACKBONE-PRECISION; missing ones are built.")  # fmt: skip
 @click.option("--backbone", "backbones", multiple=True, metavar="NAME", help="May be repeated.  [default: the three]")
 @click.option(
@@ -256,7 +257,7 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
 @click.option("--backend", default="auto", show_default=True, help="Of engines that are built.")
 @click.option("--repeats", type=click.IntRange(1), metavar="N", default=2, show_default=True)
 @click.option("--most", type=click.IntRange(1), metavar="N", help="Images to take part, evenly over the sizes.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("bench-authors"),
+@click.option("--output", type=OutputPath(), metavar="DIR", default=Path("bench-authors"),
               show_default=True, help="Folder for authors.json and authors.md.")  # fmt: skip
 @quiet_option
 def authors(

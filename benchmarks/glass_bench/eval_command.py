@@ -10,6 +10,7 @@ import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import batch_option, device_option, json_option, quiet_option
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
 from glass_rt.results.file_names import text_from_name
@@ -30,11 +31,12 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
 @click.option("--labels", default="folder", show_default=True, metavar="folder|FILE",
               help="Sub-folders `fake` and `real`, or a table with the columns path and label.")  # fmt: skip
+@click.option("--split", metavar="NAME", help="Images of this part alone: train, val, calibration or test.")
 @click.option(
     "--engine", "engines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
     help="Bundle to evaluate; repeated, others are compared with the first.  [default: the one infer would use]",
 )  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", default=Path("eval"), show_default=True,
+@click.option("--output", type=OutputPath(), metavar="DIR", default=Path("eval"), show_default=True,
               help="Folder for eval.json, eval.csv, eval.md and the plots.")  # fmt: skip
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
 @click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
@@ -64,6 +66,7 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 def evaluate(
     folder: Path,
     labels: str,
+    split: str | None,
     engines: tuple[Path, ...],
     output: Path,
     crops: int | None,
@@ -86,11 +89,15 @@ def evaluate(
     from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
     from glass_rt.inference.passed_over import PassedOver
     from glass_rt.labelled.labels import labelled_images
+    from glass_rt.labelled.parts import images_of_split
     from glass_rt.machine.command_line import shown_command
 
-    options = EvalOptions(crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by, device)
+    options = EvalOptions(
+        crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by, device=device, split=split
+    )
     passed_over = PassedOver()
-    images, unlabelled = labelled_images(folder, labels, passed_over)
+    found, unlabelled = labelled_images(folder, labels, passed_over)
+    images = images_of_split(found, split)
     with only_writer_in(output):
         record = evaluate_engines(
             engines or (chosen_bundle(None),),

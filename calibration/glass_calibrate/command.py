@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.outside import check_outside
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.option_group import option_group
 from glass_rt.cli.options import engine_option, json_option, max_pixels_option, quiet_option, run_options
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.errors import CalibrationInvalid
 from glass_rt.inference.passed_over import PassedOver
@@ -56,6 +58,7 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="folder|FILE",
     help="Sub-folders `fake` and `real`, or a table with the columns path and label.",
 )
+@click.option("--split", metavar="NAME", help="Images of this part alone: train, val, calibration or test.")
 @click.option(
     "--fpr",
     type=_share,
@@ -104,11 +107,11 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     help="Share of fakes that the calibrated probability is true for.",
 )
 @_judging
-@click.option("--report", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+@click.option("--report", type=OutputPath(file_okay=False), metavar="DIR",
               help="Folder for scores, report and plots.  [default: calibrate/<bundle>]")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Write the report, and leave the bundle as it is.")
 @click.option("--remove", is_flag=True, help="Take the decision out of the bundle.")
-@click.option("--export", "export_to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--export", "export_to", type=OutputPath(dir_okay=False), metavar="FILE",
               help="Write the bundle's decision to a file.")  # fmt: skip
 @click.option("--import", "import_from", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="Put an exported decision into a bundle of the same content.")  # fmt: skip
@@ -119,6 +122,7 @@ def calibrate(
     labelled: Path | None,
     engine: Path | None,
     labels: str,
+    split: str | None,
     fpr: float,
     fnr: float,
     confidence: float,
@@ -155,14 +159,13 @@ def calibrate(
     bundle = chosen_bundle(engine)
     if labelled is None:
         return _exchange(bundle, export_to, import_from)
-    from glass_calibrate.exchange import check_outside
     from glass_calibrate.fitting import Settings
     from glass_calibrate.pipeline import Request
     from glass_calibrate.thresholds import Targets
 
-    settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior)
+    settings = Settings(Targets(fpr, fnr, confidence, joint), tiers == "on", group, by, prior, split=split)
     folder = report or REPORTS / bundle.resolve().name
-    check_outside(bundle, folder, "--report")
+    check_outside(folder, "--report")
     request = Request(bundle, labelled, labels, settings, folder, options, run, dry_run)
     return _calibrate(request, as_json=as_json, quiet=quiet)
 

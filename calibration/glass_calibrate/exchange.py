@@ -9,6 +9,7 @@ from typing import Any
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.calibration_json import calibration_from_json
 from glass_rt.bundle.decision import install_calibration
+from glass_rt.bundle.outside import check_outside
 from glass_rt.decision.calibration import Calibration
 from glass_rt.errors import CalibrationInvalid, GlassError, UsageError
 from glass_rt.machine.named_file import read_named
@@ -25,7 +26,7 @@ def export_decision(bundle: Path, target: Path) -> str:
     Raises CalibrationInvalid where the bundle has none, BundleError, UsageError for a file of the bundle and for one
     that is there and holds no decision, and GlassError where the file cannot be written.
     """
-    check_outside(bundle, target, "--export")
+    check_outside(target, "--export")
     decision = Bundle.open(bundle).manifest.decision
     if decision is None:
         raise CalibrationInvalid(f"{bundle} has no decision; glass-rt calibrate LABELLED --engine {bundle} makes one")
@@ -35,12 +36,6 @@ def export_decision(bundle: Path, target: Path) -> str:
     except OSError as error:
         raise GlassError(f"{target} cannot be written: {error.strerror}") from error
     return decision.id
-
-
-def check_outside(bundle: Path, place: Path, option: str) -> None:
-    """Raises UsageError for a place in the bundle's folder, which may hold no other files than its manifest lists."""
-    if place.resolve().is_relative_to(bundle.resolve()):
-        raise UsageError(f"{option}: {place} lies in the bundle {bundle}; choose a place outside of it")
 
 
 def _check_replaceable(target: Path) -> None:

@@ -26,6 +26,7 @@ FEWEST_FOR_PROBABILITY = 10  # of each class
 @dataclass(frozen=True)
 class Settings:
     """What is asked for. `tiers` False: one tier. `group`: the column of the source. `by`: columns of the rates.
+    `split`: the part of the labelled images that is used, None: all.
 
     `seed`: of the draw of one image a source, of folds and of resamples. The command has no option for it: a draw that
     is chosen by its outcome promises nothing.
@@ -37,6 +38,7 @@ class Settings:
     by: tuple[str, ...] = ()
     prior: float = 0.5
     seed: int = 606
+    split: str | None = None
 
     def __post_init__(self) -> None:
         check_share("prior", self.prior)

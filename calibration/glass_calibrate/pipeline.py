@@ -22,6 +22,7 @@ from glass_rt.errors import CalibrationInvalid, GlassError, LabelsInvalid
 from glass_rt.inference.decision_rule import conditions_of
 from glass_rt.inference.passed_over import PassedOver
 from glass_rt.labelled.labels import LabelledImage, labelled_images
+from glass_rt.labelled.parts import images_of_split
 from glass_rt.machine.write_whole import write_whole
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.progress import Stage, silent
@@ -61,7 +62,8 @@ def calibrate_bundle(
     if not bundle.manifest.model.weights.trained:
         raise CalibrationInvalid(f"{request.bundle} has untrained weights: its scores say nothing, with any threshold")
     found, unlabelled = labelled_images(request.labelled, request.labels, passed_over)
-    images = list({image.path: image for image in found}.values())  # a table may name one twice
+    part = images_of_split(found, request.settings.split)
+    images = list({image.path: image for image in part}.values())  # a table may name one twice
     _check_classes(request.labelled, images)
     settings = _with_columns(request.settings, images)
     conditions = conditions_of(bundle.manifest, request.options)

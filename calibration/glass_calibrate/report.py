@@ -88,9 +88,11 @@ def _tier_rules(record: Record) -> Iterator[str]:
 
 def _counts(record: Record) -> Iterator[str]:
     counts, answers = record.counts, record.finding.answers
+    split = f" of the split `{record.settings.split}`" if record.settings.split else ""
     yield (
-        f"{counts.labelled} labelled images; {len(counts.unjudged)} could not be judged, {len(counts.duplicates)} are "
-        f"copies of others, {counts.same_source} share a source with one that counts. {counts.counted} count."
+        f"{counts.labelled} labelled images{split}; {len(counts.unjudged)} could not be judged, "
+        f"{len(counts.duplicates)} are copies of others, {counts.same_source} share a source with one that counts. "
+        f"{counts.counted} count."
     )
     yield ""
     yield (

@@ -16,7 +16,8 @@ from glass_calibrate.judging import Scored
 from glass_rt.decision.tiers import InputFacts
 from glass_rt.errors import GlassError, LabelsInvalid, UsageError
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, read_image
-from glass_rt.inference.pipeline import MAX_WORKERS, decoding_budget
+from glass_rt.inference.decoding_room import decoding_budget
+from glass_rt.inference.pipeline import MAX_WORKERS
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.machine.environment import usable_cores
 from glass_rt.machine.limits.byte_budget import ByteBudget

@@ -22,8 +22,10 @@ from glass_engines.trt.settings import TrtSettings
 from glass_rt.bundle.bundle import DEFAULT_FOLDER, PortableModel
 from glass_rt.bundle.folder import check_target
 from glass_rt.bundle.manifest import PRECISIONS, BundleManifest, to_json
+from glass_rt.bundle.outside import check_outside
 from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.errors import UsageError
 from glass_rt.progress import reporter, silent
 from glass_rt.results.verdict import UNTRAINED
@@ -64,7 +66,7 @@ from glass_rt.results.verdict import UNTRAINED
 @trt_options
 @click.option("--slim", is_flag=True, help="Leave the portable model out: smaller, but bound to this build.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: bundles/<model>]"
+    "--output", type=OutputPath(replaces=True), metavar="DIR", help="Folder to write.  [default: bundles/<model>]"
 )
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @json_option
@@ -106,6 +108,7 @@ def build(
         precisions = compiler.graph_precisions(precision)
         portable = prepare_export(stage, **model.for_export(), precisions=precisions, calibration=calibration)
     target = output or DEFAULT_FOLDER / portable.model.name
+    check_outside(target, "--output", replaces=True)
     check_target(target, force=force)
     remarks: list[str] = []
     bundle = build_bundle(portable, target, options, force=force, stage=stage, remark=remarks.append)

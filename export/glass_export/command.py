@@ -10,6 +10,7 @@ import click
 from glass_rt.bundle.manifest import to_json
 from glass_rt.cli.model_options import ModelChoice, model_options
 from glass_rt.cli.options import json_option, quiet_option
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.errors import MissingDependency
 from glass_rt.progress import reporter, silent
 
@@ -32,7 +33,7 @@ from glass_rt.progress import reporter, silent
     help="Images over which the ranges of 16-bit graphs are probed.  [default: seeded views]",
 )
 @click.option("--fused", is_flag=True, help="Also write all of GLASS as one graph, glass.onnx.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder to write.")
+@click.option("--output", type=OutputPath(replaces=True), metavar="DIR", required=True, help="Folder to write.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @json_option
 @quiet_option

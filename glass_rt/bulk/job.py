@@ -30,6 +30,7 @@ from glass_rt.bulk.ray_driver import drive_ray
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
+from glass_rt.bundle.outside import check_outside
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.inference.engines import batch_for, device_of
 from glass_rt.inference.passed_over import PassedOver
@@ -91,6 +92,8 @@ def run_job(
         roots |= root
     target, stores = locate(plain[0].rstrip("/") or "/"), Stores(roots)
     settings = BulkSettings.of(bundle.sha256, job.options, plain[1:], job.column)
+    if target.store == LOCAL:
+        check_outside(Path(target.path), "--output")
     with only_job_in(target):
         return _run(job, bundle, _plan(job, settings, target, stores, passed_over), target, stores, report)
 

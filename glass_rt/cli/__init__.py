@@ -28,6 +28,7 @@ from glass_rt.version import __version__
 # What NumPy and OpenCV take of addresses, less than was measured, and with one thread of OpenBLAS: each further one
 # takes 170 MB, and ends the process by a segmentation fault where there are fewer. Judging uses one.
 _ADDRESSES_TO_START = 250 << 20
+_MEMORY_TO_START = 24 << 20  # beyond what Python holds; a command with NumPy and OpenCV took 20 MB
 _ONE_BLAS_THREAD = ("OPENBLAS_NUM_THREADS", "1")
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_NO_READER = 1, 2, INTERRUPTED, 128 + 13  # 13: SIGPIPE
 
@@ -92,7 +93,7 @@ def _load(point: EntryPoint) -> click.Command:
     with _leaving_on_interrupt():
         if addresses_are_limited():
             os.environ.setdefault(*_ONE_BLAS_THREAD)
-            require_memory("start", 0, _ADDRESSES_TO_START)
+        require_memory("start", _MEMORY_TO_START, _ADDRESSES_TO_START - _MEMORY_TO_START)
         try:
             command = point.load()
         except (ImportError, MemoryError) as error:

@@ -14,17 +14,18 @@ from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.image_sources import ImageSources
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.cli.tables import FORMATS, CountedResults, writer_for
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError
-from glass_rt.image.encoded import load
+from glass_rt.image.encoded import read_image
 from glass_rt.inference.find_images import find_images, is_pattern
 from glass_rt.inference.passed_over import PassedOver
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.file_names import text_from_name
 from glass_rt.results.output import Output, open_output
-from glass_rt.results.overlay import draw_overlay, write_overlay
+from glass_rt.results.overlay import draw_overlay, drawing_bytes, write_overlay
 from glass_rt.results.verdict import Failure, Verdict
 
 _LONGEST_NAME = 255  # bytes
@@ -36,13 +37,13 @@ _LONGEST_NAME = 255  # bytes
 @detect_options
 @click.option(
     "--overlay",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputPath(file_okay=False),
     metavar="DIR",
     help="Write the evidence pictures there.",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="FILE",
     help="Append the results to a .jsonl, .csv or .parquet file instead of printing them.",
 )
@@ -98,7 +99,7 @@ def infer(
             if journal is not None and (isinstance(result, Verdict) or result.lasting):
                 journal.add(result)
             if overlay is not None and isinstance(result, Verdict):
-                results.note_overlay(_write_overlay(overlay, result, data, options))
+                results.note_overlay(_write_overlay(detector, overlay, result, data, options))
             line.show(results.count, total, results.failed)
     results.finish(None if quiet else sys.stderr)
     if passed_over and not quiet:
@@ -141,7 +142,9 @@ def _name(item: str | Failure) -> str:
     return item if isinstance(item, str) else str(item.path)
 
 
-def _write_overlay(folder: Path, verdict: Verdict, data: bytes | None, options: DetectOptions) -> Path | GlassError:
+def _write_overlay(
+    detector: Detector, folder: Path, verdict: Verdict, data: bytes | None, options: DetectOptions
+) -> Path | GlassError:
     """Decodes the image again: keeping every image's pixels until its verdict is known would cost far more.
 
     `data`: the image's bytes where it cannot be read again.
@@ -150,10 +153,12 @@ def _write_overlay(folder: Path, verdict: Verdict, data: bytes | None, options: 
     assert source is not None, "standard input is kept"
     target = folder / _picture_name(verdict)
     try:
-        image = load(source, max_pixels=options.max_pixels)
-        if image.info.sha256 != verdict.sha256:
-            raise GlassError(f"{verdict.path}: the file has changed since it was judged")
-        write_overlay(target, draw_overlay(image.pixels, verdict))
+        encoded = read_image(source, options.max_pixels)
+        with detector.holding(drawing_bytes(encoded), options.max_pixels):
+            image = encoded.decode()
+            if image.info.sha256 != verdict.sha256:
+                raise GlassError(f"{verdict.path}: the file has changed since it was judged")
+            write_overlay(target, draw_overlay(image.pixels, verdict))
     except GlassError as error:
         return error
     return target

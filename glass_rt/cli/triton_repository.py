@@ -9,6 +9,7 @@ import click
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import device_option, engine_option, expect_bundle_option, quiet_option
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.serve.oip.protocol import model_name
 from glass_rt.serve.triton.config import ServingOptions
 from glass_rt.serve.triton.repository import write_model
@@ -18,7 +19,7 @@ from glass_rt.serve.triton.repository import write_model
 @engine_option
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputPath(file_okay=False),
     required=True,
     metavar="REPO",
     help="Model repository.",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glass_rt.errors import ImageError, ImageFormatError, ImageNotReadable, ImageTooLarge
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.decode import Image, ImageInfo, decode_image, peak_bytes
+from glass_rt.image.decode import BYTES_PER_PIXEL, Image, ImageInfo, decode_image, peak_bytes
 from glass_rt.image.header import Header, looks_like_image, read_header
 from glass_rt.machine.named_file import read_named, read_stream
 
@@ -42,6 +42,23 @@ class EncodedImage:
         """Bytes that decoding holds at most, those of the file among them; an estimate by the header alone."""
         return peak_bytes(self.header, len(self.data))
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels, as they are judged."""
+        width, height = self.header.decoded_size
+        return height, width
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes that are held once it is decoded: those of the file and of the pixels."""
+        height, width = self.size_hw
+        return len(self.data) + BYTES_PER_PIXEL * height * width
+
+    @property
+    def given_bytes(self) -> int:
+        """Bytes that are held before it is decoded: those of the file."""
+        return len(self.data)
+
     def decode(self, buffer: PixelBuffer | None = None) -> Image:
         """The pixels; with a `buffer` they may lie in it, and are valid until its next use.
 
@@ -61,6 +78,22 @@ class ArrayImage:
 
     @property
     def peak_bytes(self) -> int:
+        """Bytes of the pixels."""
+        return self.pixels.nbytes
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels; 0 where the array is none of an image."""
+        height, width = (*self.pixels.shape, 0, 0)[:2]
+        return height, width
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the pixels."""
+        return self.pixels.nbytes
+
+    @property
+    def given_bytes(self) -> int:
         """Bytes of the pixels."""
         return self.pixels.nbytes
 

@@ -29,6 +29,7 @@ from glass_rt.image.decode import Pixels
 FEWEST_ROWS, PAIR_BYTES = 20, 3 << 19
 BLOCK_BYTES = 11 << 18  # of source pixels as float32: two segments of an image of 24 megapixels
 MOST_PADDING = {"rows": 1, "columns": 6}  # source pixels by which a run's windows may be longer than a segment
+_BESIDE = 8 << 20  # bytes, whatever the image's size: blocks of pixels, pairs of narrow rows, weights
 PILLOW_PRECISION_BITS = 32 - 8 - 2  # Resample.c: coefficients of an 8-bit image are integers of 22 bits
 
 
@@ -65,6 +66,18 @@ def resize_pillow(pixels: Pixels, size: int) -> Pixels:
     for target, source, weights in _fixed_point_bands(height, size):
         result[target] = _round_fixed_point(weights @ flat[source].astype(np.float64))
     return result.reshape(size, size, channels)
+
+
+def antialiased_bytes(height: int, width: int, size: int) -> int:
+    """Bytes that `resize_antialiased` takes at most beside an RGB image: rows as float32, and weights."""
+    rows = height + size if height <= size else 2 * (FEWEST_ROWS + 1) + height // size + 2
+    return _BESIDE + 12 * width * rows
+
+
+def pillow_bytes(height: int, width: int, size: int) -> int:
+    """Bytes that `resize_pillow` takes at most beside an RGB image: a band of columns as float64, twice, and sums."""
+    band = 5 * width // size + 8
+    return _BESIDE + height * 3 * (8 * (2 * band + 16) + size)
 
 
 def _row_blocks(pixels: Pixels, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

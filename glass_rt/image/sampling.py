@@ -95,6 +95,11 @@ def tiles(height: int, width: int, crop_size: int) -> Sampling:
     return Sampling(boxes, "tiles", 0, None)
 
 
+def num_tiles(height: int, width: int, crop_size: int) -> int:
+    """How many windows `tiles` gives."""
+    return len(_tile_starts(height, crop_size)) * len(_tile_starts(width, crop_size))
+
+
 def default_seed(sha256: str) -> int:
     """The seed of a file that none was given for: the first four bytes of its SHA-256, so that it has one anywhere."""
     return int(sha256[:8], 16)

@@ -13,6 +13,7 @@ from glass_rt.bundle.checked_files import EngineFile
 from glass_rt.bundle.compatibility import check_machine
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import UsageError
+from glass_rt.inference.engine_memory import engines_take
 from glass_rt.inference.pending_parity import resolve_parity
 from glass_rt.inference.room import check_engines_fit, check_next_engine_fits, most_views
 from glass_rt.machine.device import device_for, is_cpu, kind_of, on_processor
@@ -32,14 +33,16 @@ def open_engines(bundle: Bundle, run: RunOptions | None = None) -> dict[str, Bac
     """
     run = run or RunOptions()
     check_machine(bundle, run.device)
-    check_engines_fit(bundle, run.memory)
     engine, device = bundle.manifest.engine, device_of(bundle.manifest, run.device)
+    batch = batch_for(bundle.manifest, run.batch, run.memory, run.device)
+    check_engines_fit(bundle, batch, device, run.memory)
+    expected = engines_take(bundle.manifest, batch, device, pinned=bundle.pinned)
     engines: dict[str, Backend] = {}
     before = held_bytes()
     try:
         for role in bundle.manifest.model.roles:
             for opened in engines:  # the one before, if any
-                check_next_engine_fits(bundle, role, opened, held_bytes() - before, run.memory)
+                check_next_engine_fits(bundle, role, opened, held_bytes() - before, expected, run.memory)
             engines[role] = open_backend(
                 engine.backend,
                 engine_for(bundle, role, device),

@@ -14,6 +14,7 @@ from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.decode_gate import check_not_refused
+from glass_rt.inference.engine_memory import EngineReserve, engines_take
 from glass_rt.inference.engines import batch_for, device_of, open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
@@ -26,6 +27,8 @@ from glass_rt.inference.placement import (
     place_of_views,
 )
 from glass_rt.machine.device import on_processor
+from glass_rt.machine.limits.byte_budget import ByteBudget
+from glass_rt.machine.limits.memory import held_bytes
 from glass_rt.options import RunOptions
 
 RUNS_PER_PACK = 6  # of the local engine; with K = 10, 6 or 4 and a batch of 4 all of them are full
@@ -37,8 +40,9 @@ class OpenedBundle:
 
     `batch`: most views in one run of an engine. `views`: what writes the views that the engines read. `memory`: bytes
     that the user lets this process hold. `on_gpu`: whether the engines leave the processor to the decoders.
-    `device`: where they run, as text. `codec`: what decodes JPEGs on the GPU, where that was asked for. The engines,
-    the views and the codec belong to this object, and `close` closes them.
+    `device`: where they run, as text. `codec`: what decodes JPEGs on the GPU, where that was asked for. `reserve`: what
+    the engines may still take of memory. `decoding`: what is held for images, by all that decode for this bundle. The
+    engines, the views and the codec belong to this object, and `close` closes them.
     """
 
     bundle: Bundle
@@ -50,6 +54,8 @@ class OpenedBundle:
     on_gpu: bool = False
     device: str = "cpu"
     codec: ImageCodec | None = None
+    reserve: EngineReserve = field(default_factory=lambda: EngineReserve(0))
+    decoding: ByteBudget = field(default_factory=ByteBudget)
 
     @classmethod
     def open(cls, bundle: Bundle, run: RunOptions) -> OpenedBundle:
@@ -64,18 +70,22 @@ class OpenedBundle:
         if run.decode == "device":
             check_codec_installed()
             check_not_refused(bundle, device_of(bundle.manifest, run.device))
+        device = device_of(bundle.manifest, run.device)
+        reserve = EngineReserve(engines_take(bundle.manifest, batch, device, pinned=bundle.pinned), held_bytes())
         with ExitStack() as undo:
             engines = open_engines(bundle, run)
             for engine in engines.values():
                 undo.callback(engine.close)
             _check_crop_size(bundle, engines)
             warm_up(engines)
-            device, place = device_of(bundle.manifest, run.device), place_of_views(bundle.manifest, run)
+            place = place_of_views(bundle.manifest, run)
             views = open_views(bundle.manifest, replace(run, views=place))
             undo.callback(views.close)
             codec = open_codec(run, in_memory=place == "host") if run.decode == "device" else None
             undo.pop_all()
-            return cls(bundle, engines, head, batch, views, run.memory, not on_processor(device), device, codec)
+            reserve.note()
+            on_gpu = not on_processor(device)
+            return cls(bundle, engines, head, batch, views, run.memory, on_gpu, device, codec, reserve)
 
     @property
     def manifest(self) -> BundleManifest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +13,10 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from glass_rt.errors import BackendError, GlassError, OutOfMemory, first_line
+from glass_rt.errors import BackendError, GlassError, OutOfMemory, drop_frames, first_line
 from glass_rt.image.buffer import PixelBuffer
-from glass_rt.image.decode import BYTES_PER_PIXEL
-from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ArrayImage, EncodedImage, ImageSource, read_image
+from glass_rt.image.encoded import ArrayImage, EncodedImage, ImageSource, read_image
+from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside, DecodingRoom
 from glass_rt.inference.device_decoding import MOST_WAITING, DeviceDecoding, decoded_on_device
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
@@ -30,16 +29,13 @@ from glass_rt.inference.prepared_image import (
     prepare_image,
     verdict_of,
 )
-from glass_rt.inference.room import check_image_fits, image_room, most_decoders
+from glass_rt.inference.room import most_decoders
 from glass_rt.machine.blas import single_threaded_blas
-from glass_rt.machine.environment import installed_memory, usable_cores
-from glass_rt.machine.limits.byte_budget import ByteBudget
-from glass_rt.machine.limits.memory import MemoryLimit
+from glass_rt.machine.environment import usable_cores
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 
 MAX_WORKERS = 8
-USUAL_BYTES = 6 * 25_000_000  # what decoding takes at its peak, by OpenCV, of a photograph of 25 megapixels
 log = logging.getLogger("glass_rt")
 
 PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, seconds
@@ -48,19 +44,26 @@ PackObserver: TypeAlias = Callable[[int, int, float], None]  # images, crops, se
 class Pipeline:
     """Judges images from any number of threads; those that are there at the same time share the engine's batches.
 
-    What decoders hold at the same time is bounded by a budget, the pixels of one image of `max_pixels` (see
-    `decoding_budget`), and by what memory is left; an image that takes more goes alone, and one that does not fit into
-    memory alone is refused (OutOfMemory). Views are held until they are judged: the caller bounds how many images are
-    under way, as `run` does.
+    What decoders hold at the same time, and views until they are judged, is bounded by a budget, the pixels of one
+    image of `max_pixels` (see `decoding_budget`), and by what memory is left beside what the engines will take (and
+    the caller: `beside`). An image that takes more goes alone, and one that does not fit into memory alone is refused
+    (OutOfMemory). The caller bounds how many images are under way, as `run` does.
     """
 
-    def __init__(self, judge: Judge, workers: int | None = None, observe: PackObserver | None = None) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        workers: int | None = None,
+        observe: PackObserver | None = None,
+        beside: Beside = NOTHING_BESIDE,
+    ) -> None:
         self._judge = judge
         self._opened = judge.opened
         self._observe = observe
         usual = default_workers(on_gpu=self._opened.on_gpu)
         self.workers = workers or min(usual, most_decoders(self._opened.memory) or usual)
-        self._budget = ByteBudget()
+        self._room = DecodingRoom(self._opened, self.workers if self._opened.on_gpu else 0, beside)
+        self._buffers: list[PixelBuffer] = []
         self._packer = self._opened.new_packer()
         self._of_thread = threading.local()
         self._pack_taken: float | None = None
@@ -145,15 +148,20 @@ class Pipeline:
             try:
                 prepared = self._prepared(image, decoded, options)
             except BaseException as error:
+                if isinstance(error, GlassError):
+                    drop_frames(error)  # they hold the image's bytes, and the error may wait among many
                 _fail(result, error)
                 return
             self._conclude_once_judged(prepared, options, result)
 
         try:
             with as_image_error():
-                image = read_image(source, options.max_pixels)
+                with self._room.reading(source, options.max_pixels):
+                    image = read_image(source, options.max_pixels)
                 handed_over = self._on_device is not None and self._on_device.offer(image, result, finish)
         except BaseException as error:
+            if isinstance(error, GlassError):
+                drop_frames(error)  # they hold the image's bytes, and the error may wait for its turn among many
             _fail(result, error)
             return
         if not handed_over:
@@ -179,29 +187,23 @@ class Pipeline:
     ) -> PreparedImage:
         if decoded is not None:
             return prepare_decoded(decoded, self._opened.manifest, options, self._packer)
-        with self._budget.hold(image.peak_bytes, self._decoding_budget(options.max_pixels), self._room):
-            check_image_fits(image, self._image_room())
-            return prepare_image(image, self._opened.manifest, options, self._packer, self._pixel_buffer())
+        needed, views = self._room.needed(image, options)
+        buffer = self._pixel_buffer()
+        with self._room.hold(needed, options.max_pixels, buffer.size, kept=views):
+            prepared = prepare_image(image, self._opened.manifest, options, self._packer, buffer)
+        prepared.judgement.add_done_callback(lambda _: self._room.let_go(views))
+        return prepared
 
     def _device_decoding(self) -> DeviceDecoding | None:
         """Views on the device take a millisecond, those in memory many: these are made by as many as decode."""
         codec = self._opened.codec
         return None if codec is None else DeviceDecoding(codec, self.workers if codec.in_memory else 2)
 
-    def _decoding_budget(self, max_pixels: int) -> int:
-        return decoding_budget(max_pixels, self.workers if self._opened.on_gpu else 0)
-
-    def _image_room(self) -> MemoryLimit | None:
-        return image_room(self._opened.memory, self._pixel_buffer().size)
-
-    def _room(self) -> int:
-        limit = self._image_room()
-        return sys.maxsize if limit is None else limit.room
-
     def _pixel_buffer(self) -> PixelBuffer:
         """This decoding thread's own: an image's pixels are done with once its views are placed."""
         if not hasattr(self._of_thread, "buffer"):
             self._of_thread.buffer = PixelBuffer()
+            self._buffers.append(self._of_thread.buffer)
         buffer: PixelBuffer = self._of_thread.buffer
         return buffer
 
@@ -241,6 +243,7 @@ class Pipeline:
                 slot.judgement.set_exception(failure)
             return
         self._pack_taken = None
+        self._room.note_engines(sum(buffer.size for buffer in self._buffers))
         since = max(under_way.start, self._concluded)  # while the one before was computed, this one waited
         self._concluded = perf_counter()
         if self._observe is not None:
@@ -287,17 +290,20 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
     opened = judge.opened
     packer = opened.new_packer()
     with single_threaded_blas():
-        with as_image_error():
+        room = DecodingRoom(opened)
+        with as_image_error(), room.reading(source, options.max_pixels):
             image = read_image(source, options.max_pixels)
         with decoded_on_device(opened.codec, image) as decoded:
             if decoded is not None:
                 prepared = prepare_decoded(decoded, opened.manifest, options, packer)
             else:
-                check_image_fits(image, image_room(opened.memory))
-                prepared = prepare_image(image, opened.manifest, options, packer)
+                needed, _ = room.needed(image, options)
+                with room.hold(needed, options.max_pixels):
+                    prepared = prepare_image(image, opened.manifest, options, packer)
         pack = packer.take()
         assert pack is not None, "the image was just prepared"
         (judgement,) = judge.judge(pack)
+        room.note_engines()
     if isinstance(judgement, BackendError):
         raise judgement
     return verdict_of(prepared, judgement, opened.bundle, options)
@@ -309,17 +315,6 @@ def default_workers(*, on_gpu: bool) -> int:
     Where the engines are on a GPU, decoding is what the cores are there for: all of them but the judge's.
     """
     return max(1, usable_cores() - 1) if on_gpu else min(usable_cores(), MAX_WORKERS)
-
-
-def decoding_budget(max_pixels: int, gpu_workers: int = 0) -> int:
-    """Bytes for all decoding threads together: the pixels of the largest image that is let in.
-
-    A lower limit than the default says what is an image here, not that decoders should wait for each other. A GPU
-    (`gpu_workers` threads decode for it) would starve by that: there, all threads may decode images of usual size at
-    once, within a quarter of the machine's memory.
-    """
-    largest = BYTES_PER_PIXEL * max(max_pixels, DEFAULT_MAX_PIXELS)
-    return max(largest, min(gpu_workers * USUAL_BYTES, installed_memory() // 4))
 
 
 def _path_of(source: ImageSource) -> str | None:

@@ -18,7 +18,7 @@ from glass_rt.errors import GlassError, ImageCorrupt, OutOfMemory, first_line
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.decode import ImageInfo
 from glass_rt.image.encoded import ArrayImage, EncodedImage
-from glass_rt.image.sampling import Sampling, default_seed, draws_of, tiles
+from glass_rt.image.sampling import Sampling, default_seed, draws_of, num_tiles, tiles
 from glass_rt.image.views import baseline_view
 from glass_rt.inference.decision_rule import decision_rule, facts_of
 from glass_rt.inference.judgement import Judgement, Stopping
@@ -180,6 +180,15 @@ def _sample(info: ImageInfo, model: Model, options: DetectOptions) -> Sampling |
     seed = default_seed(info.sha256) if options.seed is None else options.seed
     crops = options.crops if isinstance(options.crops, int) else model.trained_crops
     return draws_of(info.height, info.width, crops, seed, model.crop_size, options.draws)
+
+
+def crops_of(size_hw: tuple[int, int], model: Model, options: DetectOptions) -> int:
+    """Crops that are cut of an image of this height and width."""
+    if model.architecture == "resize":
+        return 0
+    if options.sampling == "tiles":
+        return num_tiles(*size_hw, model.crop_size)
+    return options.draws * (options.crops if isinstance(options.crops, int) else model.trained_crops)
 
 
 def _evidence(sampling: Sampling, judgement: Judgement, fake: int) -> tuple[CropEvidence, ...]:

@@ -7,19 +7,18 @@ way where addresses run out. So what is known beforehand is compared with what i
 from __future__ import annotations
 
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.checked_files import with_suffix
-from glass_rt.bundle.manifest import BundleManifest
+from glass_rt.bundle.manifest import Model
 from glass_rt.errors import OutOfMemory
 from glass_rt.image.encoded import ArrayImage, EncodedImage
+from glass_rt.image.resize import antialiased_bytes, pillow_bytes
+from glass_rt.inference.engine_memory import engine_bytes, engines_take, library_addresses
 from glass_rt.machine.limits.memory import MB, MemoryLimit, require_memory, smallest_limit, tightest
 
 _BYTES_PER_VIEW = 64 * MB  # of the limit, for each view of a run: layers took 3 to 8 MB of them, weights the most
 _BYTES_PER_DECODER = 128 * MB  # of the limit: the pixels of a 24 MP photograph, twice
-_KEPT_FREE = 8  # this part of what is left is for views, activations and the results
+_KEPT_FREE = 8  # this part of what is left is for results, requests and whatever else a process does
 _BLAS_ADDRESSES = 48 * MB  # that OpenBLAS maps for its first product; where there are fewer it ends the process
-# By backend: bytes held for each byte of an engine's files, bytes beside them, and addresses for the library. Less than
-# the least that was measured (docs/guides/small-machines.md): what is refused would not have worked.
-_HELD = {"openvino": (1.0, 40 * MB, 100 * MB), "onnxruntime": (1.2, 15 * MB, 40 * MB)}
+_BESIDE_PIXELS = 4 * MB  # of a decoder, whatever the image's size (tests/glass_rt/image/test_decoding_memory.py)
 
 
 def most_views(asked: int | None) -> int | None:
@@ -34,53 +33,56 @@ def most_decoders(asked: int | None) -> int | None:
     return None if limit is None else max(1, limit // _BYTES_PER_DECODER)
 
 
-def check_engines_fit(bundle: Bundle, asked: int | None) -> None:
-    """Raises OutOfMemory where the engines of a CPU certainly do not fit into what is left.
+def check_engines_fit(bundle: Bundle, batch: int, device: str, asked: int | None) -> None:
+    """Raises OutOfMemory where the engines do not fit into what is left, opened and at work on `batch` views.
 
     `asked`: bytes that the user lets this process hold, as everywhere here.
     """
-    manifest = bundle.manifest
-    per_byte, fixed, library = _HELD.get(manifest.engine.backend, (0.0, 0, 0))
-    if bundle.pinned and manifest.engine.backend == "openvino":
-        per_byte += 1  # for the private copy of the weights, which is kept
-    held = int(per_byte * sum(_engine_bytes(manifest, role) for role in manifest.model.roles)) + fixed
-    if held:
-        require_memory(f"open the engines of {bundle.folder.name}", held, library, asked)
+    if expected := engines_take(bundle.manifest, batch, device, pinned=bundle.pinned):
+        mapped = library_addresses(bundle.manifest)
+        require_memory(f"open the engines of {bundle.folder.name}", expected, mapped, asked)
 
 
-def check_next_engine_fits(bundle: Bundle, role: str, opened: str, grown: int, asked: int | None) -> None:
+def check_next_engine_fits(
+    bundle: Bundle, role: str, opened: str, grown: int, expected: int, asked: int | None
+) -> None:
     """Raises OutOfMemory where the engine of `role` does not fit, by the `grown` bytes that the one of `opened` took.
 
-    How much a library holds for a byte of weights depends on the layers and on its version. A third of what grew was
-    seen to be used again by the next.
+    How much a library holds for a byte of weights depends on its version too: where the first engine took more than
+    its part of what is `expected`, so will the next.
     """
-    sizes = _engine_bytes(bundle.manifest, role), _engine_bytes(bundle.manifest, opened)
+    sizes = engine_bytes(bundle.manifest, role), engine_bytes(bundle.manifest, opened)
     if grown > 0 and all(sizes):
-        require_memory(
-            f"open the {role} engine of {bundle.folder.name}", 2 * grown * sizes[0] // sizes[1] // 3, asked=asked
-        )
+        needed = max(expected - grown, grown * sizes[0] // sizes[1])
+        require_memory(f"open the {role} engine of {bundle.folder.name}", needed, asked=asked)
 
 
-def _engine_bytes(manifest: BundleManifest, role: str) -> int:
-    name = manifest.engine.files[role]
-    names = {name, with_suffix(name, ".bin")}
-    return sum(manifest.files[name].size for name in names if name in manifest.files)
+def image_bytes(image: EncodedImage | ArrayImage, model: Model) -> int:
+    """Bytes that one image takes at most until its views are made, those of its file among them."""
+    resizing = pillow_bytes if model.architecture == "resize" else antialiased_bytes
+    return max(image.peak_bytes + _BESIDE_PIXELS, image.decoded_bytes + resizing(*image.size_hw, model.crop_size))
 
 
-def image_room(asked: int | None, kept: int = 0) -> MemoryLimit | None:
+def view_bytes(num_crops: int, crop_size: int) -> int:
+    """Bytes of an image's views: one of the whole as float32, and its crops as uint8, with three channels."""
+    return 3 * crop_size * crop_size * (4 + num_crops)
+
+
+def image_room(asked: int | None, kept: int = 0, aside: int = 0) -> MemoryLimit | None:
     """The limit that leaves least for images being decoded, less what is kept free; None where there is none.
 
-    `kept`: bytes that the decoder holds for pixels already and will use again.
+    `kept`: bytes that the decoder holds for pixels already and will use again. `aside`: bytes that the engines,
+    or other parts of this process, will still take.
     """
     limit = tightest(asked)
     if limit is None:
         return None
-    used = limit.used - kept
+    used = limit.used - kept + aside
     free = max(_BLAS_ADDRESSES if limit.addresses else 0, (limit.limit - used) // _KEPT_FREE)
-    return MemoryLimit(limit.name, limit.limit, used + free)
+    return MemoryLimit(limit.name, limit.limit, used + free, limit.addresses)
 
 
-def check_image_fits(image: EncodedImage | ArrayImage, limit: MemoryLimit | None) -> None:
-    """Raises OutOfMemory where one image alone takes more than `image_room` leaves."""
-    if limit is not None and image.peak_bytes > limit.room:
-        raise OutOfMemory(f"decode this image: that takes up to {image.peak_bytes // MB} MB, and {limit}")
+def check_image_fits(needed: int, limit: MemoryLimit | None) -> None:
+    """Raises OutOfMemory where one image alone takes more bytes than `image_room` leaves."""
+    if limit is not None and needed > limit.room:
+        raise OutOfMemory(f"decode this image: that takes up to {needed // MB} MB, and {limit}")

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from glass_rt.errors import GlassError
-from glass_rt.image.decode import Pixels
+from glass_rt.image.decode import BYTES_PER_PIXEL, Pixels
+from glass_rt.image.encoded import ArrayImage, EncodedImage
 from glass_rt.results.decision_text import NOT_CALIBRATED, in_words
 from glass_rt.results.verdict import UNTRAINED, CropEvidence, Verdict
 
@@ -19,6 +20,7 @@ Colour: TypeAlias = tuple[int, int, int]
 
 MAX_SIDE, MIN_WIDTH = 1600, 900  # of the picture, in pixels
 PANEL, MARGIN = 188, 18
+_PICTURE_BYTES = 48 << 20  # of a square picture with its panel: four copies on the way to a JPEG, and the decoder's own
 LINE, SMALLEST = 29, 11  # pixels: between the baselines of the panel, and the size of text that would not fit
 FAINT = 0.01  # an effect that is never drawn in full colour, even where it is the strongest
 TOWARDS_FAKE: Colour = (214, 47, 47)
@@ -31,6 +33,15 @@ _UPRIGHT = {
     1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
     5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True),
 }  # fmt: skip
+
+
+def drawing_bytes(image: EncodedImage | ArrayImage) -> int:
+    """Bytes that decoding an image, drawing its evidence picture and encoding that take at most."""
+    height, width = image.size_hw
+    turned = (
+        BYTES_PER_PIXEL * height * width if isinstance(image, EncodedImage) and image.header.orientation != 1 else 0
+    )
+    return max(image.peak_bytes, image.decoded_bytes + turned) + _PICTURE_BYTES
 
 
 def draw_overlay(pixels: Pixels, verdict: Verdict) -> Pixels:

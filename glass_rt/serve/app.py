@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glass_rt.errors import MissingDependency
+from glass_rt.errors import MissingDependency, drop_frames
 
 try:
     from starlette.applications import Starlette
@@ -25,7 +25,6 @@ from glass_rt.serve.http.probes import healthz, metrics, readyz
 from glass_rt.serve.http.responses import INFERENCE_PROTOCOL, error_response, json_response
 from glass_rt.serve.http.trace import Trace
 from glass_rt.serve.http.verdict_route import post_verdict
-from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.oip import rest
 from glass_rt.serve.service import Service
 

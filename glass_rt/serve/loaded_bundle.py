@@ -7,12 +7,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
 from glass_rt.errors import BackendError
+from glass_rt.inference.decoding_room import Beside
 from glass_rt.inference.pipeline import PackObserver, Pipeline
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
@@ -67,6 +68,10 @@ class LoadedBundle:
             if not self._users:
                 self._unused.set()
 
+    def holding(self, size: int, max_pixels: int) -> AbstractContextManager[None]:
+        """As `Detector.holding`."""
+        return self._detector.holding(size, max_pixels)
+
     async def try_canary(self, timeout_s: float) -> None:
         """Judges the canary picture. Raises BackendError where the engine fails or has no verdict in time."""
         with self.in_use() as submit:
@@ -99,11 +104,11 @@ class LoadedBundle:
 
 
 async def load_bundle(
-    open_detector: Callable[[], Detector], observe: PackObserver, canary_timeout_s: float
+    open_detector: Callable[[], Detector], observe: PackObserver, canary_timeout_s: float, beside: Beside
 ) -> LoadedBundle:
     """Opens a detector on a thread and passes the canary. Raises what opening raises, and BackendError."""
     detector = await _in_thread(open_detector)
-    loaded = LoadedBundle(detector, detector.pipeline(observe=observe))
+    loaded = LoadedBundle(detector, detector.pipeline(observe=observe, beside=beside))
     try:
         await loaded.try_canary(canary_timeout_s)
     except BaseException:

@@ -6,19 +6,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from time import monotonic, perf_counter
 
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.detector import Detector
-from glass_rt.errors import BackendError, GlassError, ImageCorrupt, UsageError, first_line
+from glass_rt.errors import BackendError, GlassError, ImageCorrupt, UsageError, drop_frames, first_line
+from glass_rt.inference.decoding_room import Beside
 from glass_rt.inference.pipeline import result_of
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Failure, Verdict
 from glass_rt.serve.admission import Admission
 from glass_rt.serve.api_keys import read_api_keys_again
-from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.loaded_bundle import LoadedBundle, load_bundle
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.refusals import DeadlineExceeded, Draining, EngineBroken
@@ -215,6 +215,10 @@ class Service:
         self._note(results)
         return results
 
+    def holding(self, size: int) -> AbstractContextManager[None]:
+        """For work on an image beside those being judged, see `Detector.holding`. Raises OutOfMemory, Draining."""
+        return self._current.holding(size, self.settings.max_pixels)
+
     async def reload(self) -> bool:
         """Opens the bundle again beside the one that serves, passes the canary, and lets the new one take over.
 
@@ -284,7 +288,8 @@ class Service:
         return self._loaded
 
     async def _open(self) -> LoadedBundle:
-        return await load_bundle(self._open_detector, self._pack_judged, self.settings.deadline_s)
+        bodies = Beside(lambda: self._admission.bytes, self.settings.queue_bytes)
+        return await load_bundle(self._open_detector, self._pack_judged, self.settings.deadline_s, bodies)
 
     def _pack_judged(self, images: int, crops: int, seconds: float) -> None:
         self.metrics.pack_judged(images, crops, seconds)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,19 +86,23 @@ def test_the_second_engine_is_measured_by_the_first(folder: Path, monkeypatch: p
     limit = (MemoryLimit("--memory", 900 * MB, 800 * MB),)
     monkeypatch.setattr("glass_rt.machine.limits.memory.memory_limits", lambda asked: limit)
     with Detector.open(folder) as detector:
-        room.check_next_engine_fits(detector.bundle, "local", "global", 20 * MB, None)
+        room.check_next_engine_fits(detector.bundle, "local", "global", 20 * MB, 60 * MB, None)
         with pytest.raises(OutOfMemory, match="to open the local engine of bundle"):
-            room.check_next_engine_fits(detector.bundle, "local", "global", 20_000 * MB, None)
+            room.check_next_engine_fits(detector.bundle, "local", "global", 20_000 * MB, 60 * MB, None)
+        with pytest.raises(OutOfMemory, match="to open the local engine of bundle: that takes about 130 MB"):
+            room.check_next_engine_fits(detector.bundle, "local", "global", 20 * MB, 150 * MB, None)
 
 
 def test_an_image_that_does_not_fit_costs_its_own_verdict(
     folder: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = write_picture(tmp_path / "large.bmp", (90, 120, 30), 4000, 3000)  # 103 MB while it is decoded
+    large = write_picture(
+        tmp_path / "large.bmp", (90, 120, 30), 4000, 3000
+    )  # 71 MB while it is decoded, beside 34 of its own
     with Detector.open(folder) as detector:
         expected = detector.detect(picture).probability_fake
-        given(tmp_path, monkeypatch, 90 * MB)
-        with pytest.raises(OutOfMemory, match=r"decode this image: that takes up to 10\d MB, and 61 of 90 MB"):
+        given(tmp_path, monkeypatch, 96 * MB)
+        with pytest.raises(OutOfMemory, match=r"decode this image: that takes up to (34|7\d) MB, and \d\d of 96 MB"):
             detector.detect(large)
         first, second, third = detector.detect_many([picture, large, picture])
     assert isinstance(second, Failure)
@@ -106,6 +111,60 @@ def test_an_image_that_does_not_fit_costs_its_own_verdict(
     assert not isinstance(first, Failure)
     assert not isinstance(third, Failure)
     assert first.probability_fake == third.probability_fake == pytest.approx(expected, abs=1e-6)
+
+
+# Megabytes of a real control group, from too few to start on to enough for the picture: each process ends by itself.
+GROUPS = (16, 48, 72, 96, 160)
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A new control group inside this process's own, where this account may make one that limits memory."""
+    if not (found := cgroup._controllers("memory", cgroup.ROOT)):
+        pytest.skip("no control groups of memory are mounted")
+    folder = found[0].groups[0] / f"glass-rt-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error.strerror}")
+    try:
+        if not any((folder / name).exists() for name in ("memory.max", "memory.limit_in_bytes")):
+            pytest.skip("control groups made here do not limit memory")
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [(), ("--sampling", "tiles")], ids=["crops", "tiles"])
+def test_no_process_is_killed_by_its_control_group(
+    folder: Path, tmp_path: Path, group: Path, asked: tuple[str, ...]
+) -> None:
+    picture = write_picture(tmp_path / "large.jpg", (90, 120, 30), 3000, 2000)
+    limit_in = next(group / name for name in ("memory.max", "memory.limit_in_bytes") if (group / name).exists())
+    joining = f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"'
+    ends = []
+    for megabytes in GROUPS:
+        limit_in.write_text(str(megabytes * MB))
+        command = [
+            sys.executable,
+            "-m",
+            "glass_rt",
+            "infer",
+            *[str(picture)] * 3,
+            "--engine",
+            str(folder),
+            "-q",
+            *asked,
+        ]
+        done = subprocess.run(["sh", "-c", joining, *command], capture_output=True, text=True, timeout=300)
+        assert done.returncode in (0, 1), (megabytes, done)
+        assert "Traceback" not in done.stderr
+        if done.returncode == 1:
+            assert "not enough memory, or threads, to" in done.stdout + done.stderr, megabytes
+        ends.append(done.returncode)
+    assert ends[0] == 1
+    assert ends[-1] == 0
 
 
 # Megabytes of addresses, from too few for Python's packages on to enough; each process ends by itself, with a remedy

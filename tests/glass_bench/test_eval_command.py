@@ -188,3 +188,21 @@ def test_errors_by_a_column_that_is_not_there(zoo: dict[str, Path], labelled: Pa
     done = cli("eval", labelled, "--engine", zoo["good"], "--by", "camera", "--output", tmp_path / "out")
     assert done.returncode == 2
     assert "no image has a 'camera'" in done.stderr
+
+
+def test_one_part_is_evaluated_alone(zoo: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("test", 2)):
+        for number in range(count):
+            write_picture(tmp_path / "set" / part / "fake" / f"{number}.png", (170, 90, 80))
+            write_picture(tmp_path / "set" / part / "real" / f"{number}.png", (80, 100, 160))
+    asked = ("eval", tmp_path / "set", "--engine", zoo["good"], "--output", tmp_path / "out", "--bootstrap", 0, "-q")
+    done = cli(*asked, "--split", "test")
+    assert done.returncode == 0, done.stderr
+    found = evaluation(tmp_path / "out")
+    assert found["split"] == "test"
+    assert {item["name"].split("/")[0] for item in found["engines"][0]["judged"]} == {"test"}
+    assert "# Evaluation on `set`, split `test`" in (tmp_path / "out" / "eval.md").read_text()
+    done = cli(*asked, "--split", "val")
+    assert (done.returncode, done.stderr) == (
+        2, "error: --split val: no image lies in it; there are train (6), test (4)\n"
+    )  # fmt: skip

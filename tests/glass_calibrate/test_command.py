@@ -386,3 +386,22 @@ def test_tiers_off_is_one_tier(scenes: Path, engine: Path, again: Path, cli: Cli
     assert done.returncode == 0, done.stderr
     assert [tier["tier"] for tier in record(again)["tiers"]] == ["every image"]
     assert "always `unsure`" not in done.stdout
+
+
+def test_one_part_calibrates_alone(scenes: Path, bundle: Path, report: Path, cli: Cli, tmp_path: Path) -> None:
+    table, names = tmp_path / "labels.csv", sorted(path.relative_to(scenes) for path in scenes.rglob("*.png"))
+    rows = [f"{name},{'fake' if 'fake' in name.parts else 'real'},{'test' if n % 7 == 0 else 'calibration'}"
+            for n, name in enumerate(names)]  # fmt: skip
+    table.write_text("\n".join(["path,label,split", *rows]))
+    asked = ("calibrate", scenes, "--labels", table, "--engine", bundle, "--fpr", "0.2", "--fnr", "0.2", "--dry-run")
+    folder = rescored(report, tmp_path / "part")
+    done = cli(*asked, "--report", folder, "--split", "calibration", "-q")
+    assert done.returncode == 0, done.stderr
+    found = record(folder)
+    assert found["settings"]["split"] == "calibration"
+    assert found["counts"]["labelled"] == len(rows) - len([row for row in rows if row.endswith(",test")])
+    assert "labelled images of the split `calibration`" in (folder / "calibration.md").read_text()
+    done = cli(*asked, "--report", folder, "--split", "train", "-q")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --split train: no image lies in it; there are calibration (")
+    assert done.stderr.count("\n") == 1

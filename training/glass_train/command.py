@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from glass_rt.bundle.manifest import ARCHITECTURES
 from glass_rt.cli.options import quiet_option
+from glass_rt.cli.output_path import OutputPath
 from glass_rt.errors import UsageError
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
@@ -38,7 +39,7 @@ _RATE = click.FloatRange(0)
 @click.command(short_help="Labelled images to a checkpoint, a bundle and its card.")
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR", required=False)
 @click.option("--labels", metavar="folder|TABLE", help="Sub-folders `fake` and `real`, or a CSV or Parquet file.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="RUN", help="Folder of the run.")
+@click.option("--output", type=OutputPath(), required=True, metavar="RUN", help="Folder of the run.")
 @click.option(
     "--backbone", metavar="NAME", help="vit_b16, resnet50, convnext_tiny, resnet18, mobilenet_v3_small, or timm:NAME."
 )

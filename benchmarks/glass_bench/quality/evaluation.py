@@ -37,7 +37,8 @@ SMALL_GROUP = 5  # fewer images say nothing about a group
 class EvalOptions:
     """How to evaluate: `crops`, `sampling`, `threshold` and `device` as for infer.
 
-    `fpr_limit`: of the observed operating point. `by`: columns of the labels whose groups are compared.
+    `fpr_limit`: of the observed operating point. `by`: columns of the labels whose groups are compared. `split`: the
+    part that the images are of, None: of all.
     """
 
     crops: int | None = None
@@ -48,6 +49,7 @@ class EvalOptions:
     resamples: int = 1000
     seed: int = 606
     by: tuple[str, ...] = ()
+    split: str | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -112,6 +114,7 @@ class EvalRecord:
     command: str
     machine: Machine
     folder: str
+    split: str | None
     unlabelled: int
     guesses: tuple[Guess, ...]
     engines: tuple[EngineResult, ...]
@@ -164,6 +167,7 @@ def evaluate_engines(
         command=command,
         machine=this_machine(),
         folder=folder.resolve().name,
+        split=options.split,
         unlabelled=unlabelled,
         guesses=guesses,
         engines=tuple(results),

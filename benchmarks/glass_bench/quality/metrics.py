@@ -1,17 +1,18 @@
-"""The paper's table: how good the probabilities of one engine are, with bootstrap intervals. scikit-learn computes.
+"""The paper's table: how good the probabilities of one engine are, with bootstrap intervals, by scikit-learn.
 
 The positive class is `fake`; `probability` is P(fake). Source of the choice: arXiv 2601.00141, section 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_bench.report.statistics import Interval, bootstrap
+from glass_bench.quality.bins import ECE_BINS, bin_of, confidence_of
+from glass_bench.quality.resampled import FIGURES, Resampled
+from glass_bench.report.statistics import Interval, bootstrap_bounds
 from glass_rt.errors import MissingDependency
 
 try:
@@ -19,7 +20,6 @@ try:
 except ImportError:
     raise MissingDependency("scikit-learn", "bench", "the quality metrics") from None
 
-ECE_BINS = 15
 Labels = NDArray[np.bool_]  # fake?
 Probabilities = NDArray[np.float64]
 
@@ -60,33 +60,35 @@ def quality(
     """Every figure of at least one image; AUC and the operating point need both classes."""
     called = probability >= threshold
     both = bool(fake.any() and not fake.all())
-
-    def interval(statistic: Callable[[Labels, Probabilities, Labels], float]) -> Interval:
-        return bootstrap(
-            lambda rows: statistic(fake[rows], probability[rows], called[rows]),
-            len(fake),
-            resamples=resamples,
-            seed=seed,
-        )
-
-    confidence = np.where(called, probability, 1 - probability)
+    plain = plain_figures(fake, probability, called)
+    resampled = Resampled(fake, probability, called).figures
+    bounds = bootstrap_bounds(resampled, len(FIGURES), len(fake), resamples=resamples, seed=seed)
+    intervals = {name: Interval(value, *each) for name, value, each in zip(FIGURES, plain, bounds, strict=True)}
+    confidence = confidence_of(probability, called)
     right = called == fake
     (fake_hit, fake_miss), (real_hit, real_miss) = confusion_matrix(fake, called)
     return Quality(
         images=len(fake),
         fake=int(fake.sum()),
         real=int((~fake).sum()),
-        accuracy=interval(lambda truth, _p, guess: float(sklearn_metrics.accuracy_score(truth, guess))),
-        auc=interval(lambda truth, p, _guess: auc(truth, p)) if both else None,
-        f1=interval(lambda truth, _p, guess: weighted_scores(truth, guess)[2]),
-        precision=interval(lambda truth, _p, guess: weighted_scores(truth, guess)[0]),
-        recall=interval(lambda truth, _p, guess: weighted_scores(truth, guess)[1]),
-        ece=interval(calibration_error),
+        accuracy=intervals["accuracy"],
+        auc=intervals["auc"] if both else None,
+        f1=intervals["f1"],
+        precision=intervals["precision"],
+        recall=intervals["recall"],
+        ece=intervals["ece"],
         confidence_right=float(confidence[right].mean()) if right.any() else None,
         confidence_wrong=float(confidence[~right].mean()) if not right.all() else None,
         confusion=((fake_hit, fake_miss), (real_hit, real_miss)),
         operating_point=operating_point(fake, probability, fpr_limit) if both else None,
     )
+
+
+def plain_figures(fake: Labels, probability: Probabilities, called: Labels) -> tuple[float, ...]:
+    """Those that have intervals, in the order of `resampled.FIGURES`, by scikit-learn."""
+    accuracy = float(sklearn_metrics.accuracy_score(fake, called))
+    error = calibration_error(fake, probability, called)
+    return accuracy, auc(fake, probability), *weighted_scores(fake, called), error
 
 
 def auc(fake: Labels, probability: Probabilities) -> float:
@@ -113,13 +115,12 @@ def confusion_matrix(fake: Labels, called: Labels) -> tuple[tuple[int, int], tup
 def calibration_error(fake: Labels, probability: Probabilities, called: Labels, bins: int = ECE_BINS) -> float:
     """Expected calibration error: mean |accuracy - confidence| over equally wide bins of the confidence in the label.
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), equation 3: bins are open below and
-    closed above.
+    Source: see `glass_bench.quality.bins`.
     """
-    confidence = np.where(called, probability, 1 - probability)
+    confidence = confidence_of(probability, called)
     right = (called == fake).astype(np.float64)
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(index, right - confidence, minlength=bins)  # count * (accuracy - confidence) per bin
+    # count * (accuracy - confidence) per bin
+    gaps = np.bincount(bin_of(confidence, bins), right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(fake))
 
 

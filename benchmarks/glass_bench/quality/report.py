@@ -20,7 +20,7 @@ def quality_markdown(record: EvalRecord, plots: Sequence[str] = ()) -> str:
     """The whole report."""
     first = record.engines[0].quality
     head = [
-        f"# Evaluation on `{record.folder}`",
+        f"# Evaluation on `{record.folder}`" + (f", split `{record.split}`" if record.split else ""),
         "",
         f"- {record.started}, {record.machine.cpu}, {record.machine.cores} cores: `{record.command}`",
         f"- {len(record.engines[0].judged)} images: {first.fake} fake, {first.real} real judged",

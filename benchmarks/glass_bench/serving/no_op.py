@@ -18,6 +18,7 @@ import click
 
 from glass_rt.detector import Detector
 from glass_rt.image.encoded import ImageSource
+from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside
 from glass_rt.inference.pipeline import PackObserver, Pipeline
 from glass_rt.options import DetectOptions
 from glass_rt.results.verdict import Verdict
@@ -52,7 +53,9 @@ class NoOpPipeline(Pipeline):
 class NoOpDetector(Detector):
     """A real bundle whose pipeline runs no engine."""
 
-    def pipeline(self, workers: int | None = None, observe: PackObserver | None = None) -> Pipeline:
+    def pipeline(
+        self, workers: int | None = None, observe: PackObserver | None = None, beside: Beside = NOTHING_BESIDE
+    ) -> Pipeline:
         """A pipeline that gives, at once, the verdict that the bundle's engine has for the canary."""
         return NoOpPipeline(self.detect(canary_image(), OPTIONS))
 

@@ -15,23 +15,40 @@ class ByteBudget:
     """
 
     def __init__(self) -> None:
-        self._held = 0
+        self._held, self._kept = 0, 0
         self._changed = threading.Condition()
 
-    @contextmanager
-    def hold(self, size: int, limit: int, room: Callable[[], int] | None = None) -> Iterator[None]:
-        """Holds `size` bytes while the block runs, which begins once all together hold at most `limit`.
+    @property
+    def held(self) -> int:
+        """Bytes that are counted as held now."""
+        return self._held
 
-        `room`: the bytes that all together may hold by what this machine has left, asked for each time.
+    @contextmanager
+    def hold(self, size: int, limit: int, room: Callable[[], int] | None = None, *, kept: int = 0) -> Iterator[None]:
+        """Holds `size` bytes while the block runs, which begins once all that run one hold at most `limit`.
+
+        `room`: the bytes that all together may hold by what this machine has left, asked for each time. `kept`: of
+        `size`, what goes on being held after a block that ends well, until `let_go`; it counts for the room alone.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._held == 0 or self._held + size <= (limit if room is None else min(limit, room()))
-            )
+            self._changed.wait_for(lambda: self._held == 0 or self._fits(size, limit, room))
             self._held += size
         try:
             yield
-        finally:
-            with self._changed:
-                self._held -= size
-                self._changed.notify_all()
+        except BaseException:
+            self._change(-size, 0)
+            raise
+        self._change(kept - size, kept)
+
+    def let_go(self, kept: int) -> None:
+        """Bytes that `hold` has kept are held no more."""
+        self._change(-kept, -kept)
+
+    def _fits(self, size: int, limit: int, room: Callable[[], int] | None) -> bool:
+        return self._held - self._kept + size <= limit and (room is None or self._held + size <= room())
+
+    def _change(self, held: int, kept: int) -> None:
+        with self._changed:
+            self._held += held
+            self._kept += kept
+            self._changed.notify_all()

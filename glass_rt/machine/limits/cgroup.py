@@ -13,6 +13,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")  # of the file system; tests name a folder
+_USED = {  # lines of memory.stat, by version
+    1: ("total_rss", "total_shmem"),
+    2: ("anon", "shmem", "kernel_stack", "pagetables", "percpu", "sock", "slab_unreclaimable"),
+}
 _NO_LIMIT = 1 << 60  # version 1 writes the largest number that it has
 
 
@@ -59,10 +63,12 @@ def group_memory() -> GroupMemory | None:
 
 
 def _used(group: Path, version: int) -> int:
-    """Anonymous and shared memory; the cache of files goes when memory is short."""
+    """Anonymous and shared memory, and what the kernel keeps for it; the cache of files goes when memory is short.
+
+    Version 1 does not tell which of the kernel's memory goes then: it counts none, which is 1 MB for a process.
+    """
     numbers = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
-    names = ("anon", "shmem") if version == 2 else ("total_rss", "total_shmem")
-    return sum(int(numbers[name]) for name in names if numbers.get(name, "").isdigit())
+    return sum(int(numbers[name]) for name in _USED[version] if numbers.get(name, "").isdigit())
 
 
 @cache  # a process stays in its groups, and this is asked for with every image

@@ -8,11 +8,10 @@ import anyio
 import anyio.lowlevel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glass_rt.errors import GlassError
+from glass_rt.errors import GlassError, drop_frames
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.inflate import Inflater, coding_of
 from glass_rt.serve.http.responses import error_response
-from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.refusals import AmbiguousRequest, BodyTooLarge, BodyTooSlow, MalformedRequest
 from glass_rt.serve.service import RequestHold, Service
 from glass_rt.serve.settings import ServerSettings

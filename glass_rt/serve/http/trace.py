@@ -8,10 +8,9 @@ from time import perf_counter
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glass_rt.errors import BackendError, first_line
+from glass_rt.errors import BackendError, drop_frames, first_line
 from glass_rt.serve.http.responses import error_response
 from glass_rt.serve.http.status import CLIENT_GONE
-from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.metrics import Metrics
 from glass_rt.serve.request_id import request_id_of
 

@@ -42,7 +42,7 @@ async def _respond(service: Service, uploads: Uploads, query: VerdictQuery) -> R
     async def draw(results: list[Verdict | Failure]) -> None:
         for number, (upload, result) in enumerate(zip(uploads.images, results, strict=True)):
             if isinstance(result, Verdict):
-                pictures[number] = await overlay_jpeg_base64(upload.data, result, service.settings.max_pixels)
+                pictures[number] = await overlay_jpeg_base64(upload.data, result, service)
 
     images = [upload.data for upload in uploads.images]
     results = await service.judge(images, query.options, draw if query.overlay else None)

@@ -18,10 +18,9 @@ from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 from typing import Any
 
-from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
+from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, drop_frames, first_line
 from glass_rt.serve.api_keys import api_key_of, check_api_key
 from glass_rt.serve.http.status import CLIENT_GONE, headers_of, status_of
-from glass_rt.serve.let_go import drop_frames
 from glass_rt.serve.oip.description import model_config, model_statistics, repository_index
 from glass_rt.serve.oip.grpc_message import message_from_tensors, request_from_message
 from glass_rt.serve.oip.protobuf_limits import check_message

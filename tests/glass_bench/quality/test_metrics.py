@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from glass_bench.quality.metrics import auc, calibration_error, operating_point, quality, weighted_scores
+from glass_bench.quality.metrics import auc, calibration_error, operating_point, plain_figures, quality, weighted_scores
+from glass_bench.quality.resampled import FIGURES, Resampled
 from sklearn import metrics
 
 FAKE = np.array([True, True, True, False, False])
@@ -84,3 +85,39 @@ def test_intervals_hold_their_value_and_are_seeded() -> None:
     first, second = (quality(FAKE, PROBABILITY, threshold=0.5, fpr_limit=0.1, resamples=200, seed=7) for _ in range(2))
     assert first == second
     assert first.accuracy.low <= first.accuracy.value <= first.accuracy.high
+
+
+# Images, share of fakes, and decimals to which probabilities are rounded: ties, classes that a resample misses, one
+# class alone, one image.
+RESAMPLED = [(40, 0.5, 9), (40, 0.5, 1), (3, 0.4, 9), (6, 0.2, 0), (5, 1.0, 9), (5, 0.0, 2), (1, 1.0, 9), (2, 0.5, 9)]
+
+
+@pytest.mark.parametrize(("count", "share", "decimals"), RESAMPLED)
+def test_the_intervals_are_those_of_one_resample_after_the_other(count: int, share: float, decimals: int) -> None:
+    generator = np.random.Generator(np.random.PCG64(count))
+    fake = np.arange(count) < round(share * count)
+    probability = np.round(np.clip(0.2 * fake + generator.uniform(0, 0.8, count), 0, 1), decimals).astype(np.float64)
+    called = probability >= 0.5
+    found = quality(fake, probability, threshold=0.5, fpr_limit=0.1, resamples=60, seed=5)
+    rows, draws = np.random.Generator(np.random.PCG64(5)), []
+    for _ in range(60):
+        row = rows.integers(0, count, count)
+        draws.append(plain_figures(fake[row], probability[row], called[row]))
+    for name, value, resamples in zip(
+        FIGURES, plain_figures(fake, probability, called), np.array(draws).T, strict=True
+    ):
+        interval = getattr(found, name)
+        if interval is None:
+            assert (name, fake.all() or not fake.any()) == ("auc", True)
+            continue
+        defined = resamples[np.isfinite(resamples)]
+        bounds = np.percentile(defined, (2.5, 97.5)) if 2 * len(defined) >= 60 else (np.nan, np.nan)
+        found_here = (interval.value, interval.low, interval.high)
+        assert found_here == pytest.approx((value, *bounds), abs=1e-12, nan_ok=True), name
+
+
+def test_figures_of_parts_of_the_resamples_are_those_of_all() -> None:
+    rows = np.random.Generator(np.random.PCG64(3)).integers(0, 5, (7, 5))
+    resampled = Resampled(FAKE, PROBABILITY, PROBABILITY >= 0.5)
+    parts = np.concatenate([resampled.figures(rows[:3]), resampled.figures(rows[3:])])
+    assert np.array_equal(resampled.figures(rows), parts, equal_nan=True)

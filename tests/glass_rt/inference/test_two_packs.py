@@ -12,12 +12,14 @@ import pytest
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import BackendError
+from glass_rt.inference import decoding_room
 from glass_rt.inference import pipeline as module
+from glass_rt.inference.decoding_room import decoding_budget
 from glass_rt.inference.engines import open_engines
 from glass_rt.inference.head import Head
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.opened_bundle import OpenedBundle
-from glass_rt.inference.pipeline import Pipeline, decoding_budget, default_workers
+from glass_rt.inference.pipeline import Pipeline, default_workers
 from glass_rt.options import DetectOptions
 from tests.bench_zoo import write_bundle
 
@@ -150,5 +152,5 @@ def test_a_gpu_gets_all_cores_for_decoding_but_the_judges(
 def test_decoders_for_a_gpu_are_not_kept_waiting_for_each_other(
     monkeypatch: pytest.MonkeyPatch, workers: int, memory: int, photographs: int
 ) -> None:
-    monkeypatch.setattr(module, "installed_memory", lambda: memory)
+    monkeypatch.setattr(decoding_room, "installed_memory", lambda: memory)
     assert decoding_budget(1000, workers) // (6 * 25_000_000) == photographs

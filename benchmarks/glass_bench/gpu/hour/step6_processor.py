@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import glass_rt.image.decode
-import glass_rt.inference.pipeline
+import glass_rt.inference.decoding_room
 from glass_bench.gpu.hour.device import is_real
 from glass_bench.gpu.hour.measure import host_ms, rate_per_s
 from glass_bench.gpu.hour.no_op import NoOpBackend, opened
@@ -49,12 +49,12 @@ def files_of(size_name: str, scale: float, kind: Kind = Kind()) -> list[bytes]: 
 @contextmanager
 def budget(nbytes: int) -> Iterator[None]:
     """The pipeline's bound on what its decoders hold."""
-    before = glass_rt.inference.pipeline.decoding_budget
-    glass_rt.inference.pipeline.decoding_budget = lambda max_pixels, gpu_workers=0: nbytes
+    before = glass_rt.inference.decoding_room.decoding_budget
+    glass_rt.inference.decoding_room.decoding_budget = lambda max_pixels, gpu_workers=0: nbytes
     try:
         yield
     finally:
-        glass_rt.inference.pipeline.decoding_budget = before
+        glass_rt.inference.decoding_room.decoding_budget = before
 
 
 @contextmanager

@@ -76,6 +76,18 @@ CASES = {
         0.5,
         GroupMemory(512 * MB, 20 * MB),
     ),
+    # What the kernel keeps for a group goes only with it.
+    "kernel": (
+        "0::/",
+        [V2.format(root="/")],
+        {
+            "memory.max": f"{100 * MB}",
+            "memory.stat": f"anon {30 * MB}\nkernel {9 * MB}\nkernel_stack {MB}\npagetables {2 * MB}\n"
+            f"slab_reclaimable {4 * MB}\nslab_unreclaimable {MB}\nsock {MB}\nshmem 0",
+        },
+        None,
+        GroupMemory(100 * MB, 35 * MB),
+    ),
     "version 1 without limits": (
         "4:memory:/process\n1:cpu:/",
         [V1.format(root="/", name="memory"), V1.format(root="/", name="cpu")],
