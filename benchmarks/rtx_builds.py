@@ -77,7 +77,7 @@ def measured(model: PortableModel, images: CalibrationSet, folder: Path) -> dict
     """One backbone in both precisions."""
     exact, half = (model.graph(precision, ROLE) for precision in ("fp32", "fp16"))
     narrow = folder / f"{ROLE}.int8.onnx"
-    symmetric_from_onnx(half, images.calibrating.of(ROLE), narrow, model.model)
+    symmetric_from_onnx(half, images.calibrating.of(ROLE), narrow)
     products = int8_products(onnx.load(half).graph)
     return {
         "backbone": model.model.backbone,

@@ -194,7 +194,7 @@ def _quantised(
     narrow = {role: folder / f"{role}.int8.onnx" for role in graphs}
     for role, graph in graphs.items():
         with stage(f"quantising the {role} engine"):
-            compiler.quantise(graph, images.calibrating.of(role), narrow[role], model)
+            compiler.quantise(graph, images.calibrating.of(role), narrow[role])
     return narrow
 
 

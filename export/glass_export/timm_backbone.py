@@ -158,9 +158,13 @@ def _shape(features: object) -> str:
 
 
 def _create(name: str, *, resized: bool, pretrained: bool = False) -> nn.Module:
-    size = {"img_size": CROP_SIZE} if resized else {}
+    """Of one size of image: a model for any would resample its table of positions within the graph."""
+    size: dict[str, object] = {"img_size": CROP_SIZE} if resized else {}
     with _quiet():
         model: nn.Module = _timm().create_model(name, pretrained=pretrained, num_classes=0, **size)
+        if getattr(model, "dynamic_img_size", False):
+            size |= {"img_size": CROP_SIZE, "dynamic_img_size": False}
+            model = _timm().create_model(name, pretrained=pretrained, num_classes=0, **size)
     return model
 
 

@@ -10,13 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from glass_engines.int8.quantise import quantised_from_onnx
-from glass_rt.bundle.manifest import Model
 from glass_rt.bundle.requirements import Profile, Requirements
 from glass_rt.errors import BuildError, GlassError, OutOfMemory, vendor_failure
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 EXACT = "fp32"
-Quantise = Callable[[Path, NDArray[Any], Path, Model], None]
+Quantise = Callable[[Path, NDArray[Any], Path], None]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Compiler:
     `compile(graph, engine)` writes the engine file, which is named after its role. `max_batch` overrules the caller's
     where batch sizes are part of the engine. `runs_here` False: the engine cannot be tried on this machine.
     `narrows` maps precisions that are made from another one's graph, by the runtime or by quantising it, to that one;
-    the others need a graph of their own. `quantise(graph, views, output, model)` does it for INT8.
+    the others need a graph of their own. `quantise(graph, views, output)` does it for INT8.
     """
 
     precisions: tuple[str, ...]

@@ -11,27 +11,27 @@ from typing import Any
 from numpy.typing import NDArray
 
 from glass_rt.backends.ort import load_onnxruntime
-from glass_rt.bundle.manifest import Model
 from glass_rt.errors import BuildError, MissingDependency, first_line
 
 # Attention and LayerNorm want NNCF's transformer scheme: it keeps what they cannot bear out of INT8.
-_TRANSFORMER_LIKE = ("vit", "convnext")
+_TRANSFORMER_PARTS = ("LayerNormalization", "Softmax")
 MOST_VIEWS = 300  # NNCF's own default; more change the ranges little
 
 
-def quantised_from_onnx(graph: Path, views: NDArray[Any], output: Path, model: Model) -> None:
+def quantised_from_onnx(graph: Path, views: NDArray[Any], output: Path) -> None:
     """Quantises a float32 graph for CPUs: a Q/DQ graph, with ranges learnt from `views` (N, S, S, 3).
 
     Views are in the type of the graph's input. Weights and activations of convolutions and matrix products become INT8;
     normalisation, LayerNorm, softmax and the embedding stay float32. Raises MissingDependency, BuildError.
     """
     nncf, onnx = load_nncf()
-    transformer = model.backbone.startswith(_TRANSFORMER_LIKE)
+    exact = onnx.load(graph)
+    transformer = any(node.op_type in _TRANSFORMER_PARTS for node in exact.graph.node)
     scheme = nncf.ModelType.TRANSFORMER if transformer else None
-    onnx.save(_quantised(nncf, onnx.load(graph), graph.name, views, model_type=scheme), output)
+    onnx.save(_quantised(nncf, exact, graph.name, views, model_type=scheme), output)
 
 
-def symmetric_from_onnx(graph: Path, views: NDArray[Any], output: Path, _model: Model) -> None:
+def symmetric_from_onnx(graph: Path, views: NDArray[Any], output: Path) -> None:
     """Quantises a graph in half for TensorRT: see `int8_products`; `views` as in `quantised_from_onnx`.
 
     NNCF learns from a float32 twin of the graph; the biases that it would correct stay as they were. Raises

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from glass_rt.backends import open_backend
-from glass_rt.bundle.manifest import Model
 
 pytest.importorskip("nncf", reason="NNCF is not installed: pip install 'glass-rt[int8]'")
 
@@ -86,15 +85,9 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    """The scheme of TensorRT does not depend on the backbone."""
-    return None  # type: ignore[return-value]
-
-
-@pytest.fixture(scope="module")
-def narrow(half: Path, model: Model) -> Path:
+def narrow(half: Path) -> Path:
     path = half.with_name("int8.onnx")
-    symmetric_from_onnx(half, VIEWS, path, model)
+    symmetric_from_onnx(half, VIEWS, path)
     return path
 
 

@@ -51,7 +51,7 @@ def test_the_other_precisions_build_too(small_resize_model: PortableModel, tmp_p
     assert built(small_resize_model, tmp_path / "bundle", precision).manifest.engine.precision == precision
 
 
-@pytest.mark.parametrize("backbone", ["timm:test_efficientnet"])
+@pytest.mark.parametrize("backbone", ["timm:test_efficientnet", "timm:test_vit"])
 def test_backbones_of_timm_build_too(backbone: str, portables: Portables, tmp_path: Path) -> None:
     bundle = built(portables(backbone, "resize", precisions=("fp16",)), tmp_path / "bundle")
     assert bundle.manifest.model.backbone.startswith(backbone)

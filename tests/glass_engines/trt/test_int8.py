@@ -22,7 +22,6 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.vision_transformer import VisionTransformer
 
 from glass_rt.bundle.bundle import Bundle, PortableModel
-from glass_rt.bundle.manifest import Model
 from glass_rt.errors import GlassError, ParityError, UsageError
 from glass_rt.inference.parity import TOLERANCES, Tolerance
 from tests.command_line import Done
@@ -69,8 +68,7 @@ def test_a_plan_multiplies_int8_and_keeps_attention_fused_and_norms_in_float32(
     onnx_from_torch(module, half, {"pixels": example}, ("embedding",), {"pixels": {0: "N"}}, {})
     views = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
     compiler = find_compiler("tensorrt_rtx", "int8", TrtSettings(profile="rtx"))
-    any_model: Model = None  # type: ignore[assignment]  # the scheme is the same for every backbone
-    compiler.quantise(half, views, narrow, any_model)
+    compiler.quantise(half, views, narrow)
     compiler.compile(narrow, engine)
     wanted, steps = int8_products(onnx.load(half).graph), plan_steps(engine)
     assert len(wanted) == products
