@@ -12,10 +12,10 @@ from typing import Any
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ImageSource
-from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside, DecodingRoom
+from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.opened_bundle import OpenedBundle
-from glass_rt.inference.pipeline import PackObserver, Pipeline, judge_one
+from glass_rt.inference.pipeline import PackObserver, Pipeline, decoding_room, judge_one
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.verdict import Failure, Verdict
 
@@ -93,7 +93,7 @@ class Detector:
 
         Raises OutOfMemory where they do not fit alone.
         """
-        return DecodingRoom(self._judge.opened).hold(size, max_pixels)
+        return decoding_room(self._judge.opened, self._workers).hold(size, max_pixels)
 
     def close(self) -> None:
         """Closes the engines, after the pack at work."""

@@ -300,7 +300,7 @@ def authors(
 @device_option
 @batch_option
 @click.option("--most", type=click.IntRange(1), metavar="N", help="Images to take part, evenly over the sizes.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", default=Path("bench-decode.json"),
+@click.option("--output", type=OutputPath(dir_okay=False), metavar="FILE", default=Path("bench-decode.json"),
               show_default=True, help="The record, image by image.")  # fmt: skip
 @quiet_option
 def decode_check(

@@ -236,12 +236,21 @@ def _int8_report(
     files = {role: folder / name for role, name in engine.files.items()} if on_cpu else graphs
     narrow = {role: open_backend(library, file, precision="int8") for role, file in files.items()}
     if not on_cpu:
-        check_parity(
-            narrow, head, model, load_tensors(folder / REFERENCE), tolerance_of("int8", None), engine.max_batch
-        )
+        with _model_named(model, engine):
+            check_parity(
+                narrow, head, model, load_tensors(folder / REFERENCE), tolerance_of("int8", None), engine.max_batch
+            )
     computed_by = "the engines themselves" if on_cpu else "ONNX Runtime with the graphs of these engines"
     allowed = Tolerance(tolerance, 3 * tolerance)
     return accuracy_report(exact, narrow, head, model, images.held_out, allowed, computed_by)
+
+
+@contextmanager
+def _model_named(model: Model, engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except ParityError as error:
+        raise ParityError(f"{model.name}, {engine.backend} {engine.precision}: {error}") from error
 
 
 def _pending_parity(allowed: Tolerance) -> Parity:
@@ -262,10 +271,8 @@ def _checked_parity(folder: Path, model: Model, engine: Engine, allowed: Toleran
         head = Head.for_model(model, load_tensors(folder / HEAD))
         engines = _open_engines(folder, engine)
         try:
-            reference = load_tensors(folder / REFERENCE)
-            return check_parity(engines, head, model, reference, allowed, engine.max_batch)
-        except ParityError as error:
-            raise ParityError(f"{model.name}, {engine.backend} {engine.precision}: {error}") from error
+            with _model_named(model, engine):
+                return check_parity(engines, head, model, load_tensors(folder / REFERENCE), allowed, engine.max_batch)
         finally:
             for backend in engines.values():
                 backend.close()

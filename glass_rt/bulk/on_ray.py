@@ -21,8 +21,6 @@ from glass_rt.bulk.own_ray import check_open_files, closed_in, no_usage_process
 from glass_rt.bulk.parts import PartSettings, PartWorker
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError, first_line
 from glass_rt.machine.environment import usable_cores
-from glass_rt.machine.limits.memory import LEAST_MEMORY, smallest_limit
-from glass_rt.options import RunOptions
 
 _CPUS_PER_WORKER = 0.5  # that Ray reserves. With a whole core each, the pool would wait for itself on a small machine
 # Read when Ray is imported. Binds all services of a Ray that is started to loopback, and lets one be reached there:
@@ -55,7 +53,7 @@ def run_on_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) ->
         context.enable_progress_bars = False
         workers, per_machine = _workers(ray, pool)
         workers = min(workers, len(units))
-        settings = replace(settings, run=share_of(settings.run, min(per_machine, workers)))
+        settings = replace(settings, sharing=min(per_machine, workers))
         if "OMP_NUM_THREADS" not in os.environ:  # Ray sets it to 1 by what was booked
             settings = replace(settings, drop_environment=("OMP_NUM_THREADS",))
         done = ray.data.from_arrow(list(units)).map_batches(
@@ -143,20 +141,6 @@ def _silent_stderr() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nothing)
-
-
-def share_of(run: RunOptions, workers: int) -> RunOptions:
-    """What each of several workers on one machine may use: its part of the cores, and of the memory that is given.
-
-    Each would else take what it finds free at the same moment as the others. Threads that the user asked for are kept,
-    and so is less memory than that part.
-    """
-    if workers <= 1:
-        return run
-    threads = run.threads or max(1, usable_cores() // workers)
-    limit = smallest_limit()
-    memory = run.memory if limit is None else min(run.memory or limit, max(LEAST_MEMORY, limit // workers))
-    return replace(run, threads=threads, memory=memory)
 
 
 def _workers(ray: Any, pool: Pool) -> tuple[int, int]:

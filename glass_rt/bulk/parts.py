@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,8 @@ from glass_rt.bulk.sources import RowGroup, read_images
 from glass_rt.bulk.stores import LOCAL, Location, Stores
 from glass_rt.bulk.worker import BulkWorker, ImageSource
 from glass_rt.errors import GlassError, first_line
+from glass_rt.machine.environment import usable_cores
+from glass_rt.machine.limits.memory import LEAST_MEMORY, smallest_limit
 from glass_rt.options import DetectOptions, RunOptions
 
 # A part that is done, or (with `failure`) why the worker cannot go on: a cluster would wrap the exception.
@@ -44,6 +46,7 @@ class PartSettings:
     roots: Mapping[str, str] = field(default_factory=dict)
     former_rows: bool = False
     drop_environment: tuple[str, ...] = ()  # variables that a cluster sets and an engine should not see
+    sharing: int = 1  # workers on one machine, at most
 
 
 class PartWorker:
@@ -54,7 +57,8 @@ class PartWorker:
             os.environ.pop(name, None)
         self._settings = settings
         self._stores = Stores(settings.roots)
-        self._worker = BulkWorker(settings.engine, settings.options, settings.run, roots=settings.roots)
+        run = share_of(settings.run, settings.sharing)  # of the worker's own machine
+        self._worker = BulkWorker(settings.engine, settings.options, run, roots=settings.roots)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file exists already is not judged again."""
@@ -144,3 +148,17 @@ def check_rows(parts: pa.Table, target: Location, stores: Stores) -> None:
                 f"{where} has {rows} rows for {part['images']} images: another program changed it; delete it, and "
                 "--resume judges it again"
             )
+
+
+def share_of(run: RunOptions, workers: int) -> RunOptions:
+    """What each of several workers on one machine may use: its part of the cores, and of the memory that is given.
+
+    Each would else take what it finds free at the same moment as the others. Threads that the user asked for are kept,
+    and so is less memory than that part.
+    """
+    if workers <= 1:
+        return run
+    threads = run.threads or max(1, usable_cores() // workers)
+    limit = smallest_limit()
+    memory = run.memory if limit is None else min(run.memory or limit, max(LEAST_MEMORY, limit // workers))
+    return replace(run, threads=threads, memory=memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from glass_rt.bundle.folder import MANIFEST, read_manifest
@@ -16,7 +17,7 @@ def check_outside(place: Path, option: str, *, replaces: bool = False) -> None:
 
     `option` is named in the error. `replaces`: what is at `place` may be a bundle, which is replaced as a whole.
     """
-    resolved = place.resolve()
+    resolved = Path(os.path.realpath(place))  # which bears loops of links
     for folder in resolved.parents if replaces else (resolved, *resolved.parents):
         if _is_bundle(folder):
             raise UsageError(
@@ -26,10 +27,10 @@ def check_outside(place: Path, option: str, *, replaces: bool = False) -> None:
 
 def _is_bundle(folder: Path) -> bool:
     """Whether a folder's manifest is one of ours, of any schema."""
-    if not (folder / MANIFEST).is_file():
-        return False
     try:
+        if not (folder / MANIFEST).is_file():
+            return False
         values = json.loads(read_manifest(folder))
-    except (BundleError, ValueError, RecursionError):
+    except (BundleError, OSError, ValueError, RecursionError):  # where nobody can look, writing says why
         return False
     return isinstance(values, dict) and "schema" in values and values.get("kind") in _KINDS

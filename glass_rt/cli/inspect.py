@@ -36,7 +36,7 @@ def inspect(bundle: Path | None, engine: Path | None, device: str | None, as_jso
     opened = Bundle.open(chosen_bundle(named_once(bundle, engine)))
     where = device and device_of(opened.manifest, device)
     if as_json:
-        there = {"parity": asdict(known_parity(opened, where))} if where else {}
+        there = {"parity": asdict(known_parity(opened, where))}
         click.echo(json.dumps({**to_json(opened.manifest), **there, **hashes_of(opened)}, indent=2))
         return 0
     for name, value in _rows(opened, where):

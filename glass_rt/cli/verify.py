@@ -40,6 +40,6 @@ def verify(
         return 0
     click.echo(f"{len(opened.manifest.files)} files as listed")
     click.echo(f"parity {parity.status}, compared with PyTorch:")
-    click.echo(f"  embeddings within {parity.embedding:.1e} (relative L2), {parity.embedding_tolerance:.0e} allowed")
+    click.echo(f"  embeddings within {parity.embedding:.1e} (relative L2), {parity.embedding_tolerance:.1e} allowed")
     click.echo(f"  logits within {parity.logits:.1e}, {parity.logits_tolerance:.0e} allowed")
     return 0

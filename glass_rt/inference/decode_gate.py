@@ -20,7 +20,7 @@ from glass_rt.machine.device import is_cpu, named_gpu
 from glass_rt.machine.environment import installed
 
 MOST_LOGITS = 0.05  # largest accepted difference of a logit between pixels of the device's decoder and the CPU's
-_PACKAGES = ("nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12")
+_PACKAGES = ("nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvimgcodec-tegra-cu12")
 
 
 def note_outcome(bundle: Bundle, device: str, refused: str | None) -> None:

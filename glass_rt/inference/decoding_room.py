@@ -6,12 +6,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from glass_rt.image.decode import BYTES_PER_PIXEL
-from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, ArrayImage, EncodedImage, ImageSource
+from glass_rt.image.encoded import DEFAULT_MAX_PIXELS, MOST_BYTES, ArrayImage, EncodedImage, ImageSource
+from glass_rt.image.header import looks_like_image
 from glass_rt.inference.opened_bundle import OpenedBundle
 from glass_rt.inference.prepared_image import crops_of
 from glass_rt.inference.room import check_image_fits, image_bytes, image_room, view_bytes
@@ -19,6 +20,8 @@ from glass_rt.machine.environment import installed_memory
 from glass_rt.machine.limits.memory import MemoryLimit
 from glass_rt.options import DetectOptions
 
+_WORTH_WAITING = 1 << 20  # bytes of a file; smaller ones are read at once
+_START = 4096  # bytes that show whether a file is an image
 USUAL_BYTES = 6 * 25_000_000  # what decoding takes at its peak, by OpenCV, of a photograph of 25 megapixels
 
 
@@ -52,7 +55,8 @@ class DecodingRoom:
 
     def reading(self, source: ImageSource, max_pixels: int) -> AbstractContextManager[None]:
         """Waits for room for the bytes of a file, held while the block reads them. Raises OutOfMemory."""
-        return self.hold(_file_bytes(source), max_pixels)
+        size = _file_bytes(source)
+        return self.hold(size, max_pixels) if size else nullcontext()
 
     def needed(self, image: EncodedImage | ArrayImage, options: DetectOptions) -> tuple[int, int]:
         """Bytes that an image takes beside itself until its views are made, and of these the bytes of the views."""
@@ -88,14 +92,17 @@ class DecodingRoom:
 
 
 def _file_bytes(source: ImageSource) -> int:
-    """Bytes of an image that has still to be read; 0 of one in memory, of a pipe, and of what is not there."""
+    """Bytes of an image that has still to be read; 0 of one in memory, of a pipe, of what is not there or no image."""
     if not isinstance(source, (str, os.PathLike)):
         return 0
     try:
         status = Path(source).stat()
+        if not stat.S_ISREG(status.st_mode) or not _WORTH_WAITING < status.st_size <= MOST_BYTES:
+            return 0
+        with Path(source).open("rb") as file:
+            return status.st_size if looks_like_image(file.read(_START)) else 0
     except (OSError, ValueError):
         return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def decoding_budget(max_pixels: int, gpu_workers: int = 0) -> int:

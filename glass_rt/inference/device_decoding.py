@@ -100,13 +100,23 @@ class DeviceDecoding:
 
     def _decode_all(self) -> None:
         """Two batches hold memory of the device: one that is decoded, and the one before, whose views are made."""
-        before: list[Future[None]] = []
-        while batch := self._take():
-            start = perf_counter()
-            decoded = self._decoded([waiting.encoded for waiting in batch])
-            each_ms = (perf_counter() - start) * 1e3 / len(batch)
-            wait(before)
-            before = [self._handed_on(waiting, found, each_ms) for waiting, found in zip(batch, decoded, strict=True)]
+        before: list[Future[None]] | None = []
+        while before is not None:
+            before = self._decode_next(before)
+
+    def _decode_next(self, before: list[Future[None]]) -> list[Future[None]] | None:
+        """Takes and decodes one batch, and waits for what is made of the one before; None once this is closed.
+
+        Its own function, so that nothing of a batch is held while the next one is waited for.
+        """
+        batch = self._take()
+        if not batch:
+            return None
+        start = perf_counter()
+        decoded = self._decoded([waiting.encoded for waiting in batch])
+        each_ms = (perf_counter() - start) * 1e3 / len(batch)
+        wait(before)
+        return [self._handed_on(waiting, found, each_ms) for waiting, found in zip(batch, decoded, strict=True)]
 
     def _take(self) -> list[_Waiting]:
         """The images of the next batch, without those that were given up; empty once this is closed."""
@@ -134,10 +144,16 @@ class DeviceDecoding:
         return decoded
 
     def _handed_on(self, waiting: _Waiting, decoded: DecodedImage | None, decode_ms: float) -> Future[None]:
+        once = threading.Lock()
+
+        def finish() -> None:
+            if once.acquire(blocking=False):
+                self._finish(waiting, decoded, decode_ms)
+
         try:
-            return self._finishing.submit(self._finish, waiting, decoded, decode_ms)
-        except RuntimeError:  # the system gives no thread
-            self._finish(waiting, decoded, decode_ms)
+            return self._finishing.submit(finish)
+        except RuntimeError:  # the system gives no thread, and what was submitted stays with those that there are
+            finish()
             done = Future[None]()
             done.set_result(None)
             return done

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from glass_rt.bundle.checked_files import with_suffix
 from glass_rt.bundle.manifest import BundleManifest
-from glass_rt.machine.device import is_cpu
+from glass_rt.machine.device import on_processor
 from glass_rt.machine.limits.memory import MB, held_bytes
 
 _PINNED_COPY = "openvino"  # keeps a private copy of the weights under a pin
@@ -61,7 +61,7 @@ def engines_take(manifest: BundleManifest, batch: int, device: str, *, pinned: b
     backend, files = manifest.engine.backend, sum(engine_bytes(manifest, role) for role in manifest.model.roles)
     if backend not in _TAKEN:
         return 0
-    if not is_cpu(device):
+    if not on_processor(device):
         return _ON_GPU.bytes(files, batch)
     private = files if pinned and backend == _PINNED_COPY else 0
     return _row(backend, manifest.model.backbone).bytes(files, batch) + private

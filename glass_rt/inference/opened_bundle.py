@@ -103,11 +103,12 @@ class OpenedBundle:
 
     def close(self) -> None:
         """Closes the engines, what writes the views and what decodes; nothing may be running."""
-        if self.codec is not None:
-            self.codec.close()
-        for engine in self.engines.values():
-            engine.close()
-        self.views.close()
+        with ExitStack() as closing:  # what fails to close keeps nothing else open
+            closing.callback(self.views.close)
+            for engine in self.engines.values():
+                closing.callback(engine.close)
+            if self.codec is not None:
+                closing.callback(self.codec.close)
 
 
 def _check_crop_size(bundle: Bundle, engines: Mapping[str, Backend]) -> None:

@@ -20,7 +20,8 @@ from glass_rt.inference.decoding_room import NOTHING_BESIDE, Beside, DecodingRoo
 from glass_rt.inference.device_decoding import MOST_WAITING, DeviceDecoding, decoded_on_device
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.judgement import Judgement
-from glass_rt.inference.pack import Pack
+from glass_rt.inference.opened_bundle import OpenedBundle
+from glass_rt.inference.pack import Pack, Packer
 from glass_rt.inference.prepared_image import (
     DecodedSource,
     PreparedImage,
@@ -62,7 +63,7 @@ class Pipeline:
         self._observe = observe
         usual = default_workers(on_gpu=self._opened.on_gpu)
         self.workers = workers or min(usual, most_decoders(self._opened.memory) or usual)
-        self._room = DecodingRoom(self._opened, self.workers if self._opened.on_gpu else 0, beside)
+        self._room = decoding_room(self._opened, self.workers, beside)
         self._buffers: list[PixelBuffer] = []
         self._packer = self._opened.new_packer()
         self._of_thread = threading.local()
@@ -223,6 +224,7 @@ class Pipeline:
             first.wait()
             if self._judge.overlaps and (pack := self._packer.take(wait=False)) is not None:
                 under_way.append(self._started(pack))
+            pack = None  # with the views, whose memory others wait for
             self._conclude(first)
             self._pack_taken = under_way[0].start if under_way else None
 
@@ -234,25 +236,29 @@ class Pipeline:
 
     def _conclude(self, under_way: _PackUnderWay) -> None:
         pack = under_way.pack
+        slots, images, crops = [slot.judgement for slot in pack.slots], len(pack.slots), pack.num_crops
+        del pack
         try:
             judgements = under_way.judgements()
         except BaseException as error:  # raised to the caller that waits for the image
             self._pack_taken = None
             failure = _from_the_engine(error) if isinstance(error, Exception) else error
-            for slot in pack.slots:
-                slot.judgement.set_exception(failure)
+            under_way.drop()
+            for judged in slots:
+                judged.set_exception(failure)
             return
+        under_way.drop()
         self._pack_taken = None
         self._room.note_engines(sum(buffer.size for buffer in self._buffers))
         since = max(under_way.start, self._concluded)  # while the one before was computed, this one waited
         self._concluded = perf_counter()
         if self._observe is not None:
-            self._observe(len(pack.slots), pack.num_crops, self._concluded - since)
-        for slot, judgement in zip(pack.slots, judgements, strict=True):
+            self._observe(images, crops, self._concluded - since)
+        for judged, judgement in zip(slots, judgements, strict=True):
             if isinstance(judgement, BackendError):
-                slot.judgement.set_exception(judgement)
+                judged.set_exception(judgement)
             else:
-                slot.judgement.set_result(judgement)
+                judged.set_result(judgement)
 
 
 class _PackUnderWay:
@@ -276,6 +282,10 @@ class _PackUnderWay:
         judgements: list[Judgement | BackendError] = self._next()
         return judgements
 
+    def drop(self) -> None:
+        """Gives up the pack, whose memory others wait for."""
+        del self.pack, self._next
+
     def _step(self, step: Callable[[], Any] | None) -> None:
         if step is None:
             return
@@ -290,23 +300,36 @@ def judge_one(source: ImageSource, judge: Judge, options: DetectOptions) -> Verd
     opened = judge.opened
     packer = opened.new_packer()
     with single_threaded_blas():
-        room = DecodingRoom(opened)
+        room, kept = decoding_room(opened), 0
         with as_image_error(), room.reading(source, options.max_pixels):
             image = read_image(source, options.max_pixels)
         with decoded_on_device(opened.codec, image) as decoded:
             if decoded is not None:
                 prepared = prepare_decoded(decoded, opened.manifest, options, packer)
             else:
-                needed, _ = room.needed(image, options)
-                with room.hold(needed, options.max_pixels):
+                needed, kept = room.needed(image, options)
+                with room.hold(needed, options.max_pixels, kept=kept):
                     prepared = prepare_image(image, opened.manifest, options, packer)
-        pack = packer.take()
-        assert pack is not None, "the image was just prepared"
-        (judgement,) = judge.judge(pack)
+        try:
+            (judgement,) = _judged_alone(packer, judge)
+        finally:
+            room.let_go(kept)
         room.note_engines()
     if isinstance(judgement, BackendError):
         raise judgement
     return verdict_of(prepared, judgement, opened.bundle, options)
+
+
+def _judged_alone(packer: Packer, judge: Judge) -> list[Judgement | BackendError]:
+    """Its own function, so that the pack is gone by the time that others are told of its memory."""
+    pack = packer.take()
+    assert pack is not None, "the image was just prepared"
+    return judge.judge(pack)
+
+
+def decoding_room(opened: OpenedBundle, workers: int | None = None, beside: Beside = NOTHING_BESIDE) -> DecodingRoom:
+    """What all that decode for an opened bundle may hold: more beside a GPU, with as many `workers`."""
+    return DecodingRoom(opened, (workers or default_workers(on_gpu=True)) if opened.on_gpu else 0, beside)
 
 
 def default_workers(*, on_gpu: bool) -> int:

@@ -66,7 +66,10 @@ class Device:
 def device_for(backend: str, text: str) -> Device:
     """The device that `text` names, of one of the kinds that engines of `backend` run on. Raises UsageError."""
     library, kinds = _RUN_ON[backend]
-    return device_from_text(text, kinds, f"{library} engines run on")
+    device = device_from_text(text, kinds, f"{library} engines run on")
+    if backend != "onnxruntime" and (device.cpu_too or device.options):
+        raise UsageError(f"device: got {text!r}; +cpu and options are for engines of ONNX Runtime, not of {library}")
+    return device
 
 
 def device_from_text(text: str, kinds: Sequence[str] = tuple(_SPELLINGS), expected: str = "expected") -> Device:

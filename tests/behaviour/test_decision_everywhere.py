@@ -238,7 +238,7 @@ def by_triton(_cli: Cli, world: World, case: Case) -> Claim:
             beside.setattr(model_module, "__file__", str(place / "model.py"))
             pin = {"bundle_sha256": {"string_value": Bundle.open(world.bundle(case)).sha256}}
             config = json.dumps({"instance_group": [{"count": 1}], "parameters": pin})
-            model.initialize({"model_config": config, "model_instance_kind": "CPU"})
+            model.initialize({"model_config": config, "model_instance_kind": "CPU", "model_instance_device_id": "0"})
         image = np.array([[world.picture(case).read_bytes()]], np.object_)
         request = SimpleNamespace(
             inputs=lambda: [SimpleNamespace(name=lambda: "image", as_numpy=lambda: image)],

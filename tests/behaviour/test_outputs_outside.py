@@ -90,6 +90,15 @@ def test_the_bundle_itself_a_link_to_it_and_a_default_are_no_places(
     assert "--output: eval lies in the bundle" in done.stderr
 
 
+def test_places_where_nobody_can_look_are_left_to_the_writing(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for place in (tmp_path / "loop" / "x.csv", tmp_path / f"{'a' * 300}.csv"):
+        check_outside(place, "--output")
+        done = cli("infer", tmp_path, "--output", place)
+        assert done.returncode in (1, 2)
+        assert done.stderr.count("\n") == 1
+
+
 def test_other_folders_are_places(bundle: Path, tmp_path: Path) -> None:
     check_outside(bundle.parent / "results.csv", "--output")
     check_outside(bundle, "--output", replaces=True)  # as build --force does

@@ -62,7 +62,7 @@ def start_run(
     if (folder / RUN).exists() and not force:
         raise UsageError(f"{folder} holds a run already: --resume goes on with it, --force begins anew in its place")
     recipe = options.recipe()
-    if not options.row.proven:
+    if options.bundle and not options.row.proven:
         rehearse(options, recipe, stage)
     if (folder / RUN).exists():
         _clear(folder)
@@ -208,10 +208,10 @@ def _trainer(
 def _training(options: TrainOptions, recipe: Recipe, images: Sequence[Scanned], folder: Path) -> Examples:
     policy, crops = options.policy(), recipe.step_crops or recipe.crops
     if policy is None:
-        return PlainExamples(images, crops, options.seed, kept=KeptImages())
+        return PlainExamples(images, crops, options.seed, kept=KeptImages(options.devices))
     kind: Any = options.architecture
     settings = BankSettings(policy, options.seed, options.deliveries, kind)
-    return DeliveredExamples(images, crops, folder / DELIVERIES, settings, kept=KeptImages())
+    return DeliveredExamples(images, crops, folder / DELIVERIES, settings, kept=KeptImages(options.devices))
 
 
 def _shuffled(images: Sequence[Scanned], seed: int) -> tuple[Scanned, ...]:

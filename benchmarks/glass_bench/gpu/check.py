@@ -61,6 +61,9 @@ def main() -> int:
         return 2
     try:
         report = run_kit(kit)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"interrupted; {kit.output / FILE} holds the steps up to here", file=sys.stderr)
         return 130
@@ -84,6 +87,8 @@ def run_kit(kit: Kit, steps: Sequence[Step] = STEPS) -> dict[str, Any]:
             report["machine"] |= told_by(report, step.name, "machine")
         write_report(kit.output, report)
         print(f"    {row['state']}, {row['seconds']} s{''.join(f'{chr(10)}    {words}' for words in row['why'])}")
+    if unknown := set(kit.only) - {word for name in order for word in (name, name.split()[0])}:
+        raise ValueError(f"--only: there is no step {', '.join(sorted(unknown))}; the steps are {', '.join(order)}")
     counts = {state: [step["state"] for step in report["steps"]].count(state) for state in ("passed", "failed")}
     print(f"{kit.output / PAGE}: {counts['passed']} steps passed, {counts['failed']} failed, of {len(report['steps'])}")
     return report
@@ -106,6 +111,9 @@ def _begun(kit: Kit) -> dict[str, Any]:
     """A new report, or the one that is resumed."""
     if kit.resume and (kit.output / FILE).is_file():
         kept: dict[str, Any] = json.loads((kit.output / FILE).read_text())
+        if kept["dry_run"] != kit.dry_run:
+            kind = "a dry run" if kept["dry_run"] else "a GPU"
+            raise ValueError(f"{kit.output / FILE} is the report of {kind}; choose another --output")
         return kept
     machine = {"date": strftime("%Y-%m-%d %H:%M:%S %z")}
     return {"schema": SCHEMA, "dry_run": kit.dry_run, "machine": machine, "steps": []}
@@ -147,7 +155,10 @@ def _row_of(kit: Kit, step: Step, report: Mapping[str, Any], left_s: float) -> d
         path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {DRY_RUN: STAND_INS, "PYTHONPATH": path}
     scale, limit_s = (DRY_SCALE, DRY_LIMIT_S) if kit.dry_run else (1.0, step.limit_s)
-    return run_step(step, kit.output, scale, min(limit_s, left_s), environment)
+    ended = run_step(step, kit.output, scale, min(limit_s, left_s), environment)
+    if left_s < limit_s and isinstance(ended["ended"], str):  # the kit's time was over, not the step's
+        ended |= {"state": "not run", "why": ["the time was over before it ended: --resume runs it"]}
+    return ended
 
 
 def _kit_from(options: argparse.Namespace) -> Kit:

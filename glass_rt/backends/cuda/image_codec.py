@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from glass_rt.backends.cuda.codec_library import load_codec_library
 from glass_rt.backends.cuda.device_pixels import DevicePixels
-from glass_rt.backends.cuda.gpu import GpuDriver
+from glass_rt.backends.cuda.gpu import GpuDriver, lost_is_gone
 from glass_rt.errors import BackendError, first_line
 from glass_rt.image.decode import BYTES_PER_PIXEL, Pixels
 from glass_rt.machine.library_words import library_words
@@ -70,18 +70,21 @@ class ImageCodec:
     def __init__(
         self, gpu: GpuDriver | None, index: int = 0, *, in_memory: bool = True, most_bytes: int | None = None
     ) -> None:
-        self._library = load_codec_library()
         self._gpu, self.in_memory = gpu, in_memory or gpu is None
         self._lock = threading.Lock()
         self._idle: list[Any] = []  # images whose memory is free; only `decode` takes of them
         self._stream = 0
         self._most_bytes = min(MOST_IMAGES * LARGEST_KEPT, most_bytes or sys.maxsize)
-        self._params = self._library.DecodeParams(apply_exif_orientation=False, color_spec=self._library.ColorSpec.SRGB)
-        if gpu is not None:
-            with gpu.current():
-                self._stream = gpu.create_stream()
-                self._most_bytes = min(self._most_bytes, gpu.memory()[1] // _MEMORY_SHARE)
+        self._decoder: Any = None
         try:
+            self._library = load_codec_library()
+            self._params = self._library.DecodeParams(
+                apply_exif_orientation=False, color_spec=self._library.ColorSpec.SRGB
+            )
+            if gpu is not None:
+                with gpu.current():
+                    self._stream = gpu.create_stream()
+                    self._most_bytes = min(self._most_bytes, gpu.memory()[1] // _MEMORY_SHARE)
             self._decoder, self.kind = self._first_that_works(index)
         except BaseException:
             self.close()
@@ -127,8 +130,9 @@ class ImageCodec:
         self._idle.clear()
         gpu, self._gpu = self._gpu, None
         if gpu is not None:
-            with gpu.current():
-                gpu.destroy_stream(self._stream)
+            with lost_is_gone(), gpu.current():
+                if self._stream:
+                    gpu.destroy_stream(self._stream)
             gpu.close()
 
     def _current(self) -> AbstractContextManager[None]:

@@ -45,7 +45,8 @@ class ByteBudget:
         self._change(-kept, -kept)
 
     def _fits(self, size: int, limit: int, room: Callable[[], int] | None) -> bool:
-        return self._held - self._kept + size <= limit and (room is None or self._held + size <= room())
+        running = self._held - self._kept
+        return (running == 0 or running + size <= limit) and (room is None or self._held + size <= room())
 
     def _change(self, held: int, kept: int) -> None:
         with self._changed:

@@ -129,6 +129,26 @@ def test_what_there_was_no_time_for_is_run_when_the_report_is_resumed(tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_step_that_the_kits_time_cuts_off_is_run_when_the_report_is_resumed(tmp_path: Path) -> None:
+    first, whole = fine(tmp_path, STEPS[:2])
+    hanging = replace(planted(STEPS[1], "hang", tmp_path / "figures", 1), limit_s=600.0)
+    kit = Kit(tmp_path / "out", only=(first.name, whole.name))
+    run_kit(replace(kit, only=(first.name,)), [first])
+    cut = run_kit(replace(kit, resume=True, seconds=check.LEAST_S + 1), [first, hanging])
+    assert [row["state"] for row in cut["steps"]] == ["passed", "not run"]
+    assert "--resume runs it" in cut["steps"][1]["why"][0]
+    whole = replace(whole, arguments=(*whole.arguments[:2], "2"))  # it stands in the report already
+    assert [row["state"] for row in run_kit(replace(kit, resume=True), [first, whole])["steps"]] == ["passed"] * 2
+
+
+def test_stand_ins_do_not_go_into_a_gpus_report(tmp_path: Path) -> None:
+    for kept, resumed in ((True, False), (False, True)):
+        (tmp_path / "report.json").write_text(json.dumps({"dry_run": kept, "steps": [], "machine": {}}))
+        with pytest.raises(ValueError, match="choose another --output"):
+            run_kit(Kit(tmp_path, resume=True, dry_run=resumed))
+
+
+@pytest.mark.slow
 def test_without_a_gpu_the_other_steps_are_not_run(tmp_path: Path) -> None:
     steps = fine(tmp_path)
     Path(steps[0].arguments[1]).write_text(json.dumps({"opened": {"failed": "BackendError: no NVIDIA driver"}}))
@@ -150,4 +170,6 @@ def test_steps_are_chosen_by_number_or_name(
 
     monkeypatch.setattr(check, "run_step", row)
     report = run_kit(Kit(tmp_path, only=tuple(filter(None, [only]))))
+    with pytest.raises(ValueError, match="there is no step typo; the steps are 0 machine, "):
+        run_kit(Kit(tmp_path / "other", only=("0", "typo")))
     assert [step["name"] for step in report["steps"]] == (wanted or [*(step.name for step in STEPS), "8 engines"])

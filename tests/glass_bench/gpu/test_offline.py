@@ -86,7 +86,7 @@ def test_wrong_usage_is_told_what_is_right(tmp_path: Path, arguments: tuple[str,
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_runs_the_whole_kit() -> None:
     done = subprocess.run(
-        ["make", "--dry-run", "--assume-old", "pyproject.toml", "gpu-check"],
+        ["make", "--no-print-directory", "--dry-run", "--assume-old", "pyproject.toml", "gpu-check"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.rstrip().endswith("-m glass_bench.gpu.check --output gpu-check")

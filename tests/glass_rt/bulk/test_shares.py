@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from glass_rt.bulk import on_ray
-from glass_rt.bulk.on_ray import share_of
+from glass_rt.bulk import parts
+from glass_rt.bulk.parts import share_of
 from glass_rt.machine.limits.memory import LEAST_MEMORY, MB
 from glass_rt.options import RunOptions
 
@@ -29,7 +29,7 @@ def test_each_worker_gets_its_part(
     threads: int | None,
     memory: int | None,
 ) -> None:
-    monkeypatch.setattr(on_ray, "usable_cores", lambda: 8)
-    monkeypatch.setattr(on_ray, "smallest_limit", lambda: limit)
+    monkeypatch.setattr(parts, "usable_cores", lambda: 8)
+    monkeypatch.setattr(parts, "smallest_limit", lambda: limit)
     assert share_of(RunOptions(memory=asked), workers) == RunOptions(threads=threads, memory=memory)
     assert share_of(RunOptions(memory=asked, threads=3), workers).threads == 3

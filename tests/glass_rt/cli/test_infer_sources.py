@@ -62,8 +62,8 @@ def test_a_file_that_changes_before_its_picture_is_drawn_gets_none(
     code = (
         "import shutil, sys\n"
         "from glass_rt.cli import infer, main\n"
-        "load = infer.load\n"
-        f"infer.load = lambda path, **options: (shutil.copy({str(pictures[3])!r}, path), load(path, **options))[1]\n"
+        "read = infer.read_image\n"
+        f"infer.read_image = lambda path, most: (shutil.copy({str(pictures[3])!r}, path), read(path, most))[1]\n"
         "main()\n"
     )
     image = shutil.copy(pictures[5], tmp_path / "x.png")

@@ -160,9 +160,9 @@ def test_a_codec_that_goes_on_failing_is_asked_no_more(
     codec.errors = [error] * 100
     decoding = DeviceDecoding(codec, 1)
     outcomes: list[DecodedSource | None] = []
-    for _ in range(batches):
+    for number in range(batches):
         assert offered(decoding, outcomes.append)
-        wait_until(lambda: len(outcomes) == len(codec.batches) > 0 and not decoding._waiting)
+        wait_until(lambda wanted=number + 1: len(outcomes) == wanted)  # type: ignore[misc]
     assert not offered(decoding, outcomes.append)
     decoding.close()
     assert outcomes == [None] * batches

@@ -48,6 +48,24 @@ def test_images_submitted_from_many_threads_get_the_verdicts_they_get_alone(
     assert [evidence(verdict) for verdict in together] == [alone[item] for item in work]
 
 
+def test_the_views_of_an_image_are_gone_when_its_verdict_is_there(
+    detector: Detector, pictures: tuple[Path, ...]
+) -> None:
+    """Else the next image, for which only the limit on memory leaves no room beside them, would be refused."""
+    alive: list[int] = []
+
+    def count(_: Future[Verdict]) -> None:
+        alive.append(sum(type(each) is Pack for each in gc.get_objects()))
+
+    gc.collect()
+    with detector.pipeline(workers=1) as pipeline:
+        for path in pictures[:3]:
+            future = pipeline.submit(path, OPTIONS)
+            future.add_done_callback(count)
+            future.result(60)
+    assert alive == [0, 0, 0]
+
+
 def test_a_submitted_image_that_cannot_be_judged_raises_from_its_future(
     detector: Detector, pictures: tuple[Path, ...]
 ) -> None:

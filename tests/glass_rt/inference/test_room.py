@@ -65,6 +65,7 @@ def test_more_views_a_pin_and_a_gpu_are_told_apart() -> None:
     assert engines_take(ov, 4, "cpu", pinned=True) - engines_take(ov, 4, "cpu") == 180 * MB
     assert engines_take(ort, 4, "cpu", pinned=True) == engines_take(ort, 4, "cpu")
     assert 180 * MB < engines_take(ort, 64, "cuda") < engines_take(ort, 4, "cpu")
+    assert engines_take(ort, 4, "xnnpack") == engines_take(ort, 4, "cpu"), "which runs in the same memory"
     assert engines_take(manifest("tensorrt", "resnet50", "fp16", 90 * MB, "cuda"), 64, "cuda") == 0
 
 
@@ -175,7 +176,14 @@ def test_an_image_waits_for_the_views_of_others(tmp_path: Path, monkeypatch: pyt
     decoding = limited(Opened(tmp_path / "bundle", 0), monkeypatch, 80 * MB, Beside(lambda: 0, 0))
     with decoding.hold(60 * MB, 1000, kept=30 * MB):
         pass
-    done = threading.Event()
+    asked, done = threading.Event(), threading.Event()
+    tightest: Callable[[int | None], MemoryLimit | None] = vars(room)["tightest"]
+
+    def asking(limit: int | None) -> MemoryLimit | None:
+        asked.set()
+        return tightest(limit)
+
+    monkeypatch.setattr(room, "tightest", asking)
 
     def second() -> None:
         with decoding.hold(50 * MB, 1000):
@@ -183,11 +191,26 @@ def test_an_image_waits_for_the_views_of_others(tmp_path: Path, monkeypatch: pyt
 
     thread = threading.Thread(target=second)
     thread.start()
-    assert not done.wait(0.05)
+    assert asked.wait(20)
+    assert not done.is_set()
     decoding.let_go(30 * MB)
     thread.join(20)
     assert done.is_set()
     assert decoding._opened.decoding.held == 0
+
+
+@pytest.mark.parametrize(("start", "waits"), [(b"\xff\xd8\xff\xe0", True), (b"no image", False)])
+def test_only_large_files_of_images_wait_for_room(tmp_path: Path, start: bytes, waits: bool) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(start)
+    with file.open("r+b") as large:
+        large.truncate(50 * MB)
+    decoding = DecodingRoom(Opened(tmp_path / "bundle", 0))  # type: ignore[arg-type]
+    with decoding.reading(file, 1000):
+        assert decoding._opened.decoding.held == (50 * MB if waits else 0)
+    file.write_bytes(start)
+    with decoding.reading(file, 1000):
+        assert decoding._opened.decoding.held == 0
 
 
 def test_tiles_count_with_their_image(tmp_path: Path) -> None:

@@ -13,15 +13,18 @@ _PART = 4  # of the room that a limit leaves
 
 
 class KeptImages:
-    """Images by number, up to `most` bytes of pixels: a quarter of the memory that is left, or 2 GiB if that is less.
+    """Images by number, up to `most` bytes of pixels.
+
+    The default is a quarter of the memory that is left, and 2 GiB at most, which all `processes` share.
 
     Nothing is ever given up for another image: an epoch takes all of them once, so what came last is as far from its
     next use as anything. Any thread may ask.
     """
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, processes: int = 1, most: int | None = None) -> None:
         limit = tightest()
-        self._left = most if most is not None else _MOST if limit is None else min(_MOST, limit.room // _PART)
+        room = _MOST if limit is None else min(_MOST, limit.room // _PART)
+        self._left = room // processes if most is None else most
         self._images: dict[int, Image] = {}
         self._lock = threading.Lock()
 
