@@ -33,7 +33,6 @@ from glass_rt.serve.service import Service
 from glass_rt.serve.settings import ServerSettings
 
 VERDICT = "/v1/verdict"
-LIBJPEG = ("Corrupt JPEG data: ", "Premature end of JPEG file", "Invalid SOS parameters")
 PATIENCE_S = 60.0
 UNHURRIED_S = 300.0  # a deadline that even a busy machine meets
 
@@ -145,9 +144,9 @@ class Process(Address):
         self._log = log
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines on its stderr, all of them JSON but for what libjpeg writes there by itself of damaged files."""
+        """The JSON lines on its stderr; libjpeg and libpng write others there by themselves, of damaged files."""
         lines = self._log.read_text().splitlines()
-        return [json.loads(line) for line in lines if not line.startswith(LIBJPEG)]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def text(self) -> str:
         """All that is on its stderr, remarks of decoders among it."""
