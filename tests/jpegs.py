@@ -179,7 +179,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
         lambda: _inserted(plain(), b"\xff\xdb\0\x83\x10" + bytes((0, 9)) * 64),
         "tables",
     ),
-    "a table that nobody brought": (lambda: plain().replace(b"\3\x11\1\xff", b"\3\x11\3\xff", 1), "tables"),
+    "a table that is missing": (lambda: plain().replace(b"\3\x11\1\xff", b"\3\x11\3\xff", 1), "tables"),
     "a marker that means nothing": (lambda: _inserted(plain(), b"\xff\x22\0\4ab"), "marker"),
     "a segment shorter than its length": (lambda: _inserted(plain(), b"\xff\xe5\0\1"), "length"),
     "a restart interval of three bytes": (lambda: _inserted(plain(), b"\xff\xdd\0\5\0\0\0"), "length"),

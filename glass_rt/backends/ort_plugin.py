@@ -64,7 +64,7 @@ def plugin_library(name: str) -> Path:
         except ModuleNotFoundError as error:
             if error.name != module:
                 raise BackendError(f"{module} is installed and cannot be loaded: {first_line(error)}") from error
-        except Exception as error:  # whatever a package does when it is imported or asked
+        except Exception as error:  # a package may raise anything when it is imported
             raise BackendError(f"{module} does not tell where its library lies: {first_line(error)}") from error
     raise BackendError(
         f"plugin:{name} is not installed: pip install onnxruntime-ep-{name.replace('_', '-')}, "

@@ -31,6 +31,11 @@ def _is_bundle(folder: Path) -> bool:
         if not (folder / MANIFEST).is_file():
             return False
         values = json.loads(read_manifest(folder))
-    except (BundleError, OSError, ValueError, RecursionError):  # where nobody can look, writing says why
+    except (
+        BundleError,
+        OSError,
+        ValueError,
+        RecursionError,
+    ):  # a folder that cannot be read: writing to it fails with the reason
         return False
     return isinstance(values, dict) and "schema" in values and values.get("kind") in _KINDS

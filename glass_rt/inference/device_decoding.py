@@ -1,6 +1,6 @@
 """Images decoded in batches on the device, beside the threads that decode on the CPU.
 
-Whoever is free takes the next image: the device is handed what it can read until a batch is at work and another waits,
+Images go to whichever is free: the device is handed what it can read until a batch is at work and another waits,
 and the thread that finds no room there decodes its image itself. What the device refuses goes back to the CPU.
 """
 
@@ -25,7 +25,7 @@ from glass_rt.image.header.jpeg_stream import NotForTheDevice, baseline_stream
 from glass_rt.inference.prepared_image import DecodedSource
 
 MOST_WAITING = MOST_IMAGES  # one batch, while another is decoded
-MOST_WAITING_BYTES = 256_000_000  # of their files; one image may wait whatever its size
+MOST_WAITING_BYTES = 256_000_000  # of their files; one image may always wait
 MOST_FAILURES = 3  # of whole batches, one after the other; then the device decodes no more
 log = logging.getLogger("glass_rt")
 

@@ -7,8 +7,8 @@ import os
 from importlib import import_module
 from typing import Any
 
+from glass_rt.backends.cuda.library_words import library_words
 from glass_rt.errors import MissingDependency
-from glass_rt.machine.library_words import library_words
 
 log = logging.getLogger("glass_rt")
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from glass_rt.backends.cuda.codec_library import load_codec_library
 from glass_rt.backends.cuda.device_pixels import DevicePixels
 from glass_rt.backends.cuda.gpu import GpuDriver, lost_is_gone
+from glass_rt.backends.cuda.library_words import library_words
 from glass_rt.errors import BackendError, first_line
 from glass_rt.image.decode import BYTES_PER_PIXEL, Pixels
-from glass_rt.machine.library_words import library_words
 
 # nvImageCodec's kinds of backend in the order in which they are tried; GPU_ONLY alone has no decoder of JPEGs.
 ON_GPU, ON_CPU = ("HW_GPU_ONLY", "HYBRID_CPU_GPU"), ("CPU_ONLY",)

@@ -33,7 +33,7 @@ def _stand_ins() -> Any:
 
 @contextmanager
 def heard(kept: list[str]) -> Iterator[None]:
-    """Whatever is written to stderr in the block, by libraries too, as lines in `kept`."""
+    """What is written to stderr in the block, by libraries too, as lines in `kept`."""
     reading, writing = os.pipe()
     before = os.dup(2)
     os.dup2(writing, 2)
