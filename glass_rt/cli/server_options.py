@@ -58,7 +58,7 @@ _OPTIONS = (
         help="Ask for an API key; the file holds one per line, and is read again on SIGHUP.  [default: none is asked "
         "for]",
     ),
-    _size("--max-body", "64M", "Of one request."),
+    _size("--max-body", "64M", "Largest body of a request; a larger one gets 413."),
     max_pixels_option,
     _count("--max-crops", DEFAULTS.max_crops, "K", "Most crops per image that a request may ask for."),
     _count("--queue-images", DEFAULTS.queue_images, "N", "Images under way at once; further ones get 429."),
@@ -69,9 +69,9 @@ _OPTIONS = (
         help="Bodies in memory at once; further ones get 429.  [default: 512M, at most a quarter of the memory]",
     ),
     _seconds("--deadline", "deadline_s", "An image that is not judged by then gets 504."),
-    _seconds("--body-timeout", "body_timeout_s", "For a request's body to arrive."),
-    _seconds("--header-timeout", "header_timeout_s", "For a request's headers to arrive."),
-    _seconds("--drain-timeout", "drain_timeout_s", "For requests under way to finish after SIGTERM."),
+    _seconds("--body-timeout", "body_timeout_s", "Time for a request's body to arrive."),
+    _seconds("--header-timeout", "header_timeout_s", "Time for a request's headers to arrive."),
+    _seconds("--drain-timeout", "drain_timeout_s", "Time for the requests under way to finish after SIGTERM."),
 )
 
 

@@ -121,7 +121,9 @@ def _read_run(folder: Path) -> tuple[TrainOptions, Dataset]:
         unreadable = tuple(Unreadable(**one) for one in record["data"]["unreadable"])
         audit = record["data"]["audit"]
     except OSError as error:
-        raise TrainingError(f"{folder} holds no run that can go on: {error.strerror} ({RUN})") from None
+        raise TrainingError(
+            f"{folder} holds no run that can go on: {error.strerror} ({RUN}); without --resume a run begins there"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)} ({RUN})") from None
     dataset = replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
