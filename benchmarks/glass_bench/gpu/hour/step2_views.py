@@ -115,9 +115,10 @@ def _times_of_one(
         *(taps.nbytes for taps in tables),
     )
     image, boxes, rows, out, *taps = [gpu.allocate(nbytes) for nbytes in sizes]
-    pinned = gpu.allocate_pinned(pixels.nbytes)
-    for buffer in (image, boxes, rows, out, *taps, pinned):
+    for buffer in (image, boxes, rows, out, *taps):
         buffers.callback(gpu.free, buffer)
+    pinned = gpu.allocate_pinned(pixels.nbytes)
+    buffers.callback(gpu.free, pinned)
 
     staging = host_ms(lambda: np.copyto(pinned.array, pixels.reshape(-1)), 3)
     copy = event_ms(gpu, stream, lambda: gpu.copy_in(image.address, pinned.array, stream), 10)
