@@ -10,24 +10,23 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def library_words() -> Iterator[list[str]]:
-    """The lines that are written to descriptor 2 in the block, there once it is left; nothing of them is shown.
+def library_words(lines: list[str]) -> Iterator[None]:
+    """Adds to `lines`, when the block is left, what was written to descriptor 2 in it; nothing of that is shown.
 
-    What other threads write meanwhile is among them, so the block should be short. Where there is no descriptor 2 the
-    list stays empty.
+    What other threads write meanwhile is among them, so the block should be short. Where there is no descriptor 2
+    nothing is added.
     """
-    lines: list[str] = []
     try:
         before = os.dup(2)
     except OSError:
-        yield lines
+        yield
         return
     with tempfile.TemporaryFile() as heard:
         if sys.stderr is not None:
             sys.stderr.flush()
         os.dup2(heard.fileno(), 2)
         try:
-            yield lines
+            yield
         finally:
             os.dup2(before, 2)
             os.close(before)
