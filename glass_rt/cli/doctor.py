@@ -13,6 +13,7 @@ import click
 from glass_rt.cli.options import json_option
 from glass_rt.machine.environment import (
     BACKEND_PACKAGES,
+    CODEC_PACKAGES,
     Gpu,
     backend_versions,
     cpu_name,
@@ -36,7 +37,6 @@ _PACKAGES = (
     "onnx",
     "timm",
     "pillow-heif",
-    "nvidia-nvimgcodec-cu13",
 )
 _GPU_ACCESS = ("cuda-core", "pycuda")
 _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
@@ -50,7 +50,7 @@ def doctor(as_json: bool) -> int:
     Exit code 1 where something is wrong: no backend at all, or packages that break each other.
     """
     backends, found = backend_versions(), gpus()
-    packages = {name: installed(name) for name in _PACKAGES}
+    packages = {name: installed(name) for name in (*_PACKAGES, *_codecs())}
     problems = _problems()
     if as_json:
         report = {
@@ -84,7 +84,7 @@ def _print(
     for gpu in found:
         click.echo(f"GPU       {gpu.name}, {gpu.memory}, SM {gpu.compute_capability}, driver {gpu.driver}")
     if not found:
-        click.echo("GPU       none: nvidia-smi finds no NVIDIA GPU or driver")
+        click.echo("GPU       none: neither NVIDIA's driver nor nvidia-smi finds one")
     click.echo("Backends")
     for name, version in backends.items():
         missing = f"not installed; {install_command(BACKEND_EXTRAS[name])}{_REMARKS.get(name, '')}"
@@ -107,6 +107,11 @@ def _print(
         click.echo("No problems found.")
 
 
+def _codecs() -> tuple[str, ...]:
+    """The packages of nvImageCodec that are here, or the one that the extra installs."""
+    return tuple(filter(installed, CODEC_PACKAGES)) or CODEC_PACKAGES[:1]
+
+
 def _gpu_access_advice(package: str) -> str:
     return f"; {install_command('cuda')}" if package == "cuda-core" else f"; Jetson: {install_command('pycuda')}"
 
@@ -114,7 +119,7 @@ def _gpu_access_advice(package: str) -> str:
 def _purpose(package: str) -> str:
     if package in ("torch", "torchvision", "onnx"):
         return f"; only the export stage needs it: {install_command('export')}"
-    if package == "nvidia-nvimgcodec-cu13":
+    if package in CODEC_PACKAGES:
         return f"; only --decode device needs it: {install_command('decode')}"
     if package == "timm":
         return f"; only --backbone timm:NAME needs it: {install_command('timm')}"
@@ -134,6 +139,12 @@ def _problems() -> list[str]:
         problems.append(
             f"{' and '.join(runtimes)} overwrite each other's files: "
             f"pip uninstall {' '.join(runtimes)}, then install the one you want"
+        )
+    codecs = [name for name in CODEC_PACKAGES if installed(name)]
+    if len(codecs) > 1:
+        problems.append(
+            f"{' and '.join(codecs)} overwrite each other's files: pip uninstall {' '.join(codecs)}, then install the one "
+            "for your driver's CUDA"
         )
     if not any(backend_versions().values()):
         problems.append(f"no backend is installed, so no engine can run: {install_command('cpu')}")

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+NOT_TOLD = "[N/A]"  # as nvidia-smi writes it
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """One device: the driver's name, the compute capability (`8.9`), and its memory in bytes."""
+    """One device: the driver's name, the compute capability (`8.9`), and its memory in bytes.
+
+    Of a device that the driver tells nothing of, the name and the capability are `[N/A]`: it keeps its number.
+    """
 
     name: str
     compute_capability: str
@@ -37,11 +41,10 @@ def cuda_devices() -> tuple[CudaDevice, ...] | None:
     count = ctypes.c_int()
     if library.cuInit(0) != 0 or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return None
-    found = (_device(library, index) for index in range(count.value))
-    return tuple(device for device in found if device is not None)
+    return tuple(_device(library, index) for index in range(count.value))
 
 
-def _device(library: Any, index: int) -> CudaDevice | None:
+def _device(library: Any, index: int) -> CudaDevice:
     number, name, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     major, minor = ctypes.c_int(), ctypes.c_int()
     calls: tuple[Callable[[], int], ...] = (
@@ -52,5 +55,5 @@ def _device(library: Any, index: int) -> CudaDevice | None:
         lambda: library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, number),
     )
     if any(call() != 0 for call in calls):
-        return None
+        return CudaDevice(NOT_TOLD, NOT_TOLD, 0)
     return CudaDevice(name.value.decode(errors="replace"), f"{major.value}.{minor.value}", size.value)

@@ -37,7 +37,6 @@ class BindingsGpu:
         if index >= count:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
         self._device = _checked("cuDeviceGet", driver.cuDeviceGet(index))
-        self._context = _checked("cuDevicePrimaryCtxRetain", driver.cuDevicePrimaryCtxRetain(self._device))
         attribute = driver.CUdevice_attribute
         major, minor = (
             _checked("cuDeviceGetAttribute", driver.cuDeviceGetAttribute(item, self._device))
@@ -50,6 +49,7 @@ class BindingsGpu:
         name = _checked("cuDeviceGetName", driver.cuDeviceGetName(256, self._device))
         self.name = name.split(b"\0", 1)[0].decode()
         self._modules: list[Any] = []
+        self._context = _retained(self._device)  # last: what fails above holds no context
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -181,6 +181,17 @@ def _start_driver() -> None:
         name = status.name.removeprefix("CUDA_ERROR_")
         remedy = START_REMEDIES.get(name, "nvidia-smi must list the GPU")
         raise BackendError(f"the NVIDIA driver is installed, but does not start (cuInit: {name}): {remedy}")
+
+
+def _retained(device: Any) -> Any:
+    """The device's primary context."""
+    status, context = driver.cuDevicePrimaryCtxRetain(device)
+    if status == driver.CUresult.CUDA_ERROR_DEVICE_UNAVAILABLE:
+        raise BackendError(
+            "the GPU is not available: another process has it for itself, or it admits none (nvidia-smi -q -d COMPUTE "
+            "shows its compute mode)"
+        )
+    return _checked("cuDevicePrimaryCtxRetain", (status, context))
 
 
 def _checked(call: str, result: tuple[Any, ...]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pycuda.driver as driver
 
-from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error, lost_is_gone
 from glass_rt.errors import BackendError
 
 
@@ -31,20 +31,22 @@ class PycudaGpu:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
         with _explained("cuDevicePrimaryCtxRetain", in_context=False):
             device = driver.Device(index)
+            self.name: str = device.name()
+            self.compute_capability = ".".join(map(str, device.compute_capability()))
             self._context: Any = device.retain_primary_context()
-        self.name: str = device.name()
-        self.compute_capability = ".".join(map(str, device.compute_capability()))
         self._streams: dict[int, Any] = {}
         self._events: dict[int, Any] = {}
         self._modules: list[Any] = []
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._context.push()
+        with _explained("cuCtxPushCurrent"):
+            self._context.push()
         try:
             yield
         finally:
-            driver.Context.pop()
+            with _explained("cuCtxPopCurrent"):
+                driver.Context.pop()
 
     def memory(self) -> tuple[int, int]:
         with _explained("cuMemGetInfo"):
@@ -147,8 +149,9 @@ class PycudaGpu:
             self._modules.clear()
             self._streams.clear()
             self._events.clear()
-        self._context.detach()
-        self._context = None
+        context, self._context = self._context, None
+        with lost_is_gone(), _explained("cuDevicePrimaryCtxRelease"):
+            context.detach()
 
 
 @contextmanager

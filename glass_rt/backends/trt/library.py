@@ -17,7 +17,7 @@ from typing import Any
 
 from glass_rt.bundle.requirements import Requirements
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError
-from glass_rt.machine.environment import Gpu, installed
+from glass_rt.machine.environment import Gpu, library_version
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
 DEFAULT_TARGET = "default"
@@ -189,7 +189,7 @@ def load_library(name: str) -> Library:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        if installed(name) is None:
+        if library_version(name) is None:
             raise MissingLibrary(name) from None
         raise MissingLibrary(name, f"it is installed, but cannot be loaded ({error})") from error
     return Library(name, module)

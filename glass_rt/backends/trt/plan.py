@@ -73,8 +73,11 @@ class TrtPlan:
                 raise BackendError(self._library.reason(f"{self._library.name} could not start a run"))
 
     def runtime_cache(self) -> bytes | None:
-        """The kernels compiled for this GPU; None where the library compiles none at run time."""
-        return None if self._cache is None else bytes(memoryview(self._cache.serialize()))
+        """The kernels compiled for this GPU; None where the library compiles none at run time. Raises BackendError."""
+        if self._cache is None:
+            return None
+        with self._library.explained(BackendError, f"{self._library.name} does not hand over what it compiled"):
+            return bytes(memoryview(self._cache.serialize()))
 
     def close(self) -> None:
         """Drops the vendor's objects. The caller must have dropped the contexts before."""

@@ -1,0 +1,85 @@
+"""Memory of packs, kept for the next pack of the same size: to allocate and to free it stops the device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, GpuOutOfMemory, PinnedBuffer
+
+Piece = TypeVar("Piece", DeviceBuffer, PinnedBuffer)
+
+
+class KeptMemory(Generic[Piece]):
+    """Pieces of one kind of memory, each in use or idle. Any thread may call.
+
+    `allocate` is the device's own call for that kind. All pieces take at most `most_bytes`. Idle ones take at most
+    `most_idle`, as seen by each new allocation: the longest idle are freed first, and all of them where memory is short.
+    """
+
+    def __init__(
+        self, gpu: GpuDriver, allocate: Callable[[int], Piece], most_bytes: int, most_idle: int | None = None
+    ) -> None:
+        self._gpu, self._allocate = gpu, allocate
+        self._left = most_bytes
+        self._most_idle = most_bytes if most_idle is None else most_idle
+        self._lock = threading.RLock()  # a finalizer may run inside of any call
+        self._pieces: list[Piece] = []  # in use or idle
+        self._idle: list[Piece] = []  # the longest idle comes first
+        self._closed = False
+
+    def take(self, nbytes: int) -> Piece | None:
+        """A piece of that size, of any content; None where it would be more than `most_bytes` in all.
+
+        Raises GpuOutOfMemory.
+        """
+        with self._lock:
+            for piece in reversed(self._idle):
+                if piece.nbytes == nbytes:
+                    self._idle.remove(piece)
+                    return piece
+            with self._gpu.current():
+                self._free_idle(self._most_idle)
+                if nbytes > self._left:
+                    self._free_idle(0)
+                return self._allocated(nbytes) if nbytes <= self._left else None
+
+    def give_back(self, piece: Piece) -> None:
+        """The piece is idle. Nothing is freed here: a finalizer may call this in the midst of another call."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append(piece)
+
+    def hold_no_more(self) -> None:
+        """From here on all pieces take at most what they take now."""
+        with self._lock:
+            self._left = 0
+
+    def close(self) -> None:
+        """Frees all pieces, those in use too. Made inside `with gpu.current():`; calling it twice is harmless."""
+        with self._lock:
+            self._closed = True
+            self._idle.clear()
+            while self._pieces:
+                self._gpu.free(self._pieces.pop())
+
+    def _allocated(self, nbytes: int) -> Piece:
+        try:
+            piece = self._allocate(nbytes)
+        except GpuOutOfMemory:
+            if not self._idle:
+                raise
+            self._free_idle(0)
+            piece = self._allocate(nbytes)
+        self._left -= nbytes
+        self._pieces.append(piece)
+        return piece
+
+    def _free_idle(self, most: int) -> None:
+        """Frees the longest idle pieces, until the others take at most so many bytes."""
+        while sum(piece.nbytes for piece in self._idle) > most:
+            piece = self._idle.pop(0)
+            self._pieces.remove(piece)
+            self._left += piece.nbytes
+            self._gpu.free(piece)
