@@ -88,17 +88,17 @@ def _print(
     click.echo("Backends")
     for name, version in backends.items():
         missing = f"not installed; {install_command(BACKEND_EXTRAS[name])}{_REMARKS.get(name, '')}"
-        click.echo(f"  {name:<24}{version or missing}")
+        click.echo(f"  {name:<23} {version or missing}")
     for name, version in ort_plugins().items():
         click.echo(
-            f"  {f'plugin:{name}':<24}onnxruntime-ep-{name} {version}   (for ONNX Runtime: --device plugin:{name})"
+            f"  {f'plugin:{name}':<23} onnxruntime-ep-{name} {version}   (for ONNX Runtime: --device plugin:{name})"
         )
     click.echo("GPU access")
     for name in _GPU_ACCESS:
-        click.echo(f"  {name:<24}{installed(name) or 'not installed' + _gpu_access_advice(name)}")
+        click.echo(f"  {name:<23} {installed(name) or 'not installed' + _gpu_access_advice(name)}")
     click.echo("Packages")
     for name, version in packages.items():
-        click.echo(f"  {name:<24}{version or 'not installed' + _purpose(name)}")
+        click.echo(f"  {name:<23} {version or 'not installed' + _purpose(name)}")
     for problem in problems:
         click.echo(f"PROBLEM   {problem}")
     if not found or not any(backends[name] for name in ("tensorrt", "tensorrt_rtx")):
@@ -143,8 +143,8 @@ def _problems() -> list[str]:
     codecs = [name for name in CODEC_PACKAGES if installed(name)]
     if len(codecs) > 1:
         problems.append(
-            f"{' and '.join(codecs)} overwrite each other's files: pip uninstall {' '.join(codecs)}, then install the one "
-            "for your driver's CUDA"
+            f"{' and '.join(codecs)} overwrite each other's files: pip uninstall {' '.join(codecs)}, "
+            "then install the one for your driver's CUDA"
         )
     if not any(backend_versions().values()):
         problems.append(f"no backend is installed, so no engine can run: {install_command('cpu')}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from cuda.bindings import driver
 
-from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error, lost_is_gone
 from glass_rt.errors import BackendError
 
 # What to do where the driver is there and does not start (CUDA driver API, CUresult).
@@ -165,11 +165,12 @@ class BindingsGpu:
     def close(self) -> None:
         if self._context is None:
             return
-        with self.current():
+        with lost_is_gone(), self.current():
             for module in self._modules:
                 driver.cuModuleUnload(module)
         self._context = None
-        _checked("cuDevicePrimaryCtxRelease", driver.cuDevicePrimaryCtxRelease(self._device))
+        with lost_is_gone():
+            _checked("cuDevicePrimaryCtxRelease", driver.cuDevicePrimaryCtxRelease(self._device))
 
 
 def _start_driver() -> None:

@@ -39,8 +39,8 @@ class GpuOutOfMemory(GpuError):
     kind = "gpu_memory"
 
 
-# Results after which every call of a CUDA context fails (CUDA driver API, CUresult): those that leave the process "in an
-# inconsistent state", errors of the memory and of links between GPUs, and contexts or drivers that are gone.
+# Results after which every call of a CUDA context fails (CUDA driver API, CUresult): those that leave the process "in
+# an inconsistent state", errors of the memory and of links between GPUs, and contexts or drivers that are gone.
 LOST = frozenset(
     ("ILLEGAL_ADDRESS", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION",
      "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE", "INVALID_PC", "ECC_UNCORRECTABLE", "NVLINK_UNCORRECTABLE",

@@ -14,14 +14,15 @@ Piece = TypeVar("Piece", DeviceBuffer, PinnedBuffer)
 class KeptMemory(Generic[Piece]):
     """Pieces of one kind of memory, each in use or idle. Any thread may call.
 
-    `allocate` is the device's own call for that kind. All pieces take at most `most_bytes`. Idle ones take at most
-    `most_idle`, as seen by each new allocation: the longest idle are freed first, and all of them where memory is short.
+    `allocate` is the device's own call for that kind. All pieces take at most `most_bytes`. Before one is allocated,
+    the longest idle are freed until the idle take at most `most_idle`, and all of them where memory is short.
     """
 
     def __init__(
         self, gpu: GpuDriver, allocate: Callable[[int], Piece], most_bytes: int, most_idle: int | None = None
     ) -> None:
-        self._gpu, self._allocate = gpu, allocate
+        self._gpu = gpu
+        self._allocate: Callable[[int], Piece] = allocate
         self._left = most_bytes
         self._most_idle = most_bytes if most_idle is None else most_idle
         self._lock = threading.RLock()  # a finalizer may run inside of any call

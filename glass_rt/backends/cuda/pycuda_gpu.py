@@ -143,13 +143,14 @@ class PycudaGpu:
             kernel(*arguments, grid=grid, block=block, stream=self._streams[stream])
 
     def close(self) -> None:
-        if self._context is None:
+        context = self._context
+        if context is None:
             return
-        with self.current():
+        with lost_is_gone(), self.current():
             self._modules.clear()
             self._streams.clear()
             self._events.clear()
-        context, self._context = self._context, None
+        self._context = None
         with lost_is_gone(), _explained("cuDevicePrimaryCtxRelease"):
             context.detach()
 

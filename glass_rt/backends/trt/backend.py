@@ -137,6 +137,11 @@ class TrtBackend:
                 total += self._lanes[0].timed(pixels[run.rows_of_pack], compute)
         return total
 
+    def layers(self) -> str:
+        """The engine's layers and their kernels on this GPU, as the vendor tells them (see `TrtPlan.layers`)."""
+        self._check_usable()
+        return self._plan.layers()
+
     def warm(self, seconds: float = WARM_SECONDS) -> int:
         """Runs every batch size on both lanes until all is compiled, allocated and captured, the smallest sizes first.
 
