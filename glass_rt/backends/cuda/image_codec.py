@@ -63,8 +63,10 @@ class ImageCodec:
 
     `gpu`: the device, which this object owns and closes; None for nvImageCodec's CPU backend. `in_memory`: the pixels
     are copied to NumPy arrays, for views that are made there. `most_bytes`: of the pixels of one batch; two batches are
-    held at a time, and as much again is kept for the next ones. Raises MissingDependency without the package, and
-    BackendError where it has no decoder of JPEGs for this device, or one that gives other pixels than OpenCV.
+    held at a time, and as much again is kept for the next ones.
+
+    Raises MissingDependency without the package, and BackendError where it has no decoder of JPEGs for this device, or
+    one that gives other pixels than OpenCV.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Descriptor 2 is what it was before, whoever else listens meanwhile."""
+"""Descriptor 2 is what it was before, whichever other thread listens meanwhile."""
 
 from __future__ import annotations
 
