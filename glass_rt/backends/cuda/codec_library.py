@@ -22,8 +22,9 @@ def codec_missing() -> MissingDependency:
 def load_codec_library() -> Any:
     """The module `nvidia.nvimgcodec`, loaded without a word on stderr. Raises MissingDependency."""
     os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")  # every None that it gives is two lines on stderr otherwise
+    words: list[str] = []
     try:
-        with library_words() as words:
+        with library_words(words):
             library = import_module("nvidia.nvimgcodec")
     except ImportError:
         raise codec_missing() from None

@@ -183,8 +183,9 @@ class ImageCodec:
         """The first kind of backend that decodes a probe as OpenCV does. Raises BackendError with all reasons."""
         reasons = []
         for kind in ON_CPU if self._gpu is None else ON_GPU:
+            words: list[str] = []
             try:
-                with library_words() as words:
+                with library_words(words):
                     decoder = self._open(kind, index)
                     self._probe(decoder)
             except BackendError as error:

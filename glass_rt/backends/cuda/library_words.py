@@ -14,17 +14,16 @@ _LISTENING = threading.RLock()  # of two listeners at once, the later would put 
 
 
 @contextmanager
-def library_words() -> Iterator[list[str]]:
-    """The lines that are written to descriptor 2 in the block, there once it is left; nothing of them is shown.
+def library_words(lines: list[str]) -> Iterator[None]:
+    """Adds to `lines`, when the block is left, what was written to descriptor 2 in it; nothing of that is shown.
 
     What other threads write meanwhile is among them, so the block should be short; a second thread's block waits for
-    the first one's end. Where there is no descriptor 2, or no folder for a file, the list stays empty.
+    the first one's end. Where there is no descriptor 2, or no folder for a file, nothing is added.
     """
-    lines: list[str] = []
     with _LISTENING:
         heard = _file()
         if heard is None:
-            yield lines
+            yield
             return
         with heard:
             before = os.dup(2)
@@ -32,7 +31,7 @@ def library_words() -> Iterator[list[str]]:
                 sys.stderr.flush()
             os.dup2(heard.fileno(), 2)
             try:
-                yield lines
+                yield
             finally:
                 os.dup2(before, 2)
                 os.close(before)
