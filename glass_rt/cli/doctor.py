@@ -11,6 +11,7 @@ from dataclasses import asdict
 import click
 
 from glass_rt.cli.options import json_option
+from glass_rt.machine.cuda_driver import why_not_started
 from glass_rt.machine.environment import (
     BACKEND_PACKAGES,
     CODEC_PACKAGES,
@@ -47,7 +48,8 @@ _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; buil
 def doctor(as_json: bool) -> int:
     """Say what this machine has for glass-rt, what is missing, and how to get it.
 
-    Exit code 1 where something is wrong: no backend at all, or packages that break each other.
+    Exit code 1 where something is wrong: no backend at all, packages that break each other, or an NVIDIA driver that
+    does not start.
     """
     backends, found = backend_versions(), gpus()
     packages = {name: installed(name) for name in (*_PACKAGES, *_codecs())}
@@ -140,6 +142,8 @@ def _problems() -> list[str]:
             f"{' and '.join(runtimes)} overwrite each other's files: "
             f"pip uninstall {' '.join(runtimes)}, then install the one you want"
         )
+    if (reason := why_not_started()) is not None:
+        problems.append(reason)
     codecs = [name for name in CODEC_PACKAGES if installed(name)]
     if len(codecs) > 1:
         problems.append(

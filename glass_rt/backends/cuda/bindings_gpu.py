@@ -16,14 +16,7 @@ from cuda.bindings import driver
 
 from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error, lost_is_gone
 from glass_rt.errors import BackendError
-
-# What to do where the driver is there and does not start (CUDA driver API, CUresult).
-START_REMEDIES = {
-    "NO_DEVICE": "this process sees no GPU; see CUDA_VISIBLE_DEVICES, the container's options and nvidia-smi -L",
-    "SYSTEM_NOT_READY": "GPUs joined by NVSwitch need NVIDIA's fabric manager; systemctl status nvidia-fabricmanager",
-    "SYSTEM_DRIVER_MISMATCH": "the kernel's module and libcuda.so.1 are of different drivers; reboot after an update",
-    "UNKNOWN": "the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0",
-}
+from glass_rt.machine.cuda_driver import does_not_start
 
 
 class BindingsGpu:
@@ -179,9 +172,7 @@ def _start_driver() -> None:
     except RuntimeError as error:  # the bindings found no driver
         raise BackendError(f"no NVIDIA driver is installed ({error}); nvidia-smi must list the GPU") from error
     if status != driver.CUresult.CUDA_SUCCESS:
-        name = status.name.removeprefix("CUDA_ERROR_")
-        remedy = START_REMEDIES.get(name, "nvidia-smi must list the GPU")
-        raise BackendError(f"the NVIDIA driver is installed, but does not start (cuInit: {name}): {remedy}")
+        raise BackendError(does_not_start(status.name.removeprefix("CUDA_ERROR_")))
 
 
 def _retained(device: Any) -> Any:

@@ -16,6 +16,7 @@ import pycuda.driver as driver
 
 from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error, lost_is_gone
 from glass_rt.errors import BackendError
+from glass_rt.machine.cuda_driver import why_not_started
 
 
 class PycudaGpu:
@@ -24,6 +25,8 @@ class PycudaGpu:
     captures_graphs = False
 
     def __init__(self, index: int = 0) -> None:
+        if (reason := why_not_started()) is not None:
+            raise BackendError(reason)
         with _explained("cuInit", in_context=False):
             driver.init()
             count = driver.Device.count()

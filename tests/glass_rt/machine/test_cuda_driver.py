@@ -61,6 +61,29 @@ def test_a_device_that_the_driver_tells_nothing_of_keeps_its_number(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        (0, None),
+        (100, None),  # a machine without a GPU, or a container that was given none
+        (802, "(cuInit: SYSTEM_NOT_READY): GPUs joined by NVSwitch need NVIDIA's fabric manager"),
+        (803, "(cuInit: SYSTEM_DRIVER_MISMATCH): the kernel's module and libcuda.so.1 are of different drivers"),
+        (999, "(cuInit: UNKNOWN): the kernel's module nvidia_uvm may not be loaded"),
+        (34, "(cuInit: 34): nvidia-smi must list the GPU"),  # the library of the toolkit, to link against
+    ],
+)
+def test_the_doctor_says_why_a_driver_does_not_start(tmp_path: Path, starts: int, words: str | None) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    compiled(tmp_path, starts)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    command = [sys.executable, "-c", "from glass_rt.cli.doctor import _problems; print(*_problems(), sep=chr(10))"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    found = [line for line in done.stdout.splitlines() if "cuInit" in line]
+    assert len(found) == int(words is not None)
+    assert words is None or found[0].startswith(f"the NVIDIA driver is installed, but does not start {words}")
+
+
+@pytest.mark.parametrize(
     ("starts", "smi", "visible", "expected"),
     [
         (0, T4, None, [L4, L4, ORIN, None]),  # nvidia-smi has numbers of its own
