@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, GpuOutOfMemory, PinnedBuffer
+from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, GpuOutOfMemory, PinnedBuffer, lost_is_gone
 
 Piece = TypeVar("Piece", DeviceBuffer, PinnedBuffer)
 
@@ -29,6 +29,7 @@ class KeptMemory(Generic[Piece]):
         self._pieces: list[Piece] = []  # in use or idle
         self._idle: list[Piece] = []  # the longest idle comes first
         self._closed = False
+        self._after_last: Callable[[], None] = lambda: None
 
     def take(self, nbytes: int) -> Piece | None:
         """A piece of that size, of any content; None where it would be more than `most_bytes` in all.
@@ -47,10 +48,13 @@ class KeptMemory(Generic[Piece]):
                 return self._allocated(nbytes) if nbytes <= self._left else None
 
     def give_back(self, piece: Piece) -> None:
-        """The piece is idle. Nothing is freed here: a finalizer may call this in the midst of another call."""
+        """The piece is idle. It is not freed before `close`: a finalizer may call this in the midst of another call."""
         with self._lock:
             if not self._closed:
                 self._idle.append(piece)
+            elif piece in self._pieces:
+                self._free(piece)
+                self._end_after_last()
 
     def hold_no_more(self) -> None:
         """From here on all pieces take at most what they take now."""
@@ -58,12 +62,30 @@ class KeptMemory(Generic[Piece]):
             self._left = 0
 
     def close(self) -> None:
-        """Frees all pieces, those in use too. Made inside `with gpu.current():`; calling it twice is harmless."""
-        with self._lock:
+        """Frees all pieces, those in use too; calling it twice is harmless. Raises GpuError."""
+        with self._lock, self._gpu.current():
             self._closed = True
             self._idle.clear()
             while self._pieces:
                 self._gpu.free(self._pieces.pop())
+
+    def close_unused(self, after_last: Callable[[], None]) -> None:
+        """Frees the idle pieces, and those in use when they are given back; then calls `after_last`, once."""
+        with self._lock:
+            self._closed, self._after_last = True, after_last
+            for piece in self._idle:
+                self._free(piece)
+            self._idle.clear()
+            self._end_after_last()
+
+    def _free(self, piece: Piece) -> None:
+        self._pieces.remove(piece)
+        with lost_is_gone(), self._gpu.current():
+            self._gpu.free(piece)
+
+    def _end_after_last(self) -> None:
+        if not self._pieces:
+            self._after_last()
 
     def _allocated(self, nbytes: int) -> Piece:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.backends.cuda.gpu import Bytes, GpuDriver, GpuOutOfMemory, PinnedBuffer, lost_is_gone
+from glass_rt.backends.cuda.gpu import Bytes, GpuDriver, GpuOutOfMemory, PinnedBuffer
 from glass_rt.backends.cuda.kept_memory import KeptMemory
 from glass_rt.image.views import HostViews
 from glass_rt.machine.limits.memory import MB, smallest_limit
@@ -48,13 +48,13 @@ class PinnedViews(HostViews):
         return array
 
     def close(self) -> None:
-        """Frees the memory; callers must not read arrays that still exist."""
-        if self._closed:
-            return
-        self._closed = True
-        with lost_is_gone(), self._gpu.current():
-            self._memory.close()
-        self._gpu.close()
+        """Frees the memory, that of arrays which still exist with them, and closes the device with the last.
+
+        A thread that writes an array in freed memory would end the process.
+        """
+        if not self._closed:
+            self._closed = True
+            self._memory.close_unused(self._gpu.close)
 
     def _pinned(self, nbytes: int) -> PinnedBuffer | None:
         try:

@@ -27,10 +27,9 @@ def taken(memory: Kept, *sizes: int) -> list[DeviceBuffer]:
     return [piece for piece in pieces if piece is not None]
 
 
-def closed(memory: Kept, gpu: FakeGpu) -> None:
+def closed(memory: Kept) -> None:
     for _ in range(2):
-        with gpu.current():
-            memory.close()
+        memory.close()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_idle_memory_is_bounded_and_makes_room(gpu: FakeGpu, idle: tuple[int, ..
     taken(memory, asked)
     with gpu.current():
         assert gpu.memory()[1] - gpu.memory()[0] == left
-    closed(memory, gpu)
+    closed(memory)
 
 
 def test_what_is_in_use_makes_no_room(gpu: FakeGpu) -> None:
@@ -59,7 +58,7 @@ def test_what_is_in_use_makes_no_room(gpu: FakeGpu) -> None:
     with pytest.raises(GpuOutOfMemory):
         memory.take(600)
     taken(memory, 400)
-    closed(memory, gpu)
+    closed(memory)
 
 
 def test_memory_of_other_sizes_gives_way_within_the_bound_of_all(gpu: FakeGpu) -> None:
@@ -73,12 +72,27 @@ def test_memory_of_other_sizes_gives_way_within_the_bound_of_all(gpu: FakeGpu) -
     assert memory.take(300) is None
     memory.give_back(*third)
     taken(memory, 100, 110)
-    closed(memory, gpu)
+    closed(memory)
 
 
 def test_what_is_given_back_after_closing_is_not_freed_again(gpu: FakeGpu) -> None:
     memory = KeptMemory(gpu, gpu.allocate, 500)
     (piece,) = taken(memory, 100)
-    closed(memory, gpu)
+    closed(memory)
     memory.give_back(piece)
-    closed(memory, gpu)
+    closed(memory)
+
+
+def test_what_is_in_use_may_be_freed_when_it_is_given_back(gpu: FakeGpu) -> None:
+    memory, ended = KeptMemory(gpu, gpu.allocate, 500), list[str]()
+    idle, first, second = taken(memory, 100, 110, 120)
+    memory.give_back(idle)
+    memory.close_unused(lambda: ended.append("after the last"))
+    assert gpu.live == {"device": 2}
+    memory.give_back(first)
+    assert ended == []
+    memory.give_back(second)
+    assert (gpu.live, ended) == ({}, ["after the last"])
+    nothing: Kept = KeptMemory(gpu, gpu.allocate, 500)
+    nothing.close_unused(lambda: ended.append("at once"))
+    assert ended[1:] == ["at once"]
