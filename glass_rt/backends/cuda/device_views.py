@@ -1,6 +1,7 @@
 """Views made on the device: the image is copied there once, and our kernels write crops and global view from it.
 
-Off by default (`Detector.open(..., views="device")`): it has run on one card so far, an H100.
+Off by default (`Detector.open(..., views="device")`): it has run on one card so far, an H100, where the pixels went there
+in one piece.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from glass_rt.backends.cuda.view_kernels import ViewKernels, boxes_ltwh, filter_
 from glass_rt.errors import BackendError
 from glass_rt.image.sampling import Box
 
-SLOTS = 4  # images on their way at once; each takes its pixels twice, pinned and on the device
-LARGEST_KEPT = 96_000_000  # bytes of a slot's memory that are used again: an image of 32 megapixels
+SLOTS = 4  # images on their way at once
+PIECE = 16 << 20  # bytes of an image in pinned memory, of which a slot has two: nothing else can have what is pinned
+LARGEST_KEPT = 96_000_000  # bytes of a slot's memory on the device that are used again: an image of 32 megapixels
 _IDLE_PART = 8  # of the device's memory: what packs leave, for later packs of the same size
 _SIZES_PER_DOUBLING = 4  # in which arrays are allocated, or every number of rows would keep memory of its own
 
@@ -72,7 +74,7 @@ class DeviceViews:
             if isinstance(pixels, DevicePixels):
                 image = DeviceBuffer(pixels.address, height * width * 3)
             else:
-                image = slot.copied("image", pixels)
+                image = slot.copied_by_pieces("image", pixels)
             places = slot.copied("boxes", table)
             taps = (
                 slot.copied("row taps", filter_table(height, size)),
@@ -119,7 +121,7 @@ class DeviceViews:
 
 
 class _Slot:
-    """A stream, an event and memory that grows with the images. Every method is called inside `with gpu.current():`."""
+    """A stream, events and memory that grows with the images. Every method is called inside `with gpu.current():`."""
 
     def __init__(self, gpu: GpuDriver) -> None:
         self._gpu = gpu
@@ -127,8 +129,11 @@ class _Slot:
         with ExitStack() as undo:
             self.stream = gpu.create_stream()
             undo.callback(gpu.destroy_stream, self.stream)
-            self._done = gpu.create_event()
-            undo.callback(gpu.destroy_event, self._done)
+            events = []
+            for _ in range(3):
+                events.append(gpu.create_event())
+                undo.callback(gpu.destroy_event, events[-1])
+            self._done, *self._copied = events
             self._undo = undo.pop_all()
 
     @contextmanager
@@ -147,8 +152,22 @@ class _Slot:
         self._gpu.synchronize_event(self._done)
         self._drop_large()
 
+    def copied_by_pieces(self, name: str, array: NDArray[Any]) -> DeviceBuffer:
+        """Starts to copy an array of any size: one piece is put into pinned memory while the one before is copied."""
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        target, size = self.device(name, content.nbytes), min(PIECE, content.nbytes)
+        for number, start in enumerate(range(0, content.nbytes, PIECE)):
+            half, piece = number % 2, content[start : start + PIECE]
+            if number >= 2:
+                self._gpu.synchronize_event(self._copied[half])
+            staged = self._pinned(f"{name} {half}", size).array[: piece.nbytes]
+            staged[:] = piece
+            self._gpu.copy_in(target.address + start, staged, self.stream)
+            self._gpu.record(self._copied[half], self.stream)
+        return target
+
     def copied(self, name: str, array: NDArray[Any]) -> DeviceBuffer:
-        """Starts to copy an array to the device by way of pinned memory."""
+        """Starts to copy a small array to the device by way of pinned memory."""
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         staging, target = self._pinned(name, content.nbytes), self.device(name, content.nbytes)
         staged = staging.array[: content.nbytes]
