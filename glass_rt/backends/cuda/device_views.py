@@ -1,7 +1,7 @@
 """Views made on the device: the image is copied there once, and our kernels write crops and global view from it.
 
-Off by default (`Detector.open(..., views="device")`): it has run on one card so far, an H100, where the pixels went there
-in one piece.
+Off by default (`Detector.open(..., views="device")`): it has run on one card so far, an H100, where each image was
+copied in one piece.
 """
 
 from __future__ import annotations

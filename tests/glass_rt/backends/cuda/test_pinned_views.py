@@ -121,13 +121,11 @@ def test_an_array_that_outlives_its_views_can_be_written() -> None:
     del idle
     gc.collect()
     views.close()
-    assert gpu.live == {"pinned": 1}
-    assert not gpu.closed
+    assert (gpu.live, gpu.closed) == ({"pinned": 1}, False)
     pack[:] = 1
     del pack
     gc.collect()
-    assert gpu.live == {}
-    assert gpu.closed
+    assert (gpu.live, gpu.closed) == ({}, True)
     views.close()
 
 
