@@ -45,13 +45,13 @@ class DeviceViews:
         self._slot_is_idle = threading.Condition(self._lock)
         self._closed = False
         with gpu.current(), ExitStack() as undo:
+            self._memory = KeptMemory(gpu, gpu.allocate, sys.maxsize, gpu.memory()[1] // _IDLE_PART)
             self._slots = []
             for _ in range(SLOTS):
-                self._slots.append(_Slot(gpu))
+                self._slots.append(_Slot(gpu, self._memory))
                 undo.callback(self._slots[-1].close)
             self._idle_slots = list(self._slots)
             self._kernels = ViewKernels(gpu)
-            self._memory = KeptMemory(gpu, gpu.allocate, sys.maxsize, gpu.memory()[1] // _IDLE_PART)
             self._undo = undo.pop_all()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
@@ -123,8 +123,8 @@ class DeviceViews:
 class _Slot:
     """A stream, events and memory that grows with the images. Every method is called inside `with gpu.current():`."""
 
-    def __init__(self, gpu: GpuDriver) -> None:
-        self._gpu = gpu
+    def __init__(self, gpu: GpuDriver, packs: KeptMemory[DeviceBuffer]) -> None:
+        self._gpu, self._packs = gpu, packs
         self._scratch: dict[str, DeviceBuffer | PinnedBuffer] = {}
         with ExitStack() as undo:
             self.stream = gpu.create_stream()
@@ -180,7 +180,8 @@ class _Slot:
         found = self._scratch.get(f"device {name}")
         if not isinstance(found, DeviceBuffer) or found.nbytes < nbytes:
             self._drop(f"device {name}")
-            found = self._scratch[f"device {name}"] = self._gpu.allocate(max(1, nbytes))
+            found = self._packs.with_room(self._gpu.allocate, max(1, nbytes))
+            self._scratch[f"device {name}"] = found
         return found
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from glass_rt.backends.cuda.gpu import DeviceBuffer, GpuDriver, GpuOutOfMemory, PinnedBuffer, lost_is_gone
 
 Piece = TypeVar("Piece", DeviceBuffer, PinnedBuffer)
+Other = TypeVar("Other", DeviceBuffer, PinnedBuffer)
 
 
 class KeptMemory(Generic[Piece]):
@@ -61,6 +62,20 @@ class KeptMemory(Generic[Piece]):
         with self._lock:
             self._left = 0
 
+    def with_room(self, allocate: Callable[[int], Other], nbytes: int) -> Other:
+        """What `allocate` gives, for others too; where memory is used up, once the idle pieces have been freed.
+
+        Called inside `with gpu.current():`. Raises GpuOutOfMemory.
+        """
+        try:
+            return allocate(nbytes)
+        except GpuOutOfMemory:
+            with self._lock:
+                if not self._idle:
+                    raise
+                self._free_idle(0)
+            return allocate(nbytes)
+
     def close(self) -> None:
         """Frees all pieces, those in use too; calling it twice is harmless. Raises GpuError."""
         with self._lock, self._gpu.current():
@@ -88,13 +103,7 @@ class KeptMemory(Generic[Piece]):
             self._after_last()
 
     def _allocated(self, nbytes: int) -> Piece:
-        try:
-            piece = self._allocate(nbytes)
-        except GpuOutOfMemory:
-            if not self._idle:
-                raise
-            self._free_idle(0)
-            piece = self._allocate(nbytes)
+        piece = self.with_room(self._allocate, nbytes)
         self._left -= nbytes
         self._pieces.append(piece)
         return piece

@@ -277,6 +277,23 @@ def test_memory_of_a_very_large_image_is_not_kept(
     assert gpu.live == {}
 
 
+def test_an_image_gets_the_memory_that_packs_left_idle(gpu_with_kernels: GpuWithKernels) -> None:
+    gpu = gpu_with_kernels(12 << 20)
+    views = DeviceViews(gpu)
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
+    pack = views.empty((40, 224, 224, 3), np.uint8)
+    del pack
+    gc.collect()
+    assert gpu.memory()[0] < 6 << 20, "an image of 1200 x 1200 takes 4.3 MB, and 3.2 MB while it is made smaller"
+    boxes = stratified(1200, 1200, 1, 606, 224).boxes
+    views.write(picture(1200, 1200), boxes, wholes[0], crops)
+    expected = np.empty((1, 224, 224, 3), np.uint8)
+    cut_crops(picture(1200, 1200), boxes, expected)
+    np.testing.assert_array_equal(read(gpu, crops), expected)
+    views.close()
+    assert gpu.live == {}
+
+
 def test_views_of_a_lost_context_can_be_closed(gpu_with_kernels: GpuWithKernels) -> None:
     gpu = gpu_with_kernels()
     views = DeviceViews(gpu)
