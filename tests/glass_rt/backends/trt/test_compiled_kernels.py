@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from glass_rt.backends.trt.backend import TrtBackend
@@ -72,6 +73,21 @@ def test_what_was_compiled_and_damaged_is_compiled_again(bench: Any) -> None:
     bench.open(FakeGpu(), "tensorrt_rtx 1.7.1").close()
     assert "cache read" not in bench.faults
     assert read_cached([file]) == b"compiled for this GPU"
+
+
+@pytest.mark.parametrize("close_at_once", [False, True])
+def test_a_cache_that_the_library_does_not_hand_over_costs_the_cache_alone(bench: Any, close_at_once: bool) -> None:
+    gpu = FakeGpu()
+    backend = bench.open(gpu, "tensorrt_rtx 1.7.1")
+    bench.faults["refuse cache"] = True
+    if not close_at_once:
+        assert backend.warm() == 0
+        views = bench.views(5)
+        np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+    assert gpu.live == {}
+    assert gpu.closed
+    assert not (bench.folder / "cache").exists()
 
 
 def test_beside_a_bundle_that_cannot_be_written_the_users_cache_is_used(

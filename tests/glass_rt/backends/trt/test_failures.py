@@ -62,6 +62,41 @@ def test_work_that_fails_on_the_gpu_fails_when_it_is_waited_for(bench: Any) -> N
     assert gpu.live == {}
 
 
+def test_rows_whose_wait_was_interrupted_are_an_error_and_no_numbers(bench: Any) -> None:
+    """Ctrl-C in one thread's wait, on a lane with the rows of another thread's pack."""
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    views = bench.views(3)
+    interrupted = backend.submit({"pixels": views})
+    synchronize = gpu.synchronize_event
+
+    def interrupt(event: int) -> None:
+        gpu.synchronize_event = synchronize  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    gpu.synchronize_event = interrupt  # type: ignore[method-assign]
+    waiting = backend.submit({"pixels": views})
+    with pytest.raises(KeyboardInterrupt):
+        waiting()
+    with pytest.raises(BackendError, match="the run was interrupted"):
+        interrupted()
+    np.testing.assert_allclose(run(backend, views), bench.expected(views), atol=0.05)
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_a_failed_engine_reads_no_pack_any_more(bench: Any) -> None:
+    """The memory of its packs goes to others, and may be freed."""
+    gpu = FakeGpu()
+    backend = bench.open(gpu)
+    backend.submit({"pixels": bench.views(3)})
+    bench.faults["refuse_run"] = 0
+    with pytest.raises(BackendError, match="something about cudnn"):
+        run(backend, bench.views(3))
+    assert not any(gpu._streams.values()), "what was under way was waited for"
+    backend.close()
+
+
 def test_closing_while_in_flight_frees_all_and_fails_those_who_wait(bench: Any) -> None:
     gpu = FakeGpu()
     backend = bench.open(gpu)
