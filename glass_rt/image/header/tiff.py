@@ -17,7 +17,7 @@ EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
 _SINGLE = (WIDTH, LENGTH, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANES, TILE_WIDTH, TILE_LENGTH)
 _ONCE = (*_SINGLE, BITS, OFFSETS, COUNTS, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, exif.ORIENTATION)
 _UNSIGNED = (3, 4, 16)  # SHORT, LONG, LONG8
-_CMYK = 5
+_PALETTE, _CMYK = 3, 5
 _CIELAB = (8, 9, 10)  # CIELAB, ICCLAB, ITULAB
 _ALL_ROWS = 2**32 - 1
 # What one strip or tile may take above the image itself: OpenCV has a buffer of one, libtiff two.
@@ -65,6 +65,8 @@ def _read(data: bytes, directory: Directory) -> Header:
         raise ImageFormatError(
             f"a TIFF of {bits}-bit floating-point samples is not supported; convert the image to 8 bits per channel"
         )
+    if directory.first(PHOTOMETRIC, 0) == _PALETTE and bits > 8:  # OpenCV makes a picture of the places in it
+        raise ImageFormatError(f"a TIFF with a palette of {bits} bits is not supported; convert it to RGB")
     if samples > MOST_SAMPLES:
         raise ImageFormatError(f"a TIFF of {samples} samples a pixel is not supported; convert it to RGB")
     working = BYTES_PER_BLOCK_PIXEL * max(0, _block_pixels(directory, width, height) - width * height)
