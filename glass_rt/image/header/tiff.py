@@ -8,6 +8,7 @@ from glass_rt.errors import ImageCorrupt, ImageFormatError
 from glass_rt.image import exif
 from glass_rt.image.exif import Directory, DirectoryUnreadable
 from glass_rt.image.header.header import Header, Piece
+from glass_rt.image.tiff_pages import page_notices
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 OFFSETS, SAMPLES, ROWS_PER_STRIP, COUNTS, PLANES = 273, 277, 278, 279, 284
@@ -53,6 +54,7 @@ def read_tiff(data: bytes) -> Header:
 def _read(data: bytes, directory: Directory) -> Header:
     if directory.find(WIDTH) is None or directory.find(LENGTH) is None:
         raise ImageCorrupt("the TIFF's first directory gives no size")
+    pages = page_notices(directory)
     _check_tags(directory)
     width, height = directory.first(WIDTH, 0), directory.first(LENGTH, 0)
     samples = directory.first(SAMPLES, 1)
@@ -95,7 +97,7 @@ def _read(data: bytes, directory: Directory) -> Header:
         working_bytes=working,
         rewritten=rewritten,
         pieces=() if rewritten else _written_over(changes | _last_page(directory)),
-        notices=_colour_notices(directory.first(PHOTOMETRIC, 0), samples),
+        notices=(*_colour_notices(directory.first(PHOTOMETRIC, 0), samples), *pages),
     )
 
 
