@@ -71,9 +71,10 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            if near := get_close_matches(args[0], self.list_commands(ctx), n=1):
-                error.message = f"{error.message.rstrip('.')}; did you mean {near[0]}?"
-            raise
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}; did you mean {near[0]}?", ctx) from None
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """As for any group; --help and --version print here."""
