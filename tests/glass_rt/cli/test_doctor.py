@@ -19,6 +19,8 @@ HERE = {"numpy": "2.2", "opencv-python-headless": "5.0", "onnxruntime": "1.31"}
         ({"onnxruntime-gpu": "1.31"}, "onnxruntime and onnxruntime-gpu overwrite"),
         ({"onnxruntime-directml": "1.24"}, "onnxruntime and onnxruntime-directml overwrite"),
         ({"onnxruntime": None}, "no backend is installed"),
+        ({"nvidia-nvimgcodec-cu12": "0.9"}, None),
+        ({"nvidia-nvimgcodec-cu12": "0.9", "nvidia-nvimgcodec-cu13": "0.9"}, "nvidia-nvimgcodec-cu13 and nvidia-nvimg"),
     ],
 )
 def test_packages_that_break_each_other_are_named(
@@ -42,3 +44,23 @@ def test_plugins_of_onnx_runtime_are_listed_by_the_name_of_their_device(
     (line,) = [line for line in cli("doctor").stdout.splitlines() if "some-npu" in line]
     assert line.split()[:3] == ["plugin:some-npu", "onnxruntime-ep-some-npu", "1.5"]
     assert "--device plugin:some-npu" in line
+
+
+@pytest.mark.parametrize(
+    ("present", "line"),
+    [
+        ({}, "nvidia-nvimgcodec-cu13 not installed; only --decode device needs it: pip install 'glass-rt[decode]'"),
+        ({"nvidia-nvimgcodec-cu13": "0.9.0"}, "nvidia-nvimgcodec-cu13 0.9.0"),
+        ({"nvidia-nvimgcodec-cu12": "0.9.0"}, "nvidia-nvimgcodec-cu12 0.9.0"),
+        ({"nvidia-nvimgcodec-tegra-cu12": "0.8.0"}, "nvidia-nvimgcodec-tegra-cu12 0.8.0"),
+        ({"tensorrt": "11.4.0", "tensorrt-cu13": "11.4.0"}, "tensorrt tensorrt 11.4.0"),
+        ({"tensorrt-cu12": "10.16.1"}, "tensorrt tensorrt-cu12 10.16.1"),
+        ({"tensorrt-rtx-cu13": "1.7.1"}, "tensorrt_rtx tensorrt-rtx-cu13 1.7.1"),
+    ],
+)
+def test_packages_are_found_by_their_names_for_every_cuda_version(
+    present: dict[str, str | None], line: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (environment, doctor):
+        monkeypatch.setattr(module, "installed", {**HERE, **present}.get)
+    assert line in [" ".join(each.split()) for each in cli("doctor").stdout.splitlines()]
