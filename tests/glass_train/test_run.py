@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import CheckpointError, LabelsInvalid, TrainingError, UsageError
 from tests.bench_zoo import write_bundle, write_picture
+from tests.calibrations import calibrate
 from tests.glass_train import killed_runs
 from tests.support import Cli
 
@@ -148,6 +149,12 @@ def test_a_bundle_without_a_card_says_so(cli: Cli, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "zoo")
     shown = cli("card", "--engine", bundle)
     assert "nothing is known of the training" in shown.stdout
+    assert "- decision: not calibrated: the threshold of 0.5 promises nothing\n" in shown.stdout
+    decision = calibrate(bundle)
+    calibrated = cli("card", "--engine", bundle).stdout
+    assert f"- decision: calibrated (calibration {decision.id}): the rest: " in calibrated
+    untrained = cli("card", "--engine", write_bundle(tmp_path / "untrained", trained=False)).stdout
+    assert "- decision: none: the weights are untrained\n" in untrained
     (tmp_path / "card.json").write_text('{"model": {"weights_sha256": "other"}}')
     refused = cli("card", "--engine", bundle)
     assert (refused.returncode, "the card of other weights" in refused.stderr) == (1, True)
@@ -287,5 +294,6 @@ def test_without_a_network_the_other_two_ways_are_named(
 
 def test_a_run_needs_data_and_a_backbone(cli: Cli, tmp_path: Path) -> None:
     assert "DIR is missing" in cli("train", "--output", tmp_path / "run").stderr
+    assert "--backbone is missing: such as vit_b16" in cli("train", tmp_path, "--output", tmp_path / "run").stderr
     refused = cli("train", "--resume", "--output", tmp_path / "run").stderr
-    assert "holds no run that can go on: No such file or directory (run.json)" in refused
+    assert "holds no run that can go on: No such file or directory (run.json); without --resume" in refused

@@ -112,7 +112,9 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except OSError as error:
-        raise _damaged(folder, str(error.strerror)) from None
+        raise TrainingError(
+            f"{folder} holds no run that can go on: {error.strerror} ({RUN}); without --resume a run begins there"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise _damaged(folder, first_line(error)) from None
     if not isinstance(record, dict):

@@ -46,12 +46,16 @@ def read_card(path: Path, bundle: Bundle | None = None) -> dict[str, Any]:
 
 def _as_the_bundle_is(card: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
     """The card of a bundle whose decision `glass-rt calibrate` has changed, or that was built anew."""
-    decision = bundle.manifest.decision
-    if decision is None:
-        calibration = f"not calibrated: the threshold of {bundle.manifest.threshold:g} promises nothing"
-    else:
-        calibration = f"calibrated after the training (calibration {decision.id}): {tiers_in_words(decision)}"
-    return {**card, "model": model_facts(bundle), "calibration": calibration}
+    return {**card, "model": model_facts(bundle), "calibration": _calibration_in_words(bundle, " after the training")}
+
+
+def _calibration_in_words(bundle: Bundle, when: str = "") -> str:
+    manifest = bundle.manifest
+    if not manifest.model.weights.trained:
+        return "none: the weights are untrained"
+    if manifest.decision is None:
+        return f"not calibrated: the threshold of {manifest.threshold:g} promises nothing"
+    return f"calibrated{when} (calibration {manifest.decision.id}): {tiers_in_words(manifest.decision)}"
 
 
 def tiers_in_words(decision: Calibration) -> str:
@@ -71,7 +75,7 @@ def _tier_in_words(tier: Tier) -> str:
 def card_of_manifest(bundle: Bundle) -> dict[str, Any]:
     """The card of a bundle of which nothing else is known."""
     return {"schema": 1, "kind": "card", "model": model_facts(bundle), "training": None, "data": None,
-            "calibration": "nothing is known of a calibration", "test": None}  # fmt: skip
+            "calibration": _calibration_in_words(bundle), "test": None}  # fmt: skip
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:
