@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glass_rt.bulk.arrow import pa
+from glass_rt.bulk.here import judge_here
 from glass_rt.bulk.on_ray import Pool
 from glass_rt.bulk.one_job import only_job_in
 from glass_rt.bulk.parts import PartSettings, check_rows, count_errors
@@ -26,7 +27,7 @@ from glass_rt.bulk.plan import (
     units,
     write_plan,
 )
-from glass_rt.bulk.ray_driver import drive_ray
+from glass_rt.bulk.ray_driver import drive_ray, ray_is_connected
 from glass_rt.bulk.sources import find_sources
 from glass_rt.bulk.stores import LOCAL, Location, Stores, locate, split_options
 from glass_rt.bundle.bundle import Bundle
@@ -119,7 +120,10 @@ def _run(
         )
         gpus = kind_of(device_of(bundle.manifest, job.run.device)) == "cuda"
         pool = Pool(job.workers, job.address, gpus)
-        for table in drive_ray(settings, list(units(missing)), pool):
+        judged = (
+            judge_here(settings, missing) if _needs_no_ray(pool) else drive_ray(settings, list(units(missing)), pool)
+        )
+        for table in judged:
             images, errors = sum(table["images"].to_pylist()), sum(table["errors"].to_pylist())
             progress = Progress(progress.images, progress.before, progress.done + images, progress.failed + errors)
             report(progress)
@@ -130,6 +134,11 @@ def _run(
     check_rows(plan.parts, target, stores)
     stores.write(target / SUCCESS, b"")
     return progress
+
+
+def _needs_no_ray(pool: Pool) -> bool:
+    """Whether one worker on this machine judges everything. Ray's own processes take 700 MB and seconds to start."""
+    return pool.address is None and not pool.gpus and pool.workers in (None, 1) and not ray_is_connected()
 
 
 def _plan(

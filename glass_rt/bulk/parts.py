@@ -64,7 +64,7 @@ class PartWorker:
         """Parts (`plan.PART_SCHEMA`) to DONE_SCHEMA. A part whose file exists already is not judged again."""
         done: list[dict[str, Any]] = []
         try:
-            for counts in self._done(parts):
+            for counts in self.judge(parts):
                 done.append(counts)
         except GlassError as error:
             done.append({"failure": str(error), "failure_kind": error.kind})
@@ -74,8 +74,8 @@ class PartWorker:
         """Ends the detector's process."""
         self._worker.close()
 
-    def _done(self, parts: pa.Table) -> Iterator[dict[str, int]]:
-        """Judges the parts; gives the counts of each once its file is written."""
+    def judge(self, parts: pa.Table) -> Iterator[dict[str, int]]:
+        """The same, one part after the other: its counts once its file is written. Raises GlassError."""
         open_parts = []
         for part in parts.to_pylist():
             if self._stores.kind(self._file(part)) == "file":

@@ -28,7 +28,7 @@ _SHUTDOWN_S = 60.0  # for Ray to end its processes; afterwards they notice that 
 
 def drive_ray(settings: PartSettings, units: Sequence[pa.Table], pool: Pool) -> Iterator[pa.Table]:
     """What `run_on_ray` does, in this process or, where Ray cannot record its command line, in another."""
-    if _ray_is_connected() or _is_utf8(sys.orig_argv):
+    if ray_is_connected() or _is_utf8(sys.orig_argv):
         return run_on_ray(settings, units, pool)
     return _run_in_driver(settings, units, pool)
 
@@ -41,7 +41,8 @@ def _is_utf8(arguments: Sequence[str]) -> bool:
     return True
 
 
-def _ray_is_connected() -> bool:
+def ray_is_connected() -> bool:
+    """Whether this process is connected to a Ray already; its caller has connected it."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 

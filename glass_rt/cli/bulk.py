@@ -24,7 +24,11 @@ from glass_rt.results.file_names import text_from_name
     "--column", metavar="NAME", help="Column of Parquet sources.  [default: path, bytes or image, as is there]"
 )
 @click.option("--resume", is_flag=True, help="Go on with the job that TARGET holds.")
-@click.option("--address", metavar="ADDRESS", help="A running Ray cluster, or auto.  [default: a Ray of its own, here]")
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="A running Ray cluster, or auto.  [default: this machine; for several workers a Ray of its own]",
+)
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Workers.  [default: one per GPU, without one per machine]"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dataclasses import asdict
 import click
 
 from glass_rt.cli.options import json_option
+from glass_rt.machine.cache_files import user_cache, why_no_user_cache
 from glass_rt.machine.cuda_driver import why_not_started
 from glass_rt.machine.environment import (
     BACKEND_PACKAGES,
@@ -26,6 +28,7 @@ from glass_rt.machine.environment import (
 from glass_rt.machine.extras import BACKEND_EXTRAS, install_command
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 from glass_rt.machine.limits.memory import memory_limits
+from glass_rt.results.file_names import text_from_name
 from glass_rt.version import __version__
 
 _PACKAGES = (
@@ -62,6 +65,7 @@ def doctor(as_json: bool) -> int:
             "cpu": cpu_name(),
             "cores": usable_cores(),
             "memory": [{"limited_by": each.name, "bytes": each.limit, "left": each.room} for each in memory_limits()],
+            "cache": _cache(),
             "gpus": [asdict(gpu) for gpu in found],
             "packages": packages,
             "backends": dict(backends),
@@ -83,6 +87,8 @@ def _print(
     click.echo(f"CPU       {cpu_name()}, {usable_cores()} cores")
     for limit in memory_limits():
         click.echo(f"Memory    {limit}")
+    cache = _cache()
+    click.echo(f"Cache     {cache['folder'] or 'none'}{': ' if cache['unusable'] else ''}{cache['unusable'] or ''}")
     for gpu in found:
         click.echo(f"GPU       {gpu.name}, {gpu.memory}, SM {gpu.compute_capability}, driver {gpu.driver}")
     if not found:
@@ -112,6 +118,19 @@ def _print(
 def _codecs() -> tuple[str, ...]:
     """The packages of nvImageCodec that are here, or the one that the extra installs."""
     return tuple(filter(installed, CODEC_PACKAGES)) or CODEC_PACKAGES[:1]
+
+
+def _cache() -> dict[str, str | None]:
+    """The user's cache folder, and why nothing is kept there, if so; making it is left to those that write there."""
+    why = why_no_user_cache()
+    try:
+        folder = user_cache()
+    except RuntimeError:
+        return {"folder": None, "unusable": why}
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if why is None and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        why = f"{nearest} is no folder that this account may write; nothing is kept there"
+    return {"folder": text_from_name(str(folder)), "unusable": why and text_from_name(why)}
 
 
 def _gpu_access_advice(package: str) -> str:

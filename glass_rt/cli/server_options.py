@@ -10,13 +10,17 @@ import click
 from glass_rt.cli.option_group import Decorator, option_group
 from glass_rt.cli.options import max_pixels_option
 from glass_rt.machine.limits.memory import size_from_text, smallest_limit
-from glass_rt.serve.settings import ServerSettings
+from glass_rt.serve.settings import MIB, ServerSettings
 
 DEFAULTS = ServerSettings()
+_SMALL_MEMORY = 512 * MIB
+_LEAST_ROOM = 16 * MIB  # for bodies: a photograph, and another
 
 
-def parse_size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """Bytes, from a number with K, M or G behind it for the powers of 1024."""
+def parse_size(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Bytes, from a number with K, M or G behind it for the powers of 1024; None where nothing is said."""
+    if value is None:
+        return None
     size = size_from_text(value)
     if not size:
         raise click.BadParameter(
@@ -25,13 +29,8 @@ def parse_size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
     return size
 
 
-def parse_optional_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """The same, where nothing may be said."""
-    return None if value is None else parse_size(ctx, param, value)
-
-
-def _size(option: str, default: str, text: str) -> Decorator:
-    return click.option(option, callback=parse_size, default=default, show_default=True, metavar="SIZE", help=text)
+def _size(option: str, text: str) -> Decorator:
+    return click.option(option, callback=parse_size, metavar="SIZE", help=text)
 
 
 def _count(option: str, default: int, metavar: str, text: str) -> Decorator:
@@ -58,15 +57,17 @@ _OPTIONS = (
         help="Ask for an API key; the file holds one per line, and is read again on SIGHUP.  [default: none is asked "
         "for]",
     ),
-    _size("--max-body", "64M", "Largest body of a request; a larger one gets 413."),
+    _size(
+        "--max-body",
+        "Largest body of a request; a larger one gets 413.  [default: 64M, at most the default of --queue-bytes]",
+    ),
     max_pixels_option,
     _count("--max-crops", DEFAULTS.max_crops, "K", "Most crops per image that a request may ask for."),
     _count("--queue-images", DEFAULTS.queue_images, "N", "Images under way at once; further ones get 429."),
-    click.option(
+    _size(
         "--queue-bytes",
-        callback=parse_optional_size,
-        metavar="SIZE",
-        help="Bodies in memory at once; further ones get 429.  [default: 512M, at most a quarter of the memory]",
+        "Bodies in memory at once; further ones get 429.  [default: 512M, at most a quarter of the memory, below 512M "
+        "an eighth]",
     ),
     _seconds("--deadline", "deadline_s", "An image that is not judged by then gets 504."),
     _seconds("--body-timeout", "body_timeout_s", "Time for a request's body to arrive."),
@@ -75,18 +76,27 @@ _OPTIONS = (
 )
 
 
-def _settings(api_key_file: Path | None, queue_bytes: int | None, **limits: Any) -> ServerSettings:
+def _settings(
+    api_key_file: Path | None, max_body: int | None, queue_bytes: int | None, **limits: Any
+) -> ServerSettings:
     from glass_rt.serve.api_keys import read_api_keys
 
     keys = read_api_keys(api_key_file) if api_key_file else ()
-    queue = queue_bytes or _default_queue_bytes(limits["max_body"])
-    return ServerSettings(**limits, queue_bytes=queue, api_keys=keys, api_key_file=api_key_file)
+    room = _room_for_bodies()
+    body = max_body or min(DEFAULTS.max_body, room)
+    queue = queue_bytes or max(body, room)
+    return ServerSettings(**limits, max_body=body, queue_bytes=queue, api_keys=keys, api_key_file=api_key_file)
 
 
-def _default_queue_bytes(max_body: int) -> int:
-    """As the settings have it, or a quarter of the memory (`--memory` included); one body must fit in."""
+def _room_for_bodies() -> int:
+    """Bytes: as the settings have it, or a part of the memory (`--memory` included), a smaller one of a small memory.
+
+    Images leave all of it free, and have to fit beside the engines into what remains.
+    """
     limit = smallest_limit(click.get_current_context().params.get("memory"))
-    return DEFAULTS.queue_bytes if limit is None else max(max_body, min(DEFAULTS.queue_bytes, limit // 4))
+    if limit is None:
+        return DEFAULTS.queue_bytes
+    return max(_LEAST_ROOM, min(DEFAULTS.queue_bytes, limit // (4 if limit >= _SMALL_MEMORY else 8)))
 
 
 # The command gets `settings`, a ServerSettings.

@@ -20,18 +20,24 @@ _PINNED_COPY = "openvino"  # keeps a private copy of the weights under a pin
 
 @dataclass(frozen=True)
 class _Taken:
-    """`per_byte` of the engines' files, and MB: `fixed`, and at most for each view of a batch."""
+    """`per_byte` of the engines' files, and MB: `fixed`, and at most for each view of a batch.
+
+    Small engines have small layers: those of a view take `smallest` MB and a fifth of the files' bytes.
+    """
 
     per_byte: float
     fixed: float
     per_view: float
+    smallest: float = 3
 
     def bytes(self, files: int, batch: int) -> int:
-        layers = min(self.per_view * MB, _VIEW_FIXED + _VIEW_PER_BYTE * files)
-        return int(self.per_byte * files + self.fixed * MB + layers * batch)
+        return int(self.per_byte * files) + self.runs(files, batch)
+
+    def runs(self, files: int, batch: int) -> int:
+        """Of these, the bytes beside the weights."""
+        return int(self.fixed * MB + min(self.per_view * MB, self.smallest * MB + files / 5) * batch)
 
 
-_VIEW_FIXED, _VIEW_PER_BYTE = 3 * MB, 0.2  # small engines have small layers
 # By backend, and by how the backbone's name begins; the last row is for all others.
 _TAKEN = {
     "openvino": {
@@ -42,11 +48,12 @@ _TAKEN = {
         "": _Taken(2.0, 45, 10),
     },
     "onnxruntime": {
-        "resnet": _Taken(2.8, 25, 8),
-        "mobilenet": _Taken(2.8, 25, 8),
+        # Its arena grows in powers of two, so that large batches take more for each view.
+        "resnet": _Taken(2.1, 35, 28, 6),
+        "mobilenet": _Taken(2.1, 25, 28, 7),
         "convnext": _Taken(3.0, 40, 35),
-        "vit": _Taken(1.5, 40, 35),
-        "": _Taken(3.0, 40, 35),
+        "vit": _Taken(1.5, 60, 45),
+        "": _Taken(3.0, 40, 45, 7),
     },
 }
 _LIBRARY = {"openvino": 100 * MB, "onnxruntime": 40 * MB}  # of addresses alone
@@ -65,6 +72,17 @@ def engines_take(manifest: BundleManifest, batch: int, device: str, *, pinned: b
         return _ON_GPU.bytes(files, batch)
     private = files if pinned and backend == _PINNED_COPY else 0
     return _row(backend, manifest.model.backbone).bytes(files, batch) + private
+
+
+def runs_take(manifest: BundleManifest, batch: int, device: str) -> int | None:
+    """Bytes at most that engines which are opened take by their runs; None where that is not known.
+
+    ONNX Runtime lays out the weights while it opens an engine, OpenVINO at the first runs.
+    """
+    backend, files = manifest.engine.backend, sum(engine_bytes(manifest, role) for role in manifest.model.roles)
+    if backend != "onnxruntime" or not on_processor(device):
+        return None
+    return _row(backend, manifest.model.backbone).runs(files, batch)
 
 
 def library_addresses(manifest: BundleManifest) -> int:
@@ -97,6 +115,12 @@ class EngineReserve:
     def left(self) -> int:
         """Bytes that the engines may still take."""
         return max(0, self._expected - self._taken)
+
+    def opened(self, runs: int | None) -> None:
+        """The engines are opened, and will take at most `runs` bytes more; None: of what is expected, what is left."""
+        self.note()
+        if runs is not None:
+            self._taken = max(self._taken, self._expected - runs)
 
     def note(self, beside: int = 0) -> None:
         """Looks at what the process holds now, of which `beside` at most is for other things. From any thread."""

@@ -117,7 +117,8 @@ def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = 
     Raises UsageError for a device that the engines do not run on, or where the bundle does not take as many as were
     asked for. Unless one is asked for, a CPU gets as many as it has cores, 4 to 16: on two cores a view took as long in
     a batch of 4 as in one of 8 or 16, and every view in a batch costs memory, so that where that is short (`memory`:
-    bytes that the user lets this process hold) it gets fewer. Other devices get all that their bundle allows.
+    bytes that the user lets this process hold) it gets fewer, and has room for images. Other devices get all that their
+    bundle allows.
     """
     most, where = manifest.engine.max_batch, device_of(manifest, device)
     if asked is not None:
@@ -128,4 +129,4 @@ def batch_for(manifest: BundleManifest, asked: int | None, memory: int | None = 
         return asked
     if not on_processor(where):
         return most
-    return min(most, max(4, min(usable_cores(), 16)), most_views(memory) or most)
+    return most_views(manifest, min(most, max(4, min(usable_cores(), 16))), where, memory)

@@ -14,7 +14,7 @@ from glass_rt.bundle.manifest import BundleManifest
 from glass_rt.errors import BundleInvalid
 from glass_rt.image.views import HostViews, ViewWriter
 from glass_rt.inference.decode_gate import check_not_refused
-from glass_rt.inference.engine_memory import EngineReserve, engines_take
+from glass_rt.inference.engine_memory import EngineReserve, engines_take, runs_take
 from glass_rt.inference.engines import batch_for, device_of, open_engines, warm_up
 from glass_rt.inference.head import Head
 from glass_rt.inference.pack import Packer
@@ -83,7 +83,7 @@ class OpenedBundle:
             undo.callback(views.close)
             codec = open_codec(run, in_memory=place == "host") if run.decode == "device" else None
             undo.pop_all()
-            reserve.note()
+            reserve.opened(runs_take(bundle.manifest, batch, device))
             on_gpu = not on_processor(device)
             return cls(bundle, engines, head, batch, views, run.memory, on_gpu, device, codec, reserve)
 

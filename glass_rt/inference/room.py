@@ -7,7 +7,7 @@ way where addresses run out. So what is known beforehand is compared with what i
 from __future__ import annotations
 
 from glass_rt.bundle.bundle import Bundle
-from glass_rt.bundle.manifest import Model
+from glass_rt.bundle.manifest import BundleManifest, Model
 from glass_rt.errors import OutOfMemory
 from glass_rt.image.encoded import ArrayImage, EncodedImage
 from glass_rt.image.resize import antialiased_bytes, pillow_bytes
@@ -15,20 +15,29 @@ from glass_rt.inference.engine_memory import engine_bytes, engines_take, library
 from glass_rt.machine.limits.memory import MB, MemoryLimit, require_memory, smallest_limit, tightest
 
 _BYTES_PER_VIEW = 64 * MB  # of the limit, for each view of a run: layers took 3 to 8 MB of them, weights the most
+_BESIDE_ENGINES = 128 * MB  # of the limit: Python with its modules, 30 to 50 MB, and a photograph of 24 MP, 82 MB
 _BYTES_PER_DECODER = 128 * MB  # of the limit: the pixels of a 24 MP photograph, twice
 _KEPT_FREE = 8  # this part of what is left is for results, requests and whatever else a process does
 _BLAS_ADDRESSES = 48 * MB  # that OpenBLAS maps for its first product; where there are fewer it ends the process
 _BESIDE_PIXELS = 4 * MB  # of a decoder, whatever the image's size (tests/glass_rt/image/test_decoding_memory.py)
 
 
-def most_views(asked: int | None) -> int | None:
-    """Views in one run of an engine that the lowest limit on memory suggests; None where there is no limit."""
+def most_views(manifest: BundleManifest, usual: int, device: str, asked: int | None) -> int:
+    """Views in one run of an engine: the `usual` number, or as many as the lowest limit on memory suggests, from 1 on.
+
+    Beside the engines, as they are expected to be with full batches, there is room for a photograph.
+    """
     limit = smallest_limit(asked)
-    return None if limit is None else max(1, limit // _BYTES_PER_VIEW)
+    if limit is None:
+        return usual
+    for views in range(min(usual, limit // _BYTES_PER_VIEW), 1, -1):
+        if engines_take(manifest, views, device) <= limit - limit // _KEPT_FREE - _BESIDE_ENGINES:
+            return views
+    return 1
 
 
 def most_decoders(asked: int | None) -> int | None:
-    """Threads that decode, as for `most_views`."""
+    """Threads that decode, which the lowest limit on memory suggests; None where there is no limit."""
     limit = smallest_limit(asked)
     return None if limit is None else max(1, limit // _BYTES_PER_DECODER)
 

@@ -1,39 +1,61 @@
 """Files that save time and may be lost: what a vendor's library measured or compiled for this machine.
 
-They lie in the bundle's `cache/` folder, outside of its manifest, or in the user's cache folder where the bundle's
-cannot be written, or is not read because the bundle is pinned. A library acts on what it reads here, so only files of
+They lie in the bundle's `cache/` folder, outside of its manifest; in the user's cache folder where the bundle's cannot
+be written, and for a pinned bundle, whose `cache/` is not read. A library acts on what it reads here, so only files of
 this user's are read; a damaged one is as good as none.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from glass_rt.machine.regular_file import RegularFile
+from glass_rt.machine.regular_file import RegularFile, read_regular
 from glass_rt.machine.write_whole import write_whole
 
 BESIDE = "cache"  # a folder in the bundle
 CACHE_VARIABLE = "GLASS_RT_CACHE"
 _DIGEST_BYTES = 32
+_MOST_OF_MANIFEST = 1 << 24
 
 
 def user_cache() -> Path:
-    """`$GLASS_RT_CACHE`, else `glass-rt` under the user's cache folder."""
+    """`$GLASS_RT_CACHE`, else `glass-rt` under the user's cache folder. Raises RuntimeError where there is no home."""
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-rt"
+    general = Path(os.environ.get("XDG_CACHE_HOME", ""))  # to be ignored where it is relative, says its specification
+    return (general if general.is_absolute() else Path.home() / ".cache") / "glass-rt"
 
 
 def user_places(*parts: str) -> tuple[Path, ...]:
-    """The file of that name under the user's cache folder; none where the user has no home and names no folder."""
+    """The file of that name under the user's cache folder; none where `why_no_user_cache` gives a reason."""
+    return () if why_no_user_cache() else (user_cache().joinpath(*parts),)
+
+
+def why_no_user_cache() -> str | None:
+    """Why nothing may be kept in the user's cache folder, as a clause; None where it may be tried."""
     try:
-        return (user_cache().joinpath(*parts),)
+        folder = user_cache()
     except RuntimeError:
-        return ()
+        return f"this user has no home, and {CACHE_VARIABLE} names no folder"
+    real = Path(os.path.realpath(folder))
+    for place in (real, *real.parents):
+        if _is_bundle(place):
+            return f"{folder} lies in the bundle {place}, which may hold no other files"
+    return None
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder's manifest says that it is a bundle or a portable model."""
+    try:
+        values = json.loads(read_regular(folder / "manifest.json", _MOST_OF_MANIFEST))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("kind") in ("bundle", "portable")
 
 
 def place_matplotlib() -> None:
@@ -47,15 +69,12 @@ def place_matplotlib() -> None:
 
 
 def places_for(bundle: Path, name: str, own: tuple[str, ...], *, pinned: bool) -> tuple[Path, ...]:
-    """Where the file `name` of a bundle's folder may lie: in its cache; where that cannot be written, also at `own`.
+    """Where the file `name` of a bundle's folder may lie: in its cache, and where that cannot be written, at `own`.
 
     `own`: the parts of its name in the user's cache. Where the bundle is `pinned` it lies only there: the pin does not
     cover what lies in the bundle's cache.
     """
-    beside = bundle / BESIDE / name
-    if not pinned and os.access(bundle, os.W_OK):
-        return (beside,)
-    return user_places(*own) if pinned else (beside, *user_places(*own))
+    return user_places(*own) if pinned else (bundle / BESIDE / name, *user_places(*own))
 
 
 def keep_newest(folder: Path, suffix: str, most: int) -> None:

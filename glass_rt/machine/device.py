@@ -35,7 +35,9 @@ _RUN_ON = {
 _NUMBERED = ("cuda", "dml")
 _ON_PROCESSOR = ("cpu", "xnnpack")
 _CPU_TOO = "+cpu"
-_PLUGIN = re.compile(r"(?P<name>.*?)(:(?P<number>[0-9]{1,4}))?")
+_SHOWN = 80  # characters of a text in an error
+_NUMBER = re.compile(r"[0-9]{1,4}")
+_PLUGIN = re.compile(rf"(?P<name>.*?)(:(?P<number>{_NUMBER.pattern}))?")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def device_for(backend: str, text: str) -> Device:
     library, kinds = _RUN_ON[backend]
     device = device_from_text(text, kinds, f"{library} engines run on")
     if backend != "onnxruntime" and (device.cpu_too or device.options):
-        raise UsageError(f"device: got {text!r}; +cpu and options are for engines of ONNX Runtime, not of {library}")
+        raise UsageError(
+            f"device: got {_shown(text)}; +cpu and options are for engines of ONNX Runtime, not of {library}"
+        )
     return device
 
 
@@ -83,8 +87,12 @@ def device_from_text(text: str, kinds: Sequence[str] = tuple(_SPELLINGS), expect
     number, name, fits = _which(kind, which) if colon else (None, "", kind != "plugin")
     if kind not in kinds or not fits or (kind == "cpu" and text != "cpu"):
         choices = ", ".join(_SPELLINGS[choice] for choice in kinds)
-        raise UsageError(f"device: got {text!r}; {expected} {choices}")
+        raise UsageError(f"device: got {_shown(text)}; {expected} {choices}")
     return Device(kind, number, name, place.endswith(_CPU_TOO), pairs)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def _which(kind: str, which: str) -> tuple[int | None, str, bool]:
@@ -93,16 +101,16 @@ def _which(kind: str, which: str) -> tuple[int | None, str, bool]:
         parts = _PLUGIN.fullmatch(which)
         name, number = (parts["name"], parts["number"]) if parts else ("", None)
         return None if number is None else int(number), name, bool(name)
-    fits = kind in _NUMBERED and which.isascii() and which.isdigit()
+    fits = kind in _NUMBERED and _NUMBER.fullmatch(which) is not None
     return (int(which) if fits else None), "", fits
 
 
 def _option(text: str, option: str) -> tuple[str, str]:
     key, equals, value = option.partition("=")
     if not key or not equals:
-        raise UsageError(f"device: got {text!r}; behind a comma stands OPTION=VALUE")
+        raise UsageError(f"device: got {_shown(text)}; behind a comma stands OPTION=VALUE")
     if key == "device_id":
-        raise UsageError(f"device: got {text!r}; the number of a device stands behind a colon, such as cuda:1")
+        raise UsageError(f"device: got {_shown(text)}; the number of a device stands behind a colon, such as cuda:1")
     return key, value
 
 
@@ -126,6 +134,6 @@ def named_gpu(text: str | None) -> Gpu | None:
 
     Without a number, or with one that is none, it is the first: the backend refuses what is not well-formed.
     """
-    named = re.match(r"cuda:([0-9]+)", text or "cuda")
+    named = re.match(rf"cuda:({_NUMBER.pattern})", text or "cuda")
     found, number = gpus(), int(named[1]) if named else 0
     return found[number] if number < len(found) else None

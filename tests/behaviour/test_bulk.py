@@ -188,7 +188,7 @@ def test_interrupted_it_says_so_and_goes_on_later(
     strange = tmp_path / os.fsdecode(b"caf\xe9.jpg")  # Ray, which records the command line, holds only UTF-8
     strange.symlink_to(photographs[0])
     arguments = (
-        *paths, strange, "--output", tmp_path / "out", "--engine", bundle.folder, "--workers", 1, "--part-images", 1
+        *paths, strange, "--output", tmp_path / "out", "--engine", bundle.folder, "--workers", 2, "--part-images", 1
     )  # fmt: skip
     job = start_bulk(*arguments)
     wait_until(lambda: parts_of(tmp_path / "out"), job)

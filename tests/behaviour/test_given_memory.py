@@ -42,7 +42,7 @@ def given(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: int, cpus: int 
 
 @pytest.mark.parametrize(
     ("memory", "batch", "most_decoders"),
-    [(1024 * MB, 4, 8), (512 * MB, 4, 4), (256 * MB, 4, 2), (160 * MB, 2, 1), (100 * MB, 1, 1)],
+    [(1024 * MB, 4, 8), (512 * MB, 4, 4), (256 * MB, 4, 2), (160 * MB, 1, 1), (100 * MB, 1, 1)],
 )
 def test_batch_decoders_and_budget_follow_the_container(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, batch: int, most_decoders: int

@@ -47,7 +47,7 @@ CALIBRATE = [
     "report",
     "{pictures}",
 ]
-BULK = ["bulk", "--engine", "{engine}", "--output", "rows", "{pictures}"]
+BULK = ["bulk", "--engine", "{engine}", "--output", "rows", "--workers", "2", "{pictures}"]  # with Ray
 # Each with the names of what it leaves in the user's cache.
 CASES = [
     *(pytest.param(command, backend, (), id=f"{command[0]}-{backend}") for command in (INFER, SERVE, BUILD) for backend in KINDS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from glass_rt.bundle.manifest import ARCHITECTURES
 from glass_rt.cli.options import quiet_option
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.errors import UsageError
+from glass_rt.machine.file_names import text_from_name
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
 
@@ -32,7 +32,13 @@ def _words(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _say(line: str) -> None:
+    """Prints a line that cannot command the terminal; letter by letter, so that what is escaped already stays so."""
+    click.echo("".join(map(text_from_name, line)), err=True)
+
+
 _N = click.IntRange(1)
+_THREADS = click.IntRange(1, 1024)  # OpenMP ends a process that cannot start all of them
 _RATE = click.FloatRange(0)
 
 
@@ -159,8 +165,8 @@ _NEEDED = {
 @click.option(
     "--devices", type=_N, metavar="N", help="Processes that train, each on a device of its own.  [default: 1]"
 )
-@click.option("--threads", type=_N, metavar="N", help="CPU threads of PyTorch.  [default: cores]")
-@click.option("--workers", type=_N, metavar="N", help="Threads that decode images.  [default: cores]")
+@click.option("--threads", type=_THREADS, metavar="N", help="CPU threads of PyTorch.  [default: cores]")
+@click.option("--workers", type=_THREADS, metavar="N", help="Threads that decode images.  [default: cores]")
 @click.option("--checkpoint-steps", type=_N, metavar="N", help="Steps between checkpoints.  [default: 10 minutes]")
 @click.option("--tensorboard", is_flag=True, help="Log for TensorBoard too.")
 @click.option("--backend", metavar="NAME", help="Backend of the bundle, as for build.  [default: auto]")
@@ -179,14 +185,14 @@ def train(
     RUN holds the run: checkpoints, logs, best.safetensors, bundle/, card.md. A run that was stopped or killed goes on
     with --resume, on a CPU to the same bits. Ctrl-C stops after the step at work.
     """
-    from glass_train.finish.card import CARD, test_in_words
+    from glass_train.finish.card import CARD, read_card, test_in_words
     from glass_train.finish.finish import BUNDLE
     from glass_train.loop.files import BEST
     from glass_train.options import TrainOptions
     from glass_train.run import join_run, resume_run, start_run
 
     stage = silent if quiet else reporter()
-    report = (lambda _line: None) if quiet else (lambda line: click.echo(line, err=True))
+    report = (lambda _line: None) if quiet else _say
     chosen = {
         name: value
         for name, value in given.items()
@@ -198,6 +204,8 @@ def train(
         join_run(output, chosen, resume=resume)
         return 0
     with only_writer_in(output):
+        if resume and force:
+            raise UsageError("--resume goes on with a run, and --force begins anew: give one of them")
         if resume:
             resume_run(output, chosen, stage=stage, report=report)
         else:
@@ -209,6 +217,5 @@ def train(
     if (output / CARD).exists():  # a run that began with --no-bundle goes on without one
         click.echo(f"bundle:  {output / BUNDLE}")
         click.echo(f"card:    {output / 'card.md'}")
-        card = json.loads((output / CARD).read_text(encoding="utf-8"))
-        click.echo(f"test:    {test_in_words(card)}")
+        click.echo(f"test:    {test_in_words(read_card(output / CARD))}")
     return 0

@@ -7,16 +7,25 @@ mounts both.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")  # of the file system; tests name a folder
+_LIMITS = {  # files of a group, by version
+    1: ("memory.limit_in_bytes",),
+    2: ("memory.max", "memory.high"),  # past the second the system kills no process, and slows all down to a crawl
+}
 _USED = {  # lines of memory.stat, by version
     1: ("total_rss", "total_shmem"),
     2: ("anon", "shmem", "kernel_stack", "pagetables", "percpu", "sock", "slab_unreclaimable"),
 }
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_ESCAPE = re.compile(
+    r"\\([0-7]{3})"
+)  # a space in a mount's path is \040; units of systemd have backslashes in their names
 _NO_LIMIT = 1 << 60  # version 1 writes the largest number that it has
 
 
@@ -42,11 +51,12 @@ def cpu_quota() -> float | None:
     for controller in _controllers("cpu", ROOT):
         for group in controller.groups:
             if controller.version == 2:
-                quota, _, period = _text(group / "cpu.max").partition(" ")
+                first, _, second = _text(group / "cpu.max").partition(" ")
             else:
-                quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
-            if quota.isdigit() and period.isdigit() and int(period):  # else `max`, -1, or no such file
-                found.append(int(quota) / int(period))
+                first, second = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+            quota, period = _number(first), _number(second)
+            if quota is not None and period:
+                found.append(quota / period)
     return min(found, default=None)
 
 
@@ -55,10 +65,10 @@ def group_memory() -> GroupMemory | None:
     found = []
     for controller in _controllers("memory", ROOT):
         for group in controller.groups:
-            name = "memory.max" if controller.version == 2 else "memory.limit_in_bytes"
-            limit = _text(group / name)
-            if limit.isdigit() and int(limit) < _NO_LIMIT:
-                found.append(GroupMemory(int(limit), _used(group, controller.version)))
+            numbers = [_number(_text(group / name)) for name in _LIMITS[controller.version]]
+            limit = min((number for number in numbers if number is not None), default=_NO_LIMIT)
+            if limit < _NO_LIMIT:
+                found.append(GroupMemory(limit, _used(group, controller.version)))
     return min(found, key=lambda memory: memory.limit - memory.used, default=None)
 
 
@@ -67,8 +77,8 @@ def _used(group: Path, version: int) -> int:
 
     Version 1 does not tell which of the kernel's memory goes then: it counts none, which is 1 MB for a process.
     """
-    numbers = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
-    return sum(int(numbers[name]) for name in _USED[version] if numbers.get(name, "").isdigit())
+    texts = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
+    return sum(_number(texts.get(name, "")) or 0 for name in _USED[version])
 
 
 @cache  # a process stays in its groups, and this is asked for with every image
@@ -103,8 +113,13 @@ def _mounts(root: Path) -> Iterable[_Mount]:
         before, _, after = line.partition(" - ")
         fields, kinds = before.split(), after.split()
         if len(fields) >= 5 and len(kinds) >= 3 and kinds[0] in ("cgroup", "cgroup2"):
-            point = root / fields[4].lstrip("/")
-            yield _Mount(1 if kinds[0] == "cgroup" else 2, fields[3], point, frozenset(kinds[2].split(",")))
+            group, point = _ESCAPE.sub(_character, fields[3]), _ESCAPE.sub(_character, fields[4])
+            version = 1 if kinds[0] == "cgroup" else 2
+            yield _Mount(version, group, root / point.lstrip("/"), frozenset(kinds[2].split(",")))
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 8))
 
 
 def _groups(mount: _Mount, path: str) -> Iterator[Path]:
@@ -120,6 +135,11 @@ def _groups(mount: _Mount, path: str) -> Iterator[Path]:
         folder = mount.point / part
         if os.path.isdir(folder):
             yield folder
+
+
+def _number(text: str) -> int | None:
+    """A whole number of the system's; None for `max`, -1, or nothing."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _text(path: Path) -> str:

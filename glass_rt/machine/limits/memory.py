@@ -22,16 +22,17 @@ except ImportError:  # Windows
 MB = 1 << 20
 LEAST_MEMORY = 64 * MB  # that `--memory` takes: less than Python with NumPy and OpenCV
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])i?)?b?", re.IGNORECASE | re.ASCII)
+_SIZES = re.compile(r"^(\w+):\s*(\d+) kB$", re.MULTILINE | re.ASCII)  # lines of files in /proc
 _LIBRARIES = 512 * MB  # of addresses: Python, NumPy, OpenCV and a vendor's library, with their threads
 _STATUS = Path("/proc/self/status")
 _MEMINFO = Path("/proc/meminfo")
 
 
 def size_from_text(text: str) -> int | None:
-    """Bytes that a text such as `1g`, `1.5 GiB` or `4096` means, by powers of 1024; None where it is no size."""
+    """Bytes that a text such as `1g`, `1.5 GiB`, `1Gi` or `4096` means, by powers of 1024; None where it is no size."""
     found = _SIZE.fullmatch(text.strip())
-    return int(float(found[1]) * _UNITS[found[2].lower()]) if found else None
+    return int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else None
 
 
 def memory_from_text(text: str) -> int:
@@ -112,11 +113,12 @@ def _held(status: dict[str, int]) -> int:
 
 def _limits(asked: int | None) -> Iterator[MemoryLimit]:
     status = _kilobytes(_STATUS)
-    resident = _held(status)
+    resident, anonymous = _held(status), status.get("RssAnon", 0)
     if asked is not None:
         yield MemoryLimit("--memory", asked, resident)
     if (group := group_memory()) is not None:
-        yield MemoryLimit("the limit of this control group (container)", group.limit, group.used)
+        # A group whose figures cannot be read holds at least what this process does.
+        yield MemoryLimit("the limit of this control group (container)", group.limit, group.used or anonymous)
     if total := _machine_memory():
         yield MemoryLimit("this machine's memory (what other programs hold is not counted)", total, resident)
     if resource is not None and sys.platform == "linux":
@@ -136,8 +138,7 @@ def _machine_memory() -> int:
 def _kilobytes(path: Path) -> dict[str, int]:
     """Lines such as `VmSize:  123 kB` of a file of /proc, in bytes; {} where it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = path.read_text(encoding="ascii", errors="replace")  # the name of a process may be any bytes
     except OSError:
         return {}
-    pairs = (line.partition(":") for line in lines if line.endswith(" kB"))
-    return {name: int(value.split()[0]) << 10 for name, _, value in pairs}
+    return {name: int(number) << 10 for name, number in _SIZES.findall(content)}

@@ -36,7 +36,7 @@ def drive() -> list[Any]:
 @pytest.fixture
 def strange_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "glass_rt", "bulk", "caf\udce9.jpg"])
-    monkeypatch.setattr(ray_driver, "_ray_is_connected", lambda: False)
+    monkeypatch.setattr(ray_driver, "ray_is_connected", lambda: False)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_ray_is_driven_here_where_it_can_record_the_command_line(
         yield "elsewhere"
 
     monkeypatch.setattr(sys, "orig_argv", arguments)
-    monkeypatch.setattr(ray_driver, "_ray_is_connected", lambda: connected)
+    monkeypatch.setattr(ray_driver, "ray_is_connected", lambda: connected)
     monkeypatch.setattr(ray_driver, "run_on_ray", run_here)
     monkeypatch.setattr(ray_driver, "_run_in_driver", run_elsewhere)
     assert drive() == ["here" if here else "elsewhere"]

@@ -27,8 +27,11 @@ def allowing(settings: ServerSettings, run: RunOptions) -> None:
         (["--queue-bytes", "300M"], 64, 300),
         (["--queue-bytes", "1.5GiB", "--memory", "1g"], 64, 1536),  # what is said holds
         (["--memory", "1g"], 64, 256),
-        (["--memory", "128m"], 64, 64),  # one body
-        (["--max-body", "8M", "--memory", "128m"], 8, 32),
+        (["--memory", "512Mi"], 64, 128),
+        (["--memory", "256m"], 32, 32),  # of a small memory an eighth: images have to fit beside engines and bodies
+        (["--max-body", "8M", "--memory", "128m"], 8, 16),
+        (["--max-body", "64M", "--memory", "128m"], 64, 64),  # one body, since it is asked for
+        (["--queue-bytes", "300M", "--memory", "128m"], 16, 300),
     ],
 )
 def test_the_queue_follows_the_memory(given: list[str], max_body: int, queue: int) -> None:

@@ -69,6 +69,44 @@ def test_more_views_a_pin_and_a_gpu_are_told_apart() -> None:
     assert engines_take(manifest("tensorrt", "resnet50", "fp16", 90 * MB, "cuda"), 64, "cuda") == 0
 
 
+@pytest.mark.parametrize(
+    ("backend", "runs"),
+    [("onnxruntime", 35 * MB + 4 * 28 * MB), ("openvino", None)],  # which lays out weights at its first runs
+)
+def test_what_is_still_to_come_after_opening(backend: str, runs: int | None) -> None:
+    known = manifest(backend, "resnet50", "fp32", 180 * MB)
+    assert engine_memory.runs_take(known, 4, "cpu") == runs
+    assert engine_memory.runs_take(known, 4, "cuda") is None
+
+
+def test_weights_that_were_laid_out_are_not_expected_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_memory, "held_bytes", lambda: 60 * MB)  # less than at the peak of opening
+    for runs, left in ((None, 90 * MB), (30 * MB, 30 * MB), (95 * MB, 90 * MB)):
+        reserve = EngineReserve(100 * MB, before=50 * MB)
+        reserve.opened(runs)
+        assert reserve.left == left
+
+
+@pytest.mark.parametrize(
+    ("limit", "usual", "views"),
+    [
+        (None, 8, 8),
+        (4000 * MB, 8, 8),
+        (700 * MB, 8, 8),  # ResNet-18 by ONNX Runtime: 214 MB and 23 for each view
+        (600 * MB, 8, 7),
+        (450 * MB, 4, 2),
+        (340 * MB, 4, 1),  # where a batch of 4 left nothing for an image
+        (10 * MB, 4, 1),
+        (-10 * MB, 4, 1),  # of addresses, less than the libraries take
+    ],
+)
+def test_the_batch_leaves_room_for_images(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, usual: int, views: int
+) -> None:
+    monkeypatch.setattr(room, "smallest_limit", lambda asked: limit)
+    assert room.most_views(manifest("onnxruntime", "resnet18", "fp32", 85 * MB), usual, "cpu", None) == views
+
+
 def traced(work: Callable[[], object]) -> int:
     """The bytes of arrays that were allocated at the same time, at most."""
     tracemalloc.start()

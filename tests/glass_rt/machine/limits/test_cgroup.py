@@ -99,6 +99,47 @@ CASES = {
         None,
         None,
     ),
+    # Past `memory.high` (MemoryHigh of systemd) the system kills nothing, and nothing gets on.
+    "high": (
+        "0::/",
+        [V2.format(root="/")],
+        {"memory.max": f"{900 * MB}", "memory.high": f"{600 * MB}", "memory.stat": stat(MB)},
+        None,
+        GroupMemory(600 * MB, MB),
+    ),
+    "only high": (
+        "0::/",
+        [V2.format(root="/")],
+        {"memory.max": "max", "memory.high": f"{MB}"},
+        None,
+        GroupMemory(MB, 0),
+    ),
+    # Both paths are escaped in the list of mounts, and not in the list of groups.
+    "escaped": (
+        r"0::/a\x2db.slice/c",
+        [V2.format(root=r"/a\134x2db.slice").replace("fs/cgroup", r"fs/cgroup/with\040space")],
+        {
+            "with space/c/cpu.max": "50000 100000",
+            "with space/cpu.max": "100000 100000",
+            "with space/c/memory.max": f"{100 * MB}",
+        },
+        0.5,
+        GroupMemory(100 * MB, 0),
+    ),
+    "absurd": (
+        "0::/",
+        [V2.format(root="/")],
+        {"cpu.max": "0 0", "memory.max": "9" * 30, "memory.high": "\u00b2", "memory.stat": "anon\nshmem x"},
+        None,
+        None,
+    ),
+    "digits of another script": (
+        "0::/",
+        [V2.format(root="/")],
+        {"cpu.max": "\u00b2 100000", "memory.max": "\u00b2"},
+        None,
+        None,
+    ),
     # A path that leads out of what is mounted: the mount is all there is to see.
     "path from outside": ("0::/../../other", [V2.format(root="/")], {"cpu.max": "200000 100000"}, 2.0, None),
     "nonsense": ("0", ["30", "x - cgroup2"], {"cpu.max": "a b", "memory.max": "-"}, None, None),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 
 import pytest
 
 from glass_rt.errors import OutOfMemory, UsageError
 from glass_rt.machine.limits import memory
+from glass_rt.machine.limits.cgroup import GroupMemory
 from glass_rt.machine.limits.memory import (
     MB,
     MemoryLimit,
@@ -30,16 +32,38 @@ from glass_rt.machine.limits.memory import (
         ("65536k", 64 * MB),
         ("67108864", 64 * MB),
         ("1t", 1 << 40),
+        ("1Gi", 1 << 30),  # as Kubernetes writes it
+        ("512 mi", 512 * MB),
+        ("67108864b", 64 * MB),
     ],
 )
 def test_sizes_are_read_as_containers_are_given_them(text: str, size: int) -> None:
     assert memory_from_text(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "g", "1x", "-1g", "1e9", "64", "63m", "0", "1 g g", "٣g", "1" * 40])
+@pytest.mark.parametrize(
+    "text",
+    ["", "g", "1x", "-1g", "1e9", "64", "63m", "0", "1 g g", "i", "1i", "99999999999ib", "50%", "max", "٣g", "1" * 40],
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^memory: got .*; expected a size from 64m on"):
         memory_from_text(text)
+
+
+@pytest.mark.parametrize("name", [b"a kB", b"caf\xc3", b"VmSize: 1 kB", b"x:y"])
+def test_a_process_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    status = tmp_path / "status"
+    status.write_bytes(b"Name:\t" + name + b"\nRssAnon:\t    2048 kB\nRssShmem:\t    1024 kB\nThreads:\t3\n")
+    monkeypatch.setattr(memory, "_STATUS", status)
+    assert held_bytes() == 3 * MB
+
+
+def test_a_group_that_does_not_tell_holds_at_least_what_this_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_kilobytes", lambda path: {"RssAnon": 30 * MB, "RssShmem": 9 * MB})
+    for told, used in ((0, 30 * MB), (20 * MB, 20 * MB), (50 * MB, 50 * MB)):
+        monkeypatch.setattr(memory, "group_memory", lambda told=told: GroupMemory(1 << 30, told))
+        (group,) = [limit for limit in memory_limits() if "control group" in limit.name]
+        assert group.used == used
 
 
 def test_what_is_asked_for_is_one_of_the_limits() -> None:
