@@ -18,15 +18,23 @@ import pytest
 import torch
 from glass_export.backbones import find_backbone
 from glass_export.model import build_model, checkpoint_module
+from glass_train.data.examples import PlainExamples
+from glass_train.data.parts import make_parts
+from glass_train.data.scan import scan
 from glass_train.finish.card import card_of_manifest
+from glass_train.loop.devices import make_fabric
 from glass_train.loop.files import BEST, LAST, read_checkpoint_file
+from glass_train.loop.validation import validate
+from glass_train.model.module import Trained
 from glass_train.options import TrainOptions
+from glass_train.recipe import default_recipe
 from glass_train.run import start_run
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import CheckpointError, LabelsInvalid, TrainingError, UsageError
+from glass_rt.labelled.labels import labelled_images
 from tests.bench_zoo import write_bundle, write_picture
 from tests.calibrations import calibrate
 from tests.glass_train import killed_runs
@@ -118,6 +126,24 @@ def test_two_processes_have_the_losses_of_one(pictures_to_train_on: Path, tmp_pa
     np.testing.assert_allclose(two, one, atol=1e-5)
     scores = [read_checkpoint_file(tmp_path / name / LAST)["state"]["best_tiers"]["clean"] for name in ("1", "2")]
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_validate_with_the_batch_statistics_that_are_kept(
+    pictures_to_train_on: Path, tmp_path: Path
+) -> None:
+    done = in_a_process("train", pictures_to_train_on, "--backbone", "tiny_batch", "--output", tmp_path / "run",
+                        "--no-bundle", "--devices", 2, "--batch-norm-momentum", 0.9, *FAST)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    state = read_checkpoint_file(tmp_path / "run" / LAST)["state"]
+    images, _ = labelled_images(pictures_to_train_on, "folder")
+    examples = PlainExamples(make_parts(scan(images, 2)[0], (), 606).parts["val"], 2, 606)
+    row = find_backbone("tiny_batch")
+    model = build_model(row, "glass")
+    model.load_state_dict(load_file(tmp_path / "run" / BEST))
+    alone = validate(make_fabric(default_recipe(row, "glass", pretrained=False), "cpu", 1), Trained(model, row),
+                     {"clean": examples}, 4, 1)  # fmt: skip
+    assert state["best_tiers"]["clean"]["loss"] == pytest.approx(alone.tiers["clean"].loss, abs=1e-5)
 
 
 def test_the_quick_way_trains_the_head_alone(pictures_to_train_on: Path, cli: Cli, tmp_path: Path) -> None:
