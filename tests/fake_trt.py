@@ -19,6 +19,7 @@ from tests.fake_gpu import FakeGpu
 RECORDED = Path(__file__).parent / "glass_rt" / "backends" / "vendor_names.json"
 NAMES: dict[str, dict[str, list[str]]] = json.loads(RECORDED.read_text())
 HEADER_SIZE = 64
+LAYERS = '{"Layers": [{"Name": "cast", "LayerType": "kgen"}, {"TacticName": "sm80_xmma_gemm_f16f16_f16f32_f32_tn_n"}]}'
 SIZE, DIM = 8, 6  # small views and embeddings: the scheduling is the same
 PROFILES = ((1, 10, 16), (1, 64, 64))
 
@@ -47,7 +48,7 @@ Compute: TypeAlias = Callable[[dict[str, Any], NDArray[Any]], NDArray[np.float32
 
 
 def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any], compute: Compute | None = None) -> Any:
-    """The vendor's module. `faults`: `refuse_context`, `refuse_run` (a number of runs that go well before).
+    """The vendor's module. `faults`: `refuse_context`, `refuse cache`, `refuse_run` (a number of runs that go well).
 
     `compute` is what engines compute, `embedding_of` by default.
     """
@@ -106,6 +107,8 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any], compute: Comput
 
     def serialise_cache(cache: Any) -> bytes:
         assert faults["cache"]() is cache, "the configuration holds a cache that is gone"
+        if faults.get("refuse cache"):
+            raise RuntimeError("serialize: Error Code 3: API usage")
         return b"compiled for this GPU"
 
     def deserialise_cache(_cache: Any, data: bytes) -> bool:
@@ -151,6 +154,7 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any], compute: Comput
             (size, *self._plan["view"]) for size in self._plan["profiles"][index]
         ],
         get_device_memory_size_for_profile_v2=lambda self, index: self._plan["scratch"][index],
+        create_engine_inspector=lambda self: SimpleNamespace(get_engine_information=lambda _format: LAYERS),
         create_runtime_config=lambda self: config_class() if config_class else None,
         create_execution_context=new_context,
     )
@@ -183,6 +187,7 @@ def stand_in(version: str, gpu: FakeGpu, faults: dict[str, Any], compute: Comput
         "ComputeCapability": SimpleNamespace(),
         "EngineValidity": SimpleNamespace(VALID="VALID", SUBOPTIMAL="SUBOPTIMAL", INVALID="INVALID"),
         "DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER="EAGER"),
+        "LayerInformationFormat": SimpleNamespace(JSON="JSON"),
         "nptype": lambda name: np.dtype(name),
     }
     known = set(NAMES[version][""])

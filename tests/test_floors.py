@@ -1,8 +1,12 @@
-"""The runtime imports nothing heavy, and stages not each other; floors and circles are import-linter's (pyproject.toml)."""
+"""The runtime imports nothing heavy, and stages not each other; floors and circles are import-linter's (pyproject.toml).
+
+Folders stay small enough to be read: a drawer that overflows becomes rooms.
+"""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ STAGES = {
     "glass_train": ROOT / "training" / "glass_train",
     "glass_bench": ROOT / "benchmarks" / "glass_bench",
 }
+MOST_MODULES = 20  # of a folder, its __init__.py among them
 
 
 def imports(path: Path) -> set[str]:
@@ -92,3 +97,18 @@ def test_the_public_face_is_what_is_exported() -> None:
     public = {name for name in vars(glass_rt) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(glass_rt, name), type(sys))}
     assert public - modules == set(glass_rt.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("top", [*STAGES, "tests", "examples"])
+def test_no_folder_is_a_drawer(top: str) -> None:
+    root = STAGES.get(top, ROOT / top)
+    modules = Counter(str(path.parent.relative_to(root)) for path in root.rglob("*.py"))
+    assert {folder: count for folder, count in modules.items() if count > MOST_MODULES} == {}
+
+
+def test_the_runtimes_face_is_seven_modules_and_its_rooms() -> None:
+    face = {path.stem for path in STAGES["glass_rt"].glob("*.py")}
+    assert face == {"__init__", "__main__", "detector", "errors", "options", "progress", "version"}
+    assert {path.name for path in STAGES["glass_rt"].iterdir() if path.is_file()} == {f"{name}.py" for name in face} | {
+        "py.typed"
+    }

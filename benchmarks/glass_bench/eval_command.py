@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import batch_option, device_option, json_option, quiet_option
+from glass_rt.cli.options import batch_option, device_option, json_option, labels_option, quiet_option, split_option
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.progress import reporter, silent
@@ -29,9 +29,8 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 @click.command(short_help="Measure how often engines are right on labelled images.")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
-@click.option("--labels", default="folder", show_default=True, metavar="folder|FILE",
-              help="Sub-folders `fake` and `real`, or a table with the columns path and label.")  # fmt: skip
-@click.option("--split", metavar="NAME", help="Images of this part alone: train, val, calibration or test.")
+@labels_option
+@split_option
 @click.option(
     "--engine", "engines", type=click.Path(path_type=Path), multiple=True, metavar="DIR",
     help="Bundle to evaluate; repeated, others are compared with the first.  [default: the one infer would use]",
@@ -114,13 +113,10 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(json.loads((output / "eval.json").read_text(encoding="utf-8"))))
     else:
-        click.echo("\n".join(quality_table(record)))
-        for warning in record.warnings:
-            click.echo(f"! {warning}")
+        click.echo("\n".join([*quality_table(record), *(f"! {warning}" for warning in record.warnings)]))
     if not quiet:
-        written = (
-            f"wrote eval.json, eval.csv, {REPORT} and {len(plots)} plot{'' if len(plots) == 1 else 's'} to {output}"
-        )
+        plural = "" if len(plots) == 1 else "s"
+        written = f"wrote eval.json, eval.csv, {REPORT} and {len(plots)} plot{plural} to {output}"
         click.echo(f"\n{text_from_name(written)}", err=True)
         if passed_over:
             click.echo(text_from_name(passed_over.remark()), err=True)

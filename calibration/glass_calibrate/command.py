@@ -15,7 +15,15 @@ from glass_rt.bundle.outside import check_outside
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.option_group import option_group
-from glass_rt.cli.options import engine_option, json_option, max_pixels_option, quiet_option, run_options
+from glass_rt.cli.options import (
+    engine_option,
+    json_option,
+    labels_option,
+    max_pixels_option,
+    quiet_option,
+    run_options,
+    split_option,
+)
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.cli.progress_line import ProgressLine
 from glass_rt.errors import CalibrationInvalid
@@ -51,14 +59,8 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     "labelled", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False, metavar="[LABELLED]"
 )
 @engine_option
-@click.option(
-    "--labels",
-    default="folder",
-    show_default=True,
-    metavar="folder|FILE",
-    help="Sub-folders `fake` and `real`, or a table with the columns path and label.",
-)
-@click.option("--split", metavar="NAME", help="Images of this part alone: train, val, calibration or test.")
+@labels_option
+@split_option
 @click.option(
     "--fpr",
     type=_share,

@@ -45,7 +45,7 @@ def choose_backend(asked: str) -> str:
     """
     if asked != "auto":
         return asked
-    here = [gpu for gpu in gpus() if is_capability(gpu.compute_capability)]
+    here = [gpu for gpu in gpus()[:1] if is_capability(gpu.compute_capability)]
     for name in TENSORRT if here else ():
         if any(map(installed, BACKEND_PACKAGES[name])) and builds_for(name, here[0].compute_capability):
             return name

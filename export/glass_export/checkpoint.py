@@ -64,7 +64,7 @@ class _Match:
         return {name: _shape(tensor) for name, tensor in self.found.tensors.items()}
 
     @property
-    def strangers(self) -> list[str]:
+    def unknown_weights(self) -> list[str]:
         """Tensors beside the model that may be layers of it."""
         return [name for name, tensor in self.found.others.items() if could_be_weight(tensor)]
 
@@ -74,7 +74,7 @@ class _Match:
             expected_shapes(self.backbone, self.architecture),
             given_names(self.backbone, self.architecture),
         )
-        return len(_mismatches(self.shapes, expected, given)) + len(self.strangers)
+        return len(_mismatches(self.shapes, expected, given)) + len(self.unknown_weights)
 
 
 def read_checkpoint(
@@ -260,7 +260,7 @@ def _differences(match: _Match) -> list[str]:
     found, expected = match.shapes, expected_shapes(match.backbone, match.architecture)
     given = given_names(match.backbone, match.architecture)
     missing = [name for name in expected if name not in found and name not in given]
-    unexpected = [name for name in found if name not in expected and not is_bookkeeping(name)] + match.strangers
+    unexpected = [name for name in found if name not in expected and not is_bookkeeping(name)] + match.unknown_weights
     misshapen = [
         f"{name} {found[name]} instead of {expected[name]}"
         for name in expected

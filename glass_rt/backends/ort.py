@@ -24,7 +24,7 @@ from glass_rt.machine.telemetry import keep_silent
 from glass_rt.machine.utf8_path import utf8_path
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
-_NO_FALLBACK = {"enable_fallback": 0}  # which prints on standard output, and runs where nobody asked for it
+_NO_FALLBACK = {"enable_fallback": 0}  # it prints on standard output, and runs on a provider that was not asked for
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 _SHAPES_KEPT = 4  # of inputs on a device: the batch sizes of packs are few, full runs and a rest
 _BATCH_AXIS = "N"  # the name of the first axis in every graph of glass-rt

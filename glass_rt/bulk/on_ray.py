@@ -109,7 +109,9 @@ def _started(pool: Pool) -> Iterator[Any]:
             start = {"address": pool.address}
         with no_usage_process(ray), _silent_stderr():  # on which Ray remarks on the environment set above
             ray.init(**start, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except GlassError:
+        raise
+    except Exception as error:  # of any type: where a process of Ray's ends at once, it is a plain Exception
         where = pool.address or "here"
         raise GlassError(f"Ray cannot be started or reached ({where}): {first_line(error)}") from error
     try:

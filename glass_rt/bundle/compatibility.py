@@ -6,7 +6,7 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.bundle.requirements import Requirements, is_capability
 from glass_rt.errors import BundleUnfit
 from glass_rt.machine.device import named_gpu
-from glass_rt.machine.environment import Gpu, gpus, installed
+from glass_rt.machine.environment import Gpu, gpus, library_version
 from glass_rt.machine.gpu_advice import GPU_COMMANDS, rebuild_command
 
 
@@ -18,7 +18,7 @@ def check_machine(bundle: Bundle, device: str | None = None) -> None:
     requirements = bundle.manifest.engine.requirements
     if requirements is None:
         return
-    problem = misfit(requirements, installed(requirements.library), named_gpu(device))
+    problem = misfit(requirements, library_version(requirements.library), named_gpu(device))
     if problem is not None:
         raise BundleUnfit(f"{bundle.folder}: {problem}. {_remedy(bundle)}")
 

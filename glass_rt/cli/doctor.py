@@ -13,8 +13,10 @@ import click
 
 from glass_rt.cli.options import json_option
 from glass_rt.machine.cache_files import user_cache, why_no_user_cache
+from glass_rt.machine.cuda_driver import why_not_started
 from glass_rt.machine.environment import (
     BACKEND_PACKAGES,
+    CODEC_PACKAGES,
     Gpu,
     backend_versions,
     cpu_name,
@@ -39,7 +41,6 @@ _PACKAGES = (
     "onnx",
     "timm",
     "pillow-heif",
-    "nvidia-nvimgcodec-cu13",
 )
 _GPU_ACCESS = ("cuda-core", "pycuda")
 _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
@@ -50,10 +51,11 @@ _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; buil
 def doctor(as_json: bool) -> int:
     """Say what this machine has for glass-rt, what is missing, and how to get it.
 
-    Exit code 1 where something is wrong: no backend at all, or packages that break each other.
+    Exit code 1 where something is wrong: no backend at all, packages that break each other, or an NVIDIA driver that
+    does not start.
     """
     backends, found = backend_versions(), gpus()
-    packages = {name: installed(name) for name in _PACKAGES}
+    packages = {name: installed(name) for name in (*_PACKAGES, *_codecs())}
     problems = _problems()
     if as_json:
         report = {
@@ -90,21 +92,21 @@ def _print(
     for gpu in found:
         click.echo(f"GPU       {gpu.name}, {gpu.memory}, SM {gpu.compute_capability}, driver {gpu.driver}")
     if not found:
-        click.echo("GPU       none: nvidia-smi finds no NVIDIA GPU or driver")
+        click.echo("GPU       none: neither NVIDIA's driver nor nvidia-smi finds one")
     click.echo("Backends")
     for name, version in backends.items():
         missing = f"not installed; {install_command(BACKEND_EXTRAS[name])}{_REMARKS.get(name, '')}"
-        click.echo(f"  {name:<24}{version or missing}")
+        click.echo(f"  {name:<23} {version or missing}")
     for name, version in ort_plugins().items():
         click.echo(
-            f"  {f'plugin:{name}':<24}onnxruntime-ep-{name} {version}   (for ONNX Runtime: --device plugin:{name})"
+            f"  {f'plugin:{name}':<23} onnxruntime-ep-{name} {version}   (for ONNX Runtime: --device plugin:{name})"
         )
     click.echo("GPU access")
     for name in _GPU_ACCESS:
-        click.echo(f"  {name:<24}{installed(name) or 'not installed' + _gpu_access_advice(name)}")
+        click.echo(f"  {name:<23} {installed(name) or 'not installed' + _gpu_access_advice(name)}")
     click.echo("Packages")
     for name, version in packages.items():
-        click.echo(f"  {name:<24}{version or 'not installed' + _purpose(name)}")
+        click.echo(f"  {name:<23} {version or 'not installed' + _purpose(name)}")
     for problem in problems:
         click.echo(f"PROBLEM   {problem}")
     if not found or not any(backends[name] for name in ("tensorrt", "tensorrt_rtx")):
@@ -126,6 +128,11 @@ def _cache() -> dict[str, str | None]:
     return {"folder": text_from_name(str(folder)), "unusable": why and text_from_name(why)}
 
 
+def _codecs() -> tuple[str, ...]:
+    """The packages of nvImageCodec that are here, or the one that the extra installs."""
+    return tuple(filter(installed, CODEC_PACKAGES)) or CODEC_PACKAGES[:1]
+
+
 def _gpu_access_advice(package: str) -> str:
     return f"; {install_command('cuda')}" if package == "cuda-core" else f"; Jetson: {install_command('pycuda')}"
 
@@ -133,7 +140,7 @@ def _gpu_access_advice(package: str) -> str:
 def _purpose(package: str) -> str:
     if package in ("torch", "torchvision", "onnx"):
         return f"; only the export stage needs it: {install_command('export')}"
-    if package == "nvidia-nvimgcodec-cu13":
+    if package in CODEC_PACKAGES:
         return f"; only --decode device needs it: {install_command('decode')}"
     if package == "timm":
         return f"; only --backbone timm:NAME needs it: {install_command('timm')}"
@@ -153,6 +160,14 @@ def _problems() -> list[str]:
         problems.append(
             f"{' and '.join(runtimes)} overwrite each other's files: "
             f"pip uninstall {' '.join(runtimes)}, then install the one you want"
+        )
+    if (reason := why_not_started()) is not None:
+        problems.append(reason)
+    codecs = [name for name in CODEC_PACKAGES if installed(name)]
+    if len(codecs) > 1:
+        problems.append(
+            f"{' and '.join(codecs)} overwrite each other's files: pip uninstall {' '.join(codecs)}, "
+            "then install the one for your driver's CUDA"
         )
     if not any(backend_versions().values()):
         problems.append(f"no backend is installed, so no engine can run: {install_command('cpu')}")

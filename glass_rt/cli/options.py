@@ -22,6 +22,16 @@ engine_option = click.option(
     metavar="DIR",
     help="Bundle to use.  [default: $GLASS_RT_ENGINE, else the only GLASS bundle under ./bundles]",
 )
+labels_option = click.option(
+    "--labels",
+    default="folder",
+    show_default=True,
+    metavar="folder|FILE",
+    help="Sub-folders `fake` and `real`, or a table with the columns path and label.",
+)
+split_option = click.option(
+    "--split", metavar="NAME", help="Images of this part alone: train, val, calibration or test."
+)
 device_option = click.option("--device", metavar="DEVICE", help=f"{DEVICE_HELP}  [default: the bundle's]")
 batch_option = click.option(
     "--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 4 to 16 by cores]"

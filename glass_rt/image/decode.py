@@ -1,8 +1,8 @@
 """Bytes to RGB pixels, equal to Pillow's `convert("RGB")`.
 
-OpenCV decodes everything but HEIC, and JPEGs where simplejpeg is installed (the `jpeg` extra). On real photographs
-and on the formats in the tests the pixels are identical to Pillow's; where they are known to differ (16-bit grey) the
-image carries a notice. What comes out has the size that the header promised, or is refused.
+OpenCV decodes everything but HEIC, BMPs of masks, and JPEGs where simplejpeg is installed (the `jpeg` extra). On real
+photographs and on the formats in the tests the pixels are identical to Pillow's; where they are known to differ (16-bit
+grey) the image carries a notice. What comes out has the size that the header promised, or is refused.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from glass_rt.errors import (
     OutOfMemory,
     first_line,
 )
+from glass_rt.image.bmp_pixels import unmasked
 from glass_rt.image.buffer import PixelBuffer
 from glass_rt.image.header import Frame, Header
 from glass_rt.image.memory_file import can_hold_files, file_in_memory
@@ -141,6 +142,8 @@ def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> t
     """Pixels, and what the decoder had to remark."""
     if header.format == "heic":
         return _decode_heic(data), ()
+    if header.format == "bmp" and header.rewritten:
+        return _decode_bmp(data, header), ()
     if header.format == "jpeg" and simplejpeg is not None and not header.cmyk:
         try:
             memory = None if buffer is None else buffer.take(3 * header.width * header.height)
@@ -151,6 +154,13 @@ def _decode_pixels(data: bytes, header: Header, buffer: PixelBuffer | None) -> t
             return _decode_opencv(data, header), () if healthy else (f"damaged JPEG: {remark}",)
     pixels = _decode_opencv(data, header)
     return (pixels if header.frame is None else _on_screen(pixels, header, header.frame)), ()
+
+
+def _decode_bmp(data: bytes, header: Header) -> Pixels:
+    try:
+        return unmasked(data)
+    except MemoryError:
+        raise OutOfMemory(f"decode {header.width} x {header.height} pixels") from None
 
 
 def _decode_opencv(data: bytes, header: Header) -> Pixels:

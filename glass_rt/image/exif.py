@@ -1,13 +1,19 @@
-"""The TIFF structure that EXIF blocks and TIFF files share: its first directory, and the orientation in it."""
+"""The TIFF structure that EXIF blocks and TIFF files share: its directories, and the orientation in the first."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 ORIENTATION = 0x0112
 MOST_ENTRIES = 4096  # of one directory; libtiff and cameras write some dozens
+MOST_WALKED = 1 << 14  # entries of a file's other directories: a page has about fifteen
+_MOST_BELOW = 64
+_BIG = 43  # the version of BigTIFF
+_SUB_DIRECTORIES = 330
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # BYTE, SHORT, LONG, LONG8
+_PLACES = {4: "I", 13: "I", 16: "Q", 18: "Q"}  # LONG, IFD, LONG8, IFD8
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
@@ -27,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Directory:
-    """The first directory of a TIFF structure, whose bytes are `tiff`, in the order of the file."""
+    """A directory of a TIFF structure, whose bytes are `tiff`, in the order of the file."""
 
     tiff: bytes
     order: str  # "<" or ">"
@@ -38,12 +44,14 @@ class Directory:
         """The first entry of that tag, the one that libtiff takes."""
         return next((entry for entry in self.entries if entry.tag == tag), None)
 
-    def values(self, entry: Entry, most: int) -> tuple[int, ...]:
-        """The values of an entry, at most `most` of them; none where they are no unsigned integers.
+    def values(self, entry: Entry, most: int, codes: Mapping[int, str] = _CODES) -> tuple[int, ...]:
+        """The values of an entry, at most `most` of them; none where they are of none of the types `codes`.
+
+        These are the unsigned integers, with their codes in `struct`.
 
         Raises DirectoryUnreadable where they lie beyond the end.
         """
-        code = _CODES.get(entry.kind)
+        code = codes.get(entry.kind)
         count = min(entry.count, most)
         if code is None or count == 0:
             return ()
@@ -68,8 +76,43 @@ def first_directory(tiff: bytes) -> Directory:
         raise DirectoryUnreadable("it has no byte-order mark")
     try:
         (version,) = struct.unpack_from(order + "H", tiff, 2)
-        big = version == 43
+        big = version == _BIG
         (offset,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, 8 if big else 4)
+    except struct.error:
+        raise DirectoryUnreadable("it ends early") from None
+    return _directory_at(tiff, order, big, offset)
+
+
+def other_directories(first: Directory) -> Iterator[tuple[Directory, bool]]:
+    """The directories of other pictures: those that follow the first, and those below each (SubIFDs), told by True.
+
+    At most MOST_WALKED entries are gone through; what cannot be read, and what comes again, ends the walk.
+    """
+    tiff, order = first.tiff, first.order
+    big = struct.unpack_from(order + "H", tiff, 2) == (_BIG,)
+    own = first.next_at.start - len(first.entries) * (20 if big else 12) - (8 if big else 2)
+    seen = {0, own}
+    waiting, walked = [(first, False)], 0
+    while waiting:
+        directory, below = waiting.pop()
+        entry = directory.find(_SUB_DIRECTORIES)
+        try:
+            subs = directory.values(entry, _MOST_BELOW, _PLACES) if entry and not below else ()
+            following = 0 if below else int.from_bytes(tiff[directory.next_at], "little" if order == "<" else "big")
+            for offset, is_below in ((following, False), *((sub, True) for sub in subs)):
+                if offset in seen or walked > MOST_WALKED:
+                    continue
+                seen.add(offset)
+                found = _directory_at(tiff, order, big, offset)
+                walked += len(found.entries) + 1
+                yield found, is_below
+                waiting.append((found, is_below))
+        except DirectoryUnreadable:
+            return
+
+
+def _directory_at(tiff: bytes, order: str, big: bool, offset: int) -> Directory:
+    try:
         if offset + (8 if big else 2) > len(tiff):
             raise DirectoryUnreadable(f"its directory would be at byte {offset} of {len(tiff)}")
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), tiff, offset)
@@ -84,9 +127,9 @@ def first_directory(tiff: bytes) -> Directory:
     inline = 8 if big else 4
     entries = []
     for position in range(start, start + count * size, size):
-        tag, kind, values, offset = layout.unpack_from(tiff, position)
+        tag, kind, values, place = layout.unpack_from(tiff, position)
         fits = values * _SIZES.get(kind, 1) <= inline
-        entries.append(Entry(tag, kind, values, position + size - inline if fits else offset))
+        entries.append(Entry(tag, kind, values, position + size - inline if fits else place))
     after = start + count * size
     return Directory(tiff, order, tuple(entries), slice(after, min(after + inline, len(tiff))))
 

@@ -17,10 +17,9 @@ from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import ParityError
 from glass_rt.machine.cache_files import read_cached, user_places, write_cached
 from glass_rt.machine.device import is_cpu, named_gpu
-from glass_rt.machine.environment import installed
+from glass_rt.machine.environment import CODEC_PACKAGES, installed
 
 MOST_LOGITS = 0.05  # largest accepted difference of a logit between pixels of the device's decoder and the CPU's
-_PACKAGES = ("nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvimgcodec-tegra-cu12")
 
 
 def note_outcome(bundle: Bundle, device: str, refused: str | None) -> None:
@@ -47,7 +46,7 @@ def check_not_refused(bundle: Bundle, device: str) -> None:
 
 def _circumstances(bundle: Bundle, device: str) -> dict[str, Any]:
     gpu = None if is_cpu(device) else named_gpu(device)
-    versions = [f"{name} {number}" for name in _PACKAGES if (number := installed(name))]
+    versions = [f"{name} {number}" for name in CODEC_PACKAGES if (number := installed(name))]
     return {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "decoder": ", ".join(versions)}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_rt.errors import GlassError, drop_frames, vendor_failure
 from glass_rt.image.decode import Pixels
 from glass_rt.image.views import HostViews, ViewWriter
 
@@ -63,19 +64,34 @@ class Pack:
         return slot
 
     def drop_cancelled(self) -> None:
-        """Takes out the images that were given up meanwhile; from here on the others cannot be."""
+        """Takes out the images that were given up meanwhile; from here on the others cannot be.
+
+        The views of the others move together. Where that fails, for want of memory, so does every image of the pack.
+        """
         wanted = [index for index, slot in enumerate(self.slots) if slot.judgement.set_running_or_notify_cancel()]
         if len(wanted) == len(self.slots):
             return
         self.slots = [self.slots[index] for index in wanted]
         if not wanted:
             return
-        self._globals = self._globals[wanted]
-        self._crops = self._crops[[row for slot in self.slots for row in slot.crop_range]]
+        try:
+            self._globals = self._globals[wanted]
+            self._crops = self._crops[[row for slot in self.slots for row in slot.crop_range]]
+        except Exception as error:
+            self._fail(error)
+            return
         start = 0
         for slot in self.slots:
             slot.crop_range = range(start, start + len(slot.crop_range))
             start = slot.crop_range.stop
+
+    def _fail(self, error: Exception) -> None:
+        """All of its images fail: an error of the thread that judges would leave every image waiting for good."""
+        drop_frames(error)
+        failure = error if isinstance(error, GlassError) else vendor_failure("NumPy", "move views together", error)
+        for slot in self.slots:
+            slot.judgement.set_exception(failure)
+        self.slots = []
 
     @property
     def global_views(self) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from glass_rt.errors import ParityError
 from glass_rt.inference.parity import verify_parity
 from glass_rt.machine.cache_files import BESIDE, read_cached, user_places, write_cached
 from glass_rt.machine.device import device_from_text, kind_of, named_gpu
-from glass_rt.machine.environment import BACKEND_PACKAGES, installed
+from glass_rt.machine.environment import backend_versions
 from glass_rt.machine.gpu_advice import rebuild_command
 from glass_rt.machine.regular_file import read_regular
 from glass_rt.machine.write_whole import write_whole
@@ -89,9 +89,8 @@ def _circumstances(bundle: Bundle, device: str | None) -> dict[str, Any]:
     engine = bundle.manifest.engine
     kind = kind_of(device or engine.device)
     gpu = named_gpu(device) if kind == "cuda" else None
-    packages = [engine.requirements.library] if engine.requirements else BACKEND_PACKAGES[engine.backend]
-    present = [f"{name} {number}" for name in packages if (number := installed(name))]
-    found = {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": ", ".join(present)}
+    library = backend_versions()[engine.backend] or ""
+    found = {"bundle_sha256": bundle.content_sha256, "gpu": gpu and asdict(gpu), "library": library}
     return found if device is None or _is_plain(device) else {**found, _ELSEWHERE: _elsewhere(device)}
 
 

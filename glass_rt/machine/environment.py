@@ -20,13 +20,16 @@ from glass_rt.machine.limits.cgroup import cpu_quota
 
 ORT_ON_CUDA = "onnxruntime-gpu"
 _PLUGIN = "onnxruntime-ep-"
-# Distribution names by backend, in the order in which they are looked for.
+# Distribution names by backend, in the order in which they are looked for. Those of one CUDA version are what NVIDIA's
+# plain names bring, and are installed by themselves as well.
 BACKEND_PACKAGES = {
     "onnxruntime": ("onnxruntime", ORT_ON_CUDA, "onnxruntime-directml"),
     "openvino": ("openvino",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt_rtx": ("tensorrt_rtx",),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
 }
+CODEC_PACKAGES = ("nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvimgcodec-tegra-cu12")
+_RIVALS = ("onnxruntime",)  # backends whose packages are builds that exclude each other
 # Lines of /proc/cpuinfo, on x86-64 and on arm64.
 _TELLING = {"vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU implementer",
             "CPU architecture", "CPU variant", "CPU part", "CPU revision"}  # fmt: skip
@@ -57,8 +60,13 @@ def backend_versions() -> Mapping[str, str | None]:
     found: dict[str, str | None] = {}
     for backend, packages in BACKEND_PACKAGES.items():
         present = [f"{name} {number}" for name in packages if (number := installed(name))]
-        found[backend] = ", ".join(present) or None
+        found[backend] = ", ".join(present if backend in _RIVALS else present[:1]) or None
     return found
+
+
+def library_version(backend: str) -> str | None:
+    """The installed version of a backend's library, by whichever package brings it, or None."""
+    return next((number for name in BACKEND_PACKAGES[backend] if (number := installed(name))), None)
 
 
 def ort_plugins() -> Mapping[str, str]:

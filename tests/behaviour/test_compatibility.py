@@ -22,7 +22,7 @@ from glass_rt.bundle.manifest import BundleManifest, Engine, Model, Parity, Weig
 from glass_rt.bundle.requirements import Profile, Requirements, Shapes
 from glass_rt.errors import BundleUnfit, ParityError
 from glass_rt.inference import pending_parity
-from glass_rt.machine import device
+from glass_rt.machine import device, environment
 from glass_rt.machine.environment import Gpu
 from tests.calibrations import calibrate
 
@@ -116,8 +116,7 @@ class Answers:
 def on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, version: str | None = "1.7.1.116") -> None:
     for module in (compatibility, device):
         monkeypatch.setattr(module, "gpus", lambda: (gpu,) if gpu else ())
-    for module in (compatibility, pending_parity):
-        monkeypatch.setattr(module, "installed", lambda name: version)
+    monkeypatch.setattr(environment, "installed", lambda name: version)
 
 
 def test_another_gpu_is_refused_with_the_command_that_fixes_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from glass_engines.build import BuildOptions, build_bundle
 
-from glass_rt.bundle.bundle import HEAD, Bundle
+from glass_rt.bundle.bundle import HEAD, Bundle, save_tensors
 from glass_rt.bundle.folder import link_or_copy
 from glass_rt.machine.environment import installed
 from glass_rt.serve.triton.config import ServingOptions
@@ -82,6 +83,14 @@ def test_modes_follow_the_umask(portables: Portables, tmp_path: Path, mask: int,
         assert unreadable(folder, readers) == {}
         assert folder.stat().st_mode & 0o777 == 0o777 & ~mask
     assert (bundle.folder / "manifest.json").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_tensors_are_written_with_the_umasks_mode(tmp_path: Path, mask: int) -> None:
+    """As `export` writes them, before any of them is copied; safetensors' own writer gives them to their owner alone."""
+    with umask(mask):
+        save_tensors(tmp_path / HEAD, {"weight": np.zeros(3, np.float32)})
+    assert (tmp_path / HEAD).stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_narrow_files_of_earlier_builds_are_copied_with_the_umasks_mode(portables: Portables, tmp_path: Path) -> None:

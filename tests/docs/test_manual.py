@@ -103,7 +103,7 @@ def test_options_that_pages_name_exist() -> None:
     for page in PAGES:
         code = " ".join(re.findall(r"`([^`\n]+)`", page.read_text("utf-8")))
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", code))
-        assert named - known <= NOT_YET, page
+        assert named <= known, page
 
 
 def test_values_of_options_have_names_of_their_own() -> None:
@@ -112,9 +112,6 @@ def test_values_of_options_have_names_of_their_own() -> None:
         for item in command.params:
             if isinstance(item, click.Option) and not item.hidden:
                 assert "RANGE" not in item.make_metavar(context), (command.name, item.opts)
-
-
-NOT_YET = {"--decode"}  # named by a decision, which was against it
 
 
 def commands_of(command: click.Command) -> Iterator[click.Command]:

@@ -180,6 +180,8 @@ def _bmps() -> Made:
         picture = with_alpha() if "A" in mode else PICTURE
         yield "bmp", mode, encoded(picture.convert(mode), "BMP")
     yield "bmp", "runs", bmp_of_runs()
+    yield "bmp", "16 bits", bmp_of_masks(16)
+    yield "bmp", "masks", bmp_of_masks(32, (0xFF000000, 0xFF0000, 0xFF00, 0xFF), header=108)
 
 
 def bmp_of_runs() -> bytes:
@@ -190,6 +192,22 @@ def bmp_of_runs() -> bytes:
         "<IIIIiiHHIIIIII", 54 + 1024 + len(rows), 0, 54 + 1024, 40, 96, 64, 1, 8, 1, len(rows), 0, 0, 256, 0
     )
     return b"BM" + head + palette + rows
+
+
+def bmp_of_masks(bits: int, masks: tuple[int, ...] = (), *, header: int = 40, top_down: bool = False) -> bytes:
+    """A BMP whose colours, and alpha where there is a fourth mask, are bits of a number; without masks 555 of 16 bits."""
+    values = np.asarray(with_alpha())[:: 1 if top_down else -1].astype(np.uint64)
+    numbers = np.zeros(values.shape[:2], np.uint64)
+    for channel, mask in enumerate(filter(None, masks or (0x7C00, 0x3E0, 0x1F))):
+        shift = (mask & -mask).bit_length() - 1
+        numbers |= values[:, :, channel] * (mask >> shift) // 255 << shift
+    rows = numbers.astype(f"<u{bits // 8}").tobytes()  # of 96 pixels: nothing is added to a row
+    fields = struct.pack(f"<{len(masks)}I", *masks)
+    offset = 14 + max(header, 40 + len(fields))
+    height = -64 if top_down else 64
+    info = struct.pack("<IiiHHIIIIII", header, 96, height, 1, bits, 3 if masks else 0, len(rows), 0, 0, 0, 0)
+    head = (info + fields).ljust(offset - 14, b"\0")
+    return b"BM" + struct.pack("<III", offset + len(rows), 0, offset) + head + rows
 
 
 def _avifs() -> Made:

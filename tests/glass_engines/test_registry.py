@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from glass_engines import registry
+from glass_engines.trt import compiler
+from glass_engines.trt.settings import TrtSettings
 
 from glass_rt.backends.trt.library import Library
 from glass_rt.errors import UsageError
@@ -99,3 +101,25 @@ def test_tensorrt_binds_a_plan_to_the_model_of_gpu_unless_told_otherwise(
 def test_a_tensorrt_that_cannot_build_for_an_architecture_says_which_can() -> None:
     with pytest.raises(UsageError, match=r"same-sm needs tensorrt 10\.9 or newer; this is 10\.9\.0"):
         tensorrt().requirements("same-sm", HOPPER)
+
+
+@pytest.mark.parametrize(
+    ("cards", "runs_here", "profile"),
+    [
+        ((HOPPER, ADA), False, "a100"),  # the plan would run on the second: the gate opens it on the first
+        ((ADA, HOPPER), True, "l4"),
+        ((on(ADA, "[N/A]"), ADA), False, "rtx"),
+        ((), False, "rtx"),
+    ],
+)
+def test_engines_are_built_for_the_gpu_that_they_are_tried_on(
+    monkeypatch: pytest.MonkeyPatch, cards: tuple[Gpu, ...], runs_here: bool, profile: str
+) -> None:
+    logger = type("ILogger", (), {"__init__": lambda self: None})
+    rtx = SimpleNamespace(__version__="1.7.1", ILogger=logger, ComputeCapability=SimpleNamespace())
+    monkeypatch.setattr(compiler, "load_library", lambda name: Library(name, rtx))
+    monkeypatch.setattr(compiler, "gpus", lambda: cards)
+    built = compiler.compiler_for("tensorrt_rtx", TrtSettings())
+    assert built.runs_here == runs_here
+    assert built.profile is not None
+    assert built.profile.name == profile

@@ -12,8 +12,8 @@ from time import perf_counter
 
 import torch
 from glass_engines.build import BuildOptions, build_bundle, prepare_export
+from glass_train.loop.files import write_weights
 from glass_train.recipe import Recipe
-from safetensors.torch import save_file
 
 from glass_bench.experiment.scenes import SceneSpec, render, scene_specs
 from glass_bench.experiment.training import Trained, recipe_for, train
@@ -153,7 +153,7 @@ def _save(trained: Trained, output: Path, architecture: str) -> None:
         name: tensor.to(torch.float16).contiguous() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
         for name, tensor in trained.state.items()
     }
-    save_file(tensors, output / f"{NAMES[architecture]}.safetensors", {"note": NOTE})
+    write_weights(output / f"{NAMES[architecture]}.safetensors", tensors, {"note": NOTE})
     log = [asdict(epoch) for epoch in trained.log]
     (output / f"{NAMES[architecture]}.log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 

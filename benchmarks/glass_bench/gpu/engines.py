@@ -20,6 +20,7 @@ import numpy as np
 from glass_bench.gpu.hour.device import open_device
 from glass_bench.gpu.hour.record import LeftOut, Record
 from glass_bench.gpu.hour.step1_seam import refused
+from glass_bench.gpu.kernels import TellsLayers, kernels_of
 from glass_bench.gpu.verdicts import IMAGES, ragged_verdicts
 from glass_rt.backends import Backend, open_backend
 from glass_rt.backends.embedding import INPUT, OUTPUT, start_embedding
@@ -92,9 +93,16 @@ def refusal_by_rtx() -> dict[str, str]:
 
 
 def parity(path: Path) -> dict[str, Any]:
-    """The parity gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle."""
+    """The parity gate at batches of 1, 2, K and the largest, against PyTorch's float32 values in the bundle.
+
+    And the kernels that the card chose, with the type in which they sum, where the library tells.
+    """
     with _opened(path, every_file=True) as (bundle, engines):
-        return dict(vars(verify_parity(bundle, engines)))
+        found = dict(vars(verify_parity(bundle, engines)))
+        told = {
+            role: kernels_of(engine.layers()) for role, engine in engines.items() if isinstance(engine, TellsLayers)
+        }
+        return found | ({"kernels": told} if told else {})
 
 
 def ragged(path: Path) -> dict[str, Any]:

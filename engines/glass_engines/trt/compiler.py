@@ -67,12 +67,12 @@ def compiler_for(backend: str, settings: TrtSettings) -> Compiler:
 
     Raises MissingDependency where the library is not there, and UsageError: a target or profile that it does not have.
     """
-    library = load_library(backend)
-    here: tuple[Gpu, ...] = tuple(gpu for gpu in gpus() if is_capability(gpu.compute_capability))
-    file = with_max_batch(find_profile(settings.profile, (gpu.name for gpu in here)), settings.max_batch)
-    requirements = library.requirements(settings.target, here[0] if here else None)
+    library, here = load_library(backend), _first_gpu()
+    names = () if here is None else (here.name,)
+    file = with_max_batch(find_profile(settings.profile, names), settings.max_batch)
+    requirements = library.requirements(settings.target, here)
     # What TensorRT builds depends on the very card it is built on; what RTX builds does not.
-    build = TrtBuild(library, settings, file, requirements, "" if library.is_rtx or not here else here[0].name)
+    build = TrtBuild(library, settings, file, requirements, "" if library.is_rtx or here is None else here.name)
     return Compiler(
         precisions=PRECISIONS,
         device="cuda",
@@ -82,10 +82,15 @@ def compiler_for(backend: str, settings: TrtSettings) -> Compiler:
         max_batch=max(shapes[-1].high for shapes in file.profile.shapes.values()),
         requirements=requirements,
         profile=file.profile,
-        runs_here=any(requirements.runs_on(gpu.compute_capability) for gpu in here),
+        runs_here=here is not None and requirements.runs_on(here.compute_capability),
         narrows={"int8": "fp16"},
         quantise=symmetric_from_onnx,
     )
+
+
+def _first_gpu() -> Gpu | None:
+    """The GPU that the vendor's builder and the parity gate run on, beside others of other kinds."""
+    return next((gpu for gpu in gpus()[:1] if is_capability(gpu.compute_capability)), None)
 
 
 def plan_from_onnx(build: TrtBuild, graph: Path, engine: Path, shapes: tuple[Shapes, ...]) -> None:

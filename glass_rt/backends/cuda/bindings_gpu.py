@@ -14,16 +14,9 @@ from typing import Any
 import numpy as np
 from cuda.bindings import driver
 
-from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, PinnedBuffer, gpu_error, lost_is_gone
 from glass_rt.errors import BackendError
-
-# What to do where the driver is there and does not start (CUDA driver API, CUresult).
-START_REMEDIES = {
-    "NO_DEVICE": "this process sees no GPU; see CUDA_VISIBLE_DEVICES, the container's options and nvidia-smi -L",
-    "SYSTEM_NOT_READY": "GPUs joined by NVSwitch need NVIDIA's fabric manager; systemctl status nvidia-fabricmanager",
-    "SYSTEM_DRIVER_MISMATCH": "the kernel's module and libcuda.so.1 are of different drivers; reboot after an update",
-    "UNKNOWN": "the kernel's module nvidia_uvm may not be loaded; nvidia-modprobe -u -c 0",
-}
+from glass_rt.machine.cuda_driver import does_not_start
 
 
 class BindingsGpu:
@@ -37,7 +30,6 @@ class BindingsGpu:
         if index >= count:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
         self._device = _checked("cuDeviceGet", driver.cuDeviceGet(index))
-        self._context = _checked("cuDevicePrimaryCtxRetain", driver.cuDevicePrimaryCtxRetain(self._device))
         attribute = driver.CUdevice_attribute
         major, minor = (
             _checked("cuDeviceGetAttribute", driver.cuDeviceGetAttribute(item, self._device))
@@ -50,6 +42,7 @@ class BindingsGpu:
         name = _checked("cuDeviceGetName", driver.cuDeviceGetName(256, self._device))
         self.name = name.split(b"\0", 1)[0].decode()
         self._modules: list[Any] = []
+        self._context = _retained(self._device)  # last: what fails above holds no context
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -165,11 +158,12 @@ class BindingsGpu:
     def close(self) -> None:
         if self._context is None:
             return
-        with self.current():
+        with lost_is_gone(), self.current():
             for module in self._modules:
                 driver.cuModuleUnload(module)
         self._context = None
-        _checked("cuDevicePrimaryCtxRelease", driver.cuDevicePrimaryCtxRelease(self._device))
+        with lost_is_gone():
+            _checked("cuDevicePrimaryCtxRelease", driver.cuDevicePrimaryCtxRelease(self._device))
 
 
 def _start_driver() -> None:
@@ -178,9 +172,18 @@ def _start_driver() -> None:
     except RuntimeError as error:  # the bindings found no driver
         raise BackendError(f"no NVIDIA driver is installed ({error}); nvidia-smi must list the GPU") from error
     if status != driver.CUresult.CUDA_SUCCESS:
-        name = status.name.removeprefix("CUDA_ERROR_")
-        remedy = START_REMEDIES.get(name, "nvidia-smi must list the GPU")
-        raise BackendError(f"the NVIDIA driver is installed, but does not start (cuInit: {name}): {remedy}")
+        raise BackendError(does_not_start(status.name.removeprefix("CUDA_ERROR_")))
+
+
+def _retained(device: Any) -> Any:
+    """The device's primary context."""
+    status, context = driver.cuDevicePrimaryCtxRetain(device)
+    if status == driver.CUresult.CUDA_ERROR_DEVICE_UNAVAILABLE:
+        raise BackendError(
+            "the GPU is not available: another process has it for itself, or it admits none (nvidia-smi -q -d COMPUTE "
+            "shows its compute mode)"
+        )
+    return _checked("cuDevicePrimaryCtxRetain", (status, context))
 
 
 def _checked(call: str, result: tuple[Any, ...]) -> Any:

@@ -39,11 +39,13 @@ class GpuOutOfMemory(GpuError):
     kind = "gpu_memory"
 
 
-# Results after which every call of a CUDA context fails (CUDA driver API, CUresult).
+# Results after which every call of a CUDA context fails (CUDA driver API, CUresult): those that leave the process "in
+# an inconsistent state", errors of the memory and of links between GPUs, and contexts or drivers that are gone.
 LOST = frozenset(
     ("ILLEGAL_ADDRESS", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION",
-     "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE", "INVALID_PC", "ECC_UNCORRECTABLE", "CONTEXT_IS_DESTROYED",
-     "DEVICE_UNAVAILABLE", "ASSERT", "EXTERNAL_DEVICE", "MPS_CLIENT_TERMINATED")
+     "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE", "INVALID_PC", "ECC_UNCORRECTABLE", "NVLINK_UNCORRECTABLE",
+     "CONTAINED", "TENSOR_MEMORY_LEAK", "CONTEXT_IS_DESTROYED", "DEINITIALIZED", "ASSERT", "EXTERNAL_DEVICE",
+     "MPS_CLIENT_TERMINATED")
 )  # fmt: skip
 
 
@@ -80,6 +82,11 @@ class PinnedBuffer:
 
     array: Bytes
     owner: Any = None
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return int(self.array.nbytes)
 
 
 class GpuDriver(Protocol):

@@ -63,8 +63,10 @@ class ImageCodec:
 
     `gpu`: the device, which this object owns and closes; None for nvImageCodec's CPU backend. `in_memory`: the pixels
     are copied to NumPy arrays, for views that are made there. `most_bytes`: of the pixels of one batch; two batches are
-    held at a time. Raises MissingDependency without the package, and
-    BackendError where it has no decoder of JPEGs for this device, or one that gives other pixels than OpenCV.
+    held at a time, and as much again is kept for the next ones.
+
+    Raises MissingDependency without the package, and BackendError where it has no decoder of JPEGs for this device, or
+    one that gives other pixels than OpenCV.
     """
 
     def __init__(
@@ -171,15 +173,19 @@ class ImageCodec:
         return DecodedImage(copied)
 
     def _keep(self, image: Any) -> None:
-        if image.capacity <= LARGEST_KEPT and len(self._idle) < 2 * MOST_IMAGES:
+        """For a later batch, up to the memory of two."""
+        idle = list(self._idle)
+        kept = sum(other.capacity for other in idle) + image.capacity
+        if image.capacity <= LARGEST_KEPT and len(idle) < 2 * MOST_IMAGES and kept <= 2 * self._most_bytes:
             self._idle.append(image)
 
     def _first_that_works(self, index: int) -> Codec:
         """The first kind of backend that decodes a probe as OpenCV does. Raises BackendError with all reasons."""
         reasons = []
         for kind in ON_CPU if self._gpu is None else ON_GPU:
+            words: list[str] = []
             try:
-                with library_words() as words:
+                with library_words(words):
                     decoder = self._open(kind, index)
                     self._probe(decoder)
             except BackendError as error:
@@ -209,11 +215,11 @@ class ImageCodec:
         """Raises BackendError where the codec gives other pixels than OpenCV for a picture of colours and noise."""
         height, width = _PROBE_HW
         encoded = probe_jpeg(height, width)
-        with self._current():
+        with self._current():  # for the copy too: the library copies by the device that is current
             (image,) = self._decoded(decoder, [Encoded(memoryview(encoded), height, width)])
-        if image is None:
-            raise BackendError("it refuses a baseline JPEG")
-        found = np.asarray(image if self._gpu is None else image.cpu())
+            if image is None:
+                raise BackendError("it refuses a baseline JPEG")
+            found = np.asarray(image if self._gpu is None else image.cpu())
         expected = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
         assert expected is not None, "OpenCV wrote it"
         if found.shape != expected.shape or found.dtype != np.uint8:

@@ -30,7 +30,7 @@ def compiled_from_source(source: bytes, compute_capability: str) -> bytes:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise BackendError(f"NVRTC cannot compile the view kernels for SM {compute_capability}: {status.name}")
-        # The bindings write into an object of a type that never changes, so it is one that nobody else has.
+        # The bindings write into this object. Python shares objects of bytes, which never change: this one is new.
         content = bytes(_checked(nvrtc, "nvrtcGetCUBINSize", nvrtc.nvrtcGetCUBINSize(program)))
         _checked(nvrtc, "nvrtcGetCUBIN", nvrtc.nvrtcGetCUBIN(program, content))
         return content

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_rt.backends.cuda.gpu import Bytes, GpuDriver, GpuOutOfMemory, PinnedBuffer, lost_is_gone
+from glass_rt.backends.cuda.gpu import Bytes, GpuDriver, GpuOutOfMemory, PinnedBuffer
+from glass_rt.backends.cuda.kept_memory import KeptMemory
 from glass_rt.image.views import HostViews
 from glass_rt.machine.limits.memory import MB, smallest_limit
 
@@ -33,10 +33,7 @@ class PinnedViews(HostViews):
 
     def __init__(self, gpu: GpuDriver, most_bytes: int) -> None:
         self._gpu = gpu
-        self._left = most_bytes
-        self._lock = threading.RLock()  # a finalizer may run inside of any call
-        self._idle: dict[int, list[PinnedBuffer]] = {}  # by size: packs are alike, and pinning takes long
-        self._memory: list[PinnedBuffer] = []  # of all arrays, idle or not
+        self._memory = KeptMemory(gpu, gpu.allocate_pinned, most_bytes)
         self._closed = False
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -46,42 +43,26 @@ class PinnedViews(HostViews):
         if memory is None:
             return super().empty(shape, dtype)
         lease = _Lease(memory.array[:nbytes])
-        weakref.finalize(lease, self._give_back, memory).atexit = False
+        weakref.finalize(lease, self._memory.give_back, memory).atexit = False
         array: NDArray[Any] = np.asarray(lease).view(dtype).reshape(shape)
         return array
 
     def close(self) -> None:
-        """Frees the memory; callers must not read arrays that still exist."""
-        with self._lock:
-            if self._closed:
-                return
+        """Frees the memory, that of arrays which still exist with them, and closes the device with the last.
+
+        A thread that writes an array in freed memory would end the process.
+        """
+        if not self._closed:
             self._closed = True
-            with lost_is_gone(), self._gpu.current():
-                for memory in self._memory:
-                    self._gpu.free(memory)
-            self._gpu.close()
+            self._memory.close_unused(self._gpu.close)
 
     def _pinned(self, nbytes: int) -> PinnedBuffer | None:
-        with self._lock:
-            if idle := self._idle.get(nbytes):
-                return idle.pop()
-            if nbytes > self._left:
-                return None
-            try:
-                with self._gpu.current():
-                    memory = self._gpu.allocate_pinned(nbytes)
-            except GpuOutOfMemory as error:
-                log.info("no more packs lie in pinned memory: %s", error)
-                self._left = 0
-                return None
-            self._left -= nbytes
-            self._memory.append(memory)
-            return memory
-
-    def _give_back(self, memory: PinnedBuffer) -> None:
-        with self._lock:
-            if not self._closed:
-                self._idle.setdefault(memory.array.nbytes, []).append(memory)
+        try:
+            return self._memory.take(nbytes)
+        except GpuOutOfMemory as error:
+            log.info("no more packs lie in pinned memory: %s", error)
+            self._memory.hold_no_more()
+            return None
 
 
 class _Lease:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pycuda.driver as driver
 
-from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error
+from glass_rt.backends.cuda.gpu import Bytes, DeviceBuffer, GpuError, PinnedBuffer, gpu_error, lost_is_gone
 from glass_rt.errors import BackendError
+from glass_rt.machine.cuda_driver import why_not_started
 
 
 class PycudaGpu:
@@ -24,6 +25,8 @@ class PycudaGpu:
     captures_graphs = False
 
     def __init__(self, index: int = 0) -> None:
+        if (reason := why_not_started()) is not None:
+            raise BackendError(reason)
         with _explained("cuInit", in_context=False):
             driver.init()
             count = driver.Device.count()
@@ -31,20 +34,22 @@ class PycudaGpu:
             raise BackendError(f"device: cuda:{index} is not there; this machine has {count} NVIDIA GPU(s)")
         with _explained("cuDevicePrimaryCtxRetain", in_context=False):
             device = driver.Device(index)
+            self.name: str = device.name()
+            self.compute_capability = ".".join(map(str, device.compute_capability()))
             self._context: Any = device.retain_primary_context()
-        self.name: str = device.name()
-        self.compute_capability = ".".join(map(str, device.compute_capability()))
         self._streams: dict[int, Any] = {}
         self._events: dict[int, Any] = {}
         self._modules: list[Any] = []
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._context.push()
+        with _explained("cuCtxPushCurrent"):
+            self._context.push()
         try:
             yield
         finally:
-            driver.Context.pop()
+            with _explained("cuCtxPopCurrent"):
+                driver.Context.pop()
 
     def memory(self) -> tuple[int, int]:
         with _explained("cuMemGetInfo"):
@@ -141,14 +146,16 @@ class PycudaGpu:
             kernel(*arguments, grid=grid, block=block, stream=self._streams[stream])
 
     def close(self) -> None:
-        if self._context is None:
+        context = self._context
+        if context is None:
             return
-        with self.current():
+        with lost_is_gone(), self.current():
             self._modules.clear()
             self._streams.clear()
             self._events.clear()
-        self._context.detach()
         self._context = None
+        with lost_is_gone(), _explained("cuDevicePrimaryCtxRelease"):
+            context.detach()
 
 
 @contextmanager

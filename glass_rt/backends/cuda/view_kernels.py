@@ -24,8 +24,14 @@ Table: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 Taps: TypeAlias = tuple[DeviceBuffer, DeviceBuffer]  # along the image's height, and along its width
 
 _BLOCK = 256
-# What a driver says of a module that has nothing for its GPU, or was made by a newer CUDA than its own (CUresult).
-REFUSED = ("NO_BINARY_FOR_GPU", "INVALID_IMAGE", "UNSUPPORTED_PTX_VERSION", "INVALID_PTX")
+# What a driver says of a module that has nothing for its GPU, or was made by a newer CUDA than its own: names of
+# CUresult, and cuGetErrorString's sentences, which are all that pycuda hands on.
+REFUSED = (
+    "NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device",
+    "INVALID_IMAGE", "device kernel image is invalid",
+    "UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain.",
+    "INVALID_PTX", "a PTX JIT compilation failed",
+)  # fmt: skip
 
 log = logging.getLogger("glass_rt")
 

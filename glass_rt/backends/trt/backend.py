@@ -137,6 +137,11 @@ class TrtBackend:
                 total += self._lanes[0].timed(pixels[run.rows_of_pack], compute)
         return total
 
+    def layers(self) -> str:
+        """The engine's layers and their kernels on this GPU, as the vendor tells them (see `TrtPlan.layers`)."""
+        self._check_usable()
+        return self._plan.layers()
+
     def warm(self, seconds: float = WARM_SECONDS) -> int:
         """Runs every batch size on both lanes until all is compiled, allocated and captured, the smallest sizes first.
 
@@ -169,11 +174,7 @@ class TrtBackend:
         gone = BackendError("this engine was closed while a run was under way")
         with lost_is_gone(), self._gpu.current(), ExitStack() as last:
             last.callback(self._undo.close)
-            with suppress(BackendError):  # a lost device cannot be waited for
-                for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
-                    self._gpu.synchronize(stream)
-            for lane in self._lanes:
-                lane.abandon(gone)
+            self._abandon(gone)
             self._keep_cache()
             # Contexts go before their engine, and after the graphs, which hold kernels of theirs.
             last.callback(self._prepared.clear)
@@ -251,8 +252,8 @@ class TrtBackend:
                 for lane in self._lanes:
                     lane.land()
         for flight in flights:
-            if flight.error is not None:
-                raise BackendError(str(flight.error)) from flight.error
+            if not flight.landed:
+                raise BackendError(_why(flight.error)) from flight.error
         return {self.outputs[0].name: result}
 
     @contextmanager
@@ -262,9 +263,16 @@ class TrtBackend:
             yield
         except BackendError as error:
             self._failure = str(error)
-            for lane in self._lanes:
-                lane.abandon(error)
+            self._abandon(error)
             raise
+
+    def _abandon(self, error: BackendError) -> None:
+        """Drops the runs under way once they have ended: until then the GPU reads the memory of their packs."""
+        with suppress(BackendError), self._gpu.current():  # a lost device cannot be waited for
+            for stream in (self._streams.copy_in, self._streams.compute, self._streams.copy_out):
+                self._gpu.synchronize(stream)
+        for lane in self._lanes:
+            lane.abandon(error)
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -283,6 +291,10 @@ def _kernel_places(source: EngineFile, data: bytes, circumstances: str) -> tuple
     """Beside the engine, or in the user's cache under the engine's SHA-256."""
     own = ("kernels", f"{hashlib.sha256(data).hexdigest()}-{circumstances}.kernels")
     return places_for(source.path.parent, f"{source.path.stem}-{circumstances}.kernels", own, pinned=source.pinned)
+
+
+def _why(error: BaseException | None) -> str:
+    return str(error or "") or "the run was interrupted"
 
 
 def _fixed(size: int | None) -> int:

@@ -54,7 +54,7 @@ class Flight:
 
     target: NDArray[np.float32]
     views: Any  # memory that the device reads later must not be used for something else before
-    error: Exception | None = None
+    error: BaseException | None = None
     landed: bool = False
 
 
@@ -140,7 +140,7 @@ class GpuLane:
             return
         try:
             self._gpu.synchronize_event(self._left)
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too: the rows may be another pack's, which is waited for later
             flight.error = error
             raise
         staged = self._host_out.array[: flight.target.nbytes]

@@ -17,13 +17,13 @@ from typing import Any
 
 from glass_rt.bundle.requirements import Requirements
 from glass_rt.errors import BackendError, GlassError, MissingDependency, UsageError
-from glass_rt.machine.environment import Gpu, installed
+from glass_rt.machine.environment import Gpu, library_version
 from glass_rt.machine.gpu_advice import GPU_COMMANDS
 
 DEFAULT_TARGET = "default"
 AMPERE_AND_LATER, SAME_CAPABILITY = "ampere+", "same-sm"
 # Architectures that RTX engines run on unless a target is named, besides those after the last of them. So says the mask
-# in a plan's header; its bits are these, 7.5, and one for whatever comes later. 9.0 and 10.x have none.
+# in a plan's header; its bits are these, 7.5, and one for all later ones. 9.0 and 10.x have none.
 RTX_DEFAULT_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
 # Least driver by CUDA generation: within one, newer minor versions run on the first one's driver.
 DRIVERS = {"13": "580", "12": "525"}
@@ -189,7 +189,7 @@ def load_library(name: str) -> Library:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        if installed(name) is None:
+        if library_version(name) is None:
             raise MissingLibrary(name) from None
         raise MissingLibrary(name, f"it is installed, but cannot be loaded ({error})") from error
     return Library(name, module)
@@ -215,7 +215,7 @@ def cuda_generation(name: str) -> str | None:
 def builds_for(name: str, compute_capability: str) -> bool:
     """Whether that library's engines can run on a GPU of that architecture, such as `9.0`.
 
-    TensorRT for RTX has no code for 9.0 (Hopper), 10.x, nor Jetsons; TensorRT builds for whatever it is on.
+    TensorRT for RTX has no code for 9.0 (Hopper), 10.x, nor Jetsons; TensorRT builds for the GPU that it runs on.
     """
     if name != "tensorrt_rtx":
         return True

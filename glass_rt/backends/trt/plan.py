@@ -72,9 +72,22 @@ class TrtPlan:
             if not context.execute_async_v3(stream):
                 raise BackendError(self._library.reason(f"{self._library.name} could not start a run"))
 
+    def layers(self) -> str:
+        """What the engine consists of on this GPU, layer by layer with its kernel: the vendor's JSON.
+
+        NVIDIA documents no schema. The layers are those of the first profile. Raises BackendError.
+        """
+        trt, name = self._library.trt, self._library.name
+        with self._library.explained(BackendError, f"{name} does not tell what the engine consists of"):
+            inspector = self._engine.create_engine_inspector()
+            return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
     def runtime_cache(self) -> bytes | None:
-        """The kernels compiled for this GPU; None where the library compiles none at run time."""
-        return None if self._cache is None else bytes(memoryview(self._cache.serialize()))
+        """The kernels compiled for this GPU; None where the library compiles none at run time. Raises BackendError."""
+        if self._cache is None:
+            return None
+        with self._library.explained(BackendError, f"{self._library.name} does not hand over what it compiled"):
+            return bytes(memoryview(self._cache.serialize()))
 
     def close(self) -> None:
         """Drops the vendor's objects. The caller must have dropped the contexts before."""

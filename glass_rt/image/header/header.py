@@ -39,7 +39,7 @@ class Header:
     animated: bool = False
     premultiplied: bool = False  # the stored colours are multiplied by alpha
     limited_grey: bool = False  # an AVIF's brightness alone, from 16 to 235, which OpenCV leaves as it is
-    rewritten: bool = False  # a TIFF that is unpacked before OpenCV reads it
+    rewritten: bool = False  # a TIFF that is unpacked before OpenCV reads it, or a BMP that OpenCV does not read
     turned: bool = False  # the decoder applies the orientation
     working_bytes: int = 0  # that its decoder takes beside what its pixels need
     frame: Frame | None = None  # where it is not the whole image

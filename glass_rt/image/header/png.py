@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from glass_rt.errors import ImageCorrupt
 from glass_rt.image import exif
@@ -15,7 +16,21 @@ MOST_CHUNKS = 100_000  # 65 million pixels in chunks of 8 KB, as libpng writes, 
 END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _CHUNK = struct.Struct(">I4s")
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
+_FIRST = 33  # byte behind the signature and IHDR
 _AROUND = 12  # bytes of a chunk beside its payload: length, kind, checksum
+
+
+@dataclass
+class _Found:
+    """What the chunks before and of the pixels said."""
+
+    orientation: int = 1
+    transparent: bool = False
+    animated: bool = False
+    ended: bool = False
+    notices: tuple[str, ...] = ()
+    pixels: slice | None = None  # the first run of IDAT
+    pieces: list[Piece] = field(default_factory=lambda: [slice(0, _FIRST)])
 
 
 def read_png(data: bytes) -> Header:
@@ -26,51 +41,60 @@ def read_png(data: bytes) -> Header:
     if data[8:16] != b"\0\0\0\rIHDR":
         raise ImageCorrupt("the PNG does not start with an IHDR chunk")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    orientation, transparent, animated, ended = 1, colour in (4, 6), False, False
-    notices: tuple[str, ...] = ()
-    pixels: list[int] = []  # the first byte of the first IDAT of a run, one past the last
-    pieces: list[Piece] = [slice(0, 33)]
-    position, size, chunks = 33, len(data), 0
-    while position + 8 <= size and not ended:
-        length, kind = _CHUNK.unpack_from(data, position)
-        end = position + _AROUND + length
-        chunks += 1
-        if end > size:
-            if kind == b"IDAT" or not pixels:
-                raise ImageCorrupt(f"the PNG ends inside a chunk of {length} bytes")
-            break
-        if chunks > MOST_CHUNKS:
-            raise ImageCorrupt(f"the PNG has more than {MOST_CHUNKS} chunks")
-        if kind == b"IDAT":
-            if not pixels:
-                pixels = [position, end]
-            elif pixels[1] == position:
-                pixels[1] = end
-        elif kind == b"eXIf" and not notices:
-            orientation, notices = exif.orientation(data[position + 8 : end - 4])
-        elif kind in (b"PLTE", b"tRNS") and not pixels:
-            pieces.append(slice(position, end))
-            transparent |= kind == b"tRNS"
-        elif kind == b"acTL":
-            animated |= data[position + 8 : end - 4][:4] > b"\0\0\0\1"
-        ended = kind == b"IEND"
-        position = end
-    if pixels:  # where there are none, the decoder says so: the size may already be too large
-        _check_inflation(data, pixels[0], pixels[1], width * height, depth, colour)
-        pieces.append(slice(*pixels))
-    if not ended:
+    found = _read_chunks(data)
+    pieces, notices = found.pieces, found.notices
+    if found.pixels:  # where there are none, the decoder says so: the size may already be too large
+        _check_inflation(data, found.pixels.start, found.pixels.stop, width * height, depth, colour)
+        pieces.append(found.pixels)
+    if not found.ended:
         notices = (*notices, "the file ends early, behind its pixels")
     return Header(
         "png",
         width,
         height,
-        orientation,
+        found.orientation,
         max(depth, 8),
-        transparent=transparent,
-        animated=animated,
+        transparent=found.transparent or colour in (4, 6),
+        animated=found.animated,
         pieces=(*pieces, END),
         notices=notices,
     )
+
+
+def _read_chunks(data: bytes) -> _Found:
+    """What the chunks behind IHDR say. Raises ImageCorrupt."""
+    found = _Found()
+    position, size, chunks = _FIRST, len(data), 0
+    while position + 8 <= size and not found.ended:
+        length, kind = _CHUNK.unpack_from(data, position)
+        end = position + _AROUND + length
+        chunks += 1
+        if end > size:
+            if kind == b"IDAT" or not found.pixels:
+                raise ImageCorrupt(f"the PNG ends inside a chunk of {length} bytes")
+            break
+        if chunks > MOST_CHUNKS:
+            raise ImageCorrupt(f"the PNG has more than {MOST_CHUNKS} chunks")
+        _take_chunk(found, kind, data, position, end)
+        position = end
+    return found
+
+
+def _take_chunk(found: _Found, kind: bytes, data: bytes, position: int, end: int) -> None:
+    """Adds what the chunk of `data[position:end]` says."""
+    if kind == b"IDAT":
+        if not found.pixels:
+            found.pixels = slice(position, end)
+        elif found.pixels.stop == position:
+            found.pixels = slice(found.pixels.start, end)
+    elif kind == b"eXIf" and not found.notices:
+        found.orientation, found.notices = exif.orientation(data[position + 8 : end - 4])
+    elif kind in (b"PLTE", b"tRNS") and not found.pixels:
+        found.pieces.append(slice(position, end))
+        found.transparent |= kind == b"tRNS"
+    elif kind == b"acTL":
+        found.animated |= data[position + 8 : end - 4][:4] > b"\0\0\0\1"
+    found.ended = kind == b"IEND"
 
 
 def _check_inflation(data: bytes, start: int, end: int, pixels: int, depth: int, colour: int) -> None:

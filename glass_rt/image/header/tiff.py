@@ -8,6 +8,7 @@ from glass_rt.errors import ImageCorrupt, ImageFormatError
 from glass_rt.image import exif
 from glass_rt.image.exif import Directory, DirectoryUnreadable
 from glass_rt.image.header.header import Header, Piece
+from glass_rt.image.tiff_pages import page_notices
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 OFFSETS, SAMPLES, ROWS_PER_STRIP, COUNTS, PLANES = 273, 277, 278, 279, 284
@@ -17,7 +18,7 @@ EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
 _SINGLE = (WIDTH, LENGTH, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANES, TILE_WIDTH, TILE_LENGTH)
 _ONCE = (*_SINGLE, BITS, OFFSETS, COUNTS, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, exif.ORIENTATION)
 _UNSIGNED = (3, 4, 16)  # SHORT, LONG, LONG8
-_CMYK = 5
+_PALETTE, _CMYK = 3, 5
 _CIELAB = (8, 9, 10)  # CIELAB, ICCLAB, ITULAB
 _ALL_ROWS = 2**32 - 1
 # What one strip or tile may take above the image itself: OpenCV has a buffer of one, libtiff two.
@@ -53,6 +54,7 @@ def read_tiff(data: bytes) -> Header:
 def _read(data: bytes, directory: Directory) -> Header:
     if directory.find(WIDTH) is None or directory.find(LENGTH) is None:
         raise ImageCorrupt("the TIFF's first directory gives no size")
+    pages = page_notices(directory)
     _check_tags(directory)
     width, height = directory.first(WIDTH, 0), directory.first(LENGTH, 0)
     samples = directory.first(SAMPLES, 1)
@@ -65,6 +67,8 @@ def _read(data: bytes, directory: Directory) -> Header:
         raise ImageFormatError(
             f"a TIFF of {bits}-bit floating-point samples is not supported; convert the image to 8 bits per channel"
         )
+    if directory.first(PHOTOMETRIC, 0) == _PALETTE and bits > 8:  # OpenCV makes a picture of the places in it
+        raise ImageFormatError(f"a TIFF with a palette of {bits} bits is not supported; convert it to RGB")
     if samples > MOST_SAMPLES:
         raise ImageFormatError(f"a TIFF of {samples} samples a pixel is not supported; convert it to RGB")
     working = BYTES_PER_BLOCK_PIXEL * max(0, _block_pixels(directory, width, height) - width * height)
@@ -93,7 +97,7 @@ def _read(data: bytes, directory: Directory) -> Header:
         working_bytes=working,
         rewritten=rewritten,
         pieces=() if rewritten else _written_over(changes | _last_page(directory)),
-        notices=_colour_notices(directory.first(PHOTOMETRIC, 0), samples),
+        notices=(*_colour_notices(directory.first(PHOTOMETRIC, 0), samples), *pages),
     )
 
 

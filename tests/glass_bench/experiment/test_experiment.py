@@ -80,6 +80,11 @@ def test_the_experiment_writes_its_report_and_says_what_its_weights_are(claim: P
     assert (claim / "artefact.safetensors").stat().st_size < 10e6
 
 
+def test_its_weights_may_be_read_by_whom_its_report_may(claim: Path) -> None:
+    modes = {path.name: path.stat().st_mode for path in claim.iterdir() if path.is_file()}
+    assert set(modes.values()) == {(claim / "claim.md").stat().st_mode}, modes
+
+
 @pytest.mark.parametrize(
     ("auc", "says"),
     [

@@ -19,6 +19,7 @@ from glass_rt.errors import ImageFormatError
 from glass_rt.image.encoded import load
 from tests.fuzz.corpus import (
     PICTURE,
+    bmp_of_masks,
     bmp_of_runs,
     encoded,
     exif_block,
@@ -158,6 +159,20 @@ def _low_depth(bits: int, photometric: int, tiled: bool, codec: int) -> bytes:
     )
 
 
+# Bits per pixel, bytes of the header, masks.
+BMP_MASKS: list[tuple[int, int, tuple[int, ...]]] = [
+    (16, 40, (0xF800, 0x7E0, 0x1F)),
+    (16, 40, (0x7C00, 0x3E0, 0x1F)),
+    (16, 124, (0xF800, 0x7E0, 0x1F, 0)),
+    (32, 40, (0xFF0000, 0xFF00, 0xFF)),
+    (32, 40, (0xFF000000, 0xFF0000, 0xFF00)),
+    (32, 40, (0xFF000000, 0xFF00, 0xFF)),
+    (32, 52, (0xFF0000, 0xFF00, 0xFF)),
+    (32, 108, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+    (32, 108, (0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
+    (32, 124, (0xFF000000, 0xFF0000, 0xFF00, 0xFF)),
+    (32, 124, (0xFF000000, 0xFF00, 0xFF, 0xFF0000)),
+]
 # What Pillow judges and does not write itself: name, file, our notices.
 ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: alpha not associated", lambda: tiff_of_pixels(RGBA, _338=(3, [2])), (TRANSPARENT,)),
@@ -172,8 +187,8 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("tiff: lzma in tiles of 16 bits, predicted", lambda: _lzma_tiles(), ("16 bits per channel reduced to 8", TRANSPARENT)),
     ("tiff: planes", lambda: _planes(), ()),
     ("tiff: tiles", tiled_tiff, ()),
-    ("tiff: three pages", lambda: encoded(PICTURE, "TIFF", save_all=True, append_images=[PICTURE.rotate(90), PICTURE.rotate(9)]), ()),
-    ("tiff: three pages, big", lambda: encoded(with_alpha(), "TIFF", big_tiff=True, save_all=True, append_images=[PICTURE.rotate(90)]), (TRANSPARENT,)),
+    ("tiff: three pages", lambda: encoded(PICTURE, "TIFF", save_all=True, append_images=[PICTURE.rotate(90), PICTURE.rotate(9)]), ("several pages: the first of 3 is judged",)),
+    ("tiff: two pages, big", lambda: encoded(with_alpha(), "TIFF", big_tiff=True, save_all=True, append_images=[PICTURE.rotate(90)]), ("several pages: the first of 2 is judged", TRANSPARENT)),
     ("tiff: predictor", lambda: encoded(PICTURE, "TIFF", compression="tiff_lzw", tiffinfo={317: 2}), ()),
     ("tiff: five samples", lambda: tiff_of_pixels(FIVE, _338=(3, [0, 0])), (FIVE_SAMPLES,)),
     ("tiff: five samples, alpha", lambda: tiff_of_pixels(FIVE, _338=(3, [2, 0])), (FIVE_SAMPLES, TRANSPARENT)),
@@ -204,6 +219,10 @@ ODD: list[tuple[str, Callable[[], bytes], tuple[str, ...]]] = [
     ("png: a transparent colour", lambda: encoded(PICTURE, "PNG", transparency=(1, 2, 3)), (TRANSPARENT,)),
     ("png: a background colour", lambda: _with_background(), (TRANSPARENT,)),
     ("bmp: runs", bmp_of_runs, ()),
+    ("bmp: 16 bits", lambda: bmp_of_masks(16), ()),
+    ("bmp: 16 bits, the top row first", lambda: bmp_of_masks(16, top_down=True), ()),
+    *((f"bmp: masks {', '.join(f'{mask:x}' for mask in masks)}", partial(bmp_of_masks, bits, masks, header=header), (TRANSPARENT,) * (masks[3:] > (0,)))
+      for bits, header, masks in BMP_MASKS),
     ("jpeg: sampling 1x3", lambda: _resampled(0x13), ()),
     ("jpeg: sampling 3x1", lambda: _resampled(0x31), ()),
     ("jpeg: sampling 4x2", lambda: _resampled(0x42), ()),
@@ -296,12 +315,26 @@ def _jpeg_of_kind(marker: int, depth: int) -> bytes:
             "16-bit floating-point samples",
         ),
         (lambda: tiff_of_pixels(LA, 1, _338=(3, [1])), "grey multiplied by its alpha"),
+        (lambda: tiff_of_pixels(wide(GREY), 3, _320=(3, list(range(768)))), "palette of 16 bits"),
         *((partial(_jpeg_of_kind, marker, depth), name) for marker, depth, name in UNREAD_JPEGS),
     ],
 )
 def test_what_pillow_reads_and_we_do_not_is_refused_by_name(make: Callable[[], bytes], says: str) -> None:
     with pytest.raises((ImageFormatError, ValueError), match=says):
         load(make())
+
+
+@pytest.mark.parametrize(
+    ("bits", "masks"),
+    [(16, (0xF00, 0xF0, 0xF)), (32, (0x3FF00000, 0xFFC00, 0x3FF)), (32, (0xFF, 0xFF, 0xFF00)), (24, (0xFF, 0xFF00, 0xFF0000))],
+)  # fmt: skip
+def test_a_bmp_of_other_masks_is_refused_by_name_as_by_pillow(bits: int, masks: tuple[int, ...]) -> None:
+    data = bytearray(bmp_of_masks(32, masks))
+    data[28] = bits
+    with pytest.raises(ImageFormatError, match=f"BMP of {bits} bits per pixel with the colour masks {masks[0]:x}, "):
+        load(bytes(data))
+    with pytest.raises(OSError, match="Unsupported BMP bitfields layout"):
+        pillows(bytes(data))
 
 
 @pytest.mark.parametrize("alpha", [255, 128, 1, 0])

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from glass_rt import DetectOptions, Detector, Verdict
-from glass_rt.errors import ImageCorrupt
+from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
+from glass_rt.errors import ImageCorrupt, OutOfMemory
+from glass_rt.image.views import HostViews
 from glass_rt.inference.judgement import Judgement
 from glass_rt.inference.pack import Pack, Packer
 from tests.support import Bundles
@@ -122,6 +124,47 @@ def test_a_pack_leaves_out_the_images_that_were_given_up_before_it_was_taken() -
     assert np.array_equal(pack.crops[:, 0, 0, 0], [1, 1, 1, 3, 3, 3, 3])
     assert np.array_equal(pack.global_views[:, 0, 0, 0], [1, 3])
     assert not judgements[0].cancel(), "with the judge, it cannot be given up any more"
+
+
+class _NoRoom(HostViews):
+    """Packs whose views cannot be moved together, as where memory is used up."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        error = self._error
+
+        class Array(np.ndarray[Any, Any]):
+            def __getitem__(self, key: Any) -> Any:
+                if isinstance(key, list):
+                    raise error
+                return super().__getitem__(key)
+
+        return super().empty(shape, dtype).view(Array)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError("Unable to allocate 92 MiB"), OutOfMemory),  # NumPy
+        (GpuOutOfMemory("cuMemAlloc", "OUT_OF_MEMORY"), GpuOutOfMemory),  # views on a GPU
+        (GpuError("cuMemAlloc", "ILLEGAL_ADDRESS", lost=True), GpuError),
+    ],
+)
+def test_a_pack_without_room_to_close_its_gaps_fails_and_the_next_is_judged(
+    error: Exception, kind: type[Exception]
+) -> None:
+    """An error of the thread that judges would leave every later image waiting."""
+    packer = Packer(crop_size=2, max_crops=4, max_images=4, views=_NoRoom(error))
+    given_up, kept = filled(packer, 2, 1), filled(packer, 2, 2)
+    assert given_up.cancel()
+    later = filled(packer, 4, 3)
+    pack = packer.take()
+    assert type(kept.exception(0)) is kind
+    assert pack is not None
+    assert [slot.judgement for slot in pack.slots] == [later]
+    packer.close()
 
 
 def test_a_pack_whose_images_were_all_given_up_is_not_judged() -> None:

@@ -21,7 +21,7 @@ static int hidden(void) { const char *v = getenv("CUDA_VISIBLE_DEVICES"); return
 int cuInit(unsigned f) { return f ? 1 : STARTS; }
 int cuDeviceGetCount(int *n) { *n = 2 - hidden(); return 0; }
 int cuDeviceGet(int *d, int i) { *d = i + hidden(); return 0; }
-int cuDeviceGetName(char *s, int n, int d) { strncpy(s, d ? "Orin" : "NVIDIA L4", n); return 0; }
+int cuDeviceGetName(char *s, int n, int d) { if (d == BROKEN) return 46; strncpy(s, d ? "Orin" : "NVIDIA L4", n); return 0; }
 int cuDeviceTotalMem_v2(size_t *s, int d) { *s = (d ? 8ull : 24ull) << 30; return 0; }
 int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : a == 76 ? (d ? 7 : 9) : -1; return 0; }
 """
@@ -39,6 +39,48 @@ ORIN = {"name": "Orin", "driver": "580.65.06", "memory": "8192 MiB", "compute_ca
 LISTED = {"name": "NVIDIA T4", "driver": "580.65.06", "memory": "15360 MiB", "compute_capability": "7.5"}
 NOT_TOLD = ("Orin (nvgpu), [N/A], [N/A], [N/A]", "[N/A]")
 T4 = ("NVIDIA T4, 580.65.06, 15360 MiB, 7.5", "580.65.06")
+
+
+def compiled(folder: Path, starts: int, broken: int = -1) -> None:
+    """The stand-in as `libcuda.so.1`; `broken`: the device that the driver tells nothing of."""
+    source = folder / "driver.c"
+    source.write_text(DRIVER.replace("STARTS", str(starts)).replace("BROKEN", str(broken)))
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
+
+
+def test_a_device_that_the_driver_tells_nothing_of_keeps_its_number(tmp_path: Path) -> None:
+    """Else the one after it would be checked, and the one before it opened."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    compiled(tmp_path, 0, broken=0)
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment |= {"LD_LIBRARY_PATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True, env=environment)
+    named = [gpu and (gpu["name"], gpu["compute_capability"]) for gpu in json.loads(done.stdout)]
+    assert named == [("[N/A]", "[N/A]"), ("[N/A]", "[N/A]"), ("Orin", "8.7"), None]
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        (0, None),
+        (100, None),  # a machine without a GPU, or a container that was given none
+        (802, "(cuInit: SYSTEM_NOT_READY): GPUs joined by NVSwitch need NVIDIA's fabric manager"),
+        (803, "(cuInit: SYSTEM_DRIVER_MISMATCH): the kernel's module and libcuda.so.1 are of different drivers"),
+        (999, "(cuInit: UNKNOWN): the kernel's module nvidia_uvm may not be loaded"),
+        (34, "(cuInit: 34): nvidia-smi must list the GPU"),  # the library of the toolkit, to link against
+    ],
+)
+def test_the_doctor_says_why_a_driver_does_not_start(tmp_path: Path, starts: int, words: str | None) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    compiled(tmp_path, starts)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    command = [sys.executable, "-c", "from glass_rt.cli.doctor import _problems; print(*_problems(), sep=chr(10))"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    found = [line for line in done.stdout.splitlines() if "cuInit" in line]
+    assert len(found) == int(words is not None)
+    assert words is None or found[0].startswith(f"the NVIDIA driver is installed, but does not start {words}")
 
 
 @pytest.mark.parametrize(
@@ -62,9 +104,7 @@ def test_a_number_is_the_drivers(
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has a driver, whose version would be told")
     if starts is not None:
-        source = tmp_path / "driver.c"
-        source.write_text(DRIVER.replace("STARTS", str(starts)))
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+        compiled(tmp_path, starts)
     if smi is not None:
         script = tmp_path / "nvidia-smi"
         script.write_text(SMI.format(row=smi[0], driver=smi[1]))

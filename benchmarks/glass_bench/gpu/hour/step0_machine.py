@@ -20,12 +20,12 @@ from glass_bench.gpu.hour.device import is_real, open_device
 from glass_bench.gpu.hour.measure import event_ms, gb_per_s, host_ms, tflop_per_s, torch_ms
 from glass_bench.gpu.hour.record import LeftOut, Record
 from glass_bench.gpu.hour.which_engines import engine_backend, is_refused_by_rtx
-from glass_rt.machine.environment import backend_versions, cpu_name, gpus
+from glass_rt.machine.environment import CODEC_PACKAGES, backend_versions, cpu_name, gpus
 from glass_rt.version import __version__
 
 PACKAGES = (
     "numpy", "torch", "torchvision", "opencv-python-headless", "simplejpeg", "cuda-bindings", "cuda-core", "onnx",
-    "nvidia-nvimgcodec-cu13", "nvidia-nvjpeg", "nvidia-cudnn-cu13", "nvidia-cublas", "threadpoolctl",
+    *CODEC_PACKAGES, "nvidia-nvjpeg", "nvidia-cudnn-cu13", "nvidia-cublas", "threadpoolctl",
 )  # fmt: skip
 SMI_FIELDS = (
     "name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.memory,pcie.link.gen.max,"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 import glass_rt.backends.cuda
 from glass_bench.gpu.hour.device import is_real, open_device
-from glass_bench.gpu.hour.measure import event_ms, gb_per_s, host_ms, rate_per_s
+from glass_bench.gpu.hour.measure import Spread, event_ms, gb_per_s, host_ms, rate_per_s
 from glass_bench.gpu.hour.record import LeftOut, Record
 from glass_rt.backends.cuda.device_views import DeviceViews
 from glass_rt.backends.cuda.gpu import GpuDriver
@@ -31,6 +32,7 @@ SMS = (75, 80, 86, 87, 89, 90, 100, 103, 110, 120)  # as `make kernels`
 SHAPES = (  # height, width: flat, smaller than a crop, exactly one, ordinary, 12, 24 and 200 MP either way
     (64, 900), (180, 300), (224, 224), (900, 1200), (3000, 4000), (4000, 6000), (10000, 20000), (20000, 10000),
 )  # fmt: skip
+REPEATS = 20  # of a kernel
 TIMED = ((3000, 4000), (4000, 6000), (10000, 20000))
 MEGAPIXELS = {"12 MP": (3000, 4000), "24 MP": (4000, 6000)}
 
@@ -92,51 +94,54 @@ def kernel_times(scale: float) -> dict[str, Any]:
         stream, kernels = gpu.create_stream(), ViewKernels(gpu)
         for height, width in TIMED:
             height, width = max(256, int(height * scale)), max(256, int(width * scale))
-            pixels = picture(height, width)
-            table = boxes_ltwh(stratified(height, width, CROPS, 606, SIZE).boxes)
-            image, boxes, rows = (
-                gpu.allocate(pixels.nbytes),
-                gpu.allocate(table.nbytes),
-                gpu.allocate(SIZE * width * 12),
-            )
-            out, pinned = gpu.allocate(CROPS * SIZE * SIZE * 12), gpu.allocate_pinned(pixels.nbytes)
-            staging = host_ms(lambda: np.copyto(pinned.array, pixels.reshape(-1)), 3)
-            gpu.copy_in(boxes.address, table.reshape(-1).view(np.uint8), stream)
-            copy = event_ms(gpu, stream, lambda: gpu.copy_in(image.address, pinned.array, stream), 10)
-            tables = [filter_table(length, SIZE) for length in (height, width)]
-            taps = [gpu.allocate(table.nbytes) for table in tables]
-            for target, weights in zip(taps, tables, strict=True):
-                gpu.copy_in(target.address, weights.view(np.uint8), stream)
-            shape = (np.int32(width), np.int32(SIZE))
-            first = (np.uint64(image.address), *shape, np.uint64(taps[0].address), np.uint64(rows.address))
-            second = (np.uint64(rows.address), *shape, np.uint64(taps[1].address), np.uint64(out.address))
-            row_grid, column_grid = (-(-width * 3 // 256), SIZE, 1), (-(-SIZE * 3 // 256), SIZE, 1)
-            block, repeats = (256, 1, 1), 20
-            timed = {
-                "reduce_rows": event_ms(
-                    gpu, stream, lambda: gpu.launch(kernels._rows, row_grid, block, first, stream), repeats
-                ),
-                "reduce_columns": event_ms(
-                    gpu, stream, lambda: gpu.launch(kernels._columns, column_grid, block, second, stream), repeats
-                ),
-                "gather_crops": event_ms(
-                    gpu, stream,
-                    lambda: kernels.crops(image, width, boxes, CROPS, SIZE, out.address, stream), repeats,
-                ),
-            }  # fmt: skip
-            found[f"{height} x {width}"] = {
-                **{f"{name}_ms": ms for name, ms in timed.items()},
-                "copy_in_ms": copy, "staging_ms": staging, "image_mb": round(pixels.nbytes / 1e6, 1),
-                "copy_in_gb_per_s": gb_per_s(pixels.nbytes, copy.median),
-                "staging_gb_per_s": gb_per_s(pixels.nbytes, staging.median),
-                "reduce_rows_gb_per_s_of_image": gb_per_s(pixels.nbytes, timed["reduce_rows"].median),
-            }  # fmt: skip
-            for buffer in (image, boxes, rows, out, pinned):
-                gpu.free(buffer)
-            for buffer in taps:
-                gpu.free(buffer)
+            with ExitStack() as buffers:
+                found[f"{height} x {width}"] = _times_of_one(gpu, stream, kernels, height, width, buffers)
     gpu.close()
     return found
+
+
+def _times_of_one(
+    gpu: GpuDriver, stream: int, kernels: ViewKernels, height: int, width: int, buffers: ExitStack
+) -> dict[str, Any]:
+    """The figures of one size of image; what it allocates is freed with `buffers`."""
+    pixels = picture(height, width)
+    table = boxes_ltwh(stratified(height, width, CROPS, 606, SIZE).boxes)
+    tables = [filter_table(length, SIZE) for length in (height, width)]
+    sizes = (
+        pixels.nbytes,
+        table.nbytes,
+        SIZE * width * 12,
+        CROPS * SIZE * SIZE * 12,
+        *(taps.nbytes for taps in tables),
+    )
+    image, boxes, rows, out, *taps = [gpu.allocate(nbytes) for nbytes in sizes]
+    for buffer in (image, boxes, rows, out, *taps):
+        buffers.callback(gpu.free, buffer)
+    pinned = gpu.allocate_pinned(pixels.nbytes)
+    buffers.callback(gpu.free, pinned)
+
+    staging = host_ms(lambda: np.copyto(pinned.array, pixels.reshape(-1)), 3)
+    copy = event_ms(gpu, stream, lambda: gpu.copy_in(image.address, pinned.array, stream), 10)
+    gpu.copy_in(boxes.address, table.reshape(-1).view(np.uint8), stream)
+    for target, weights in zip(taps, tables, strict=True):
+        gpu.copy_in(target.address, weights.view(np.uint8), stream)
+
+    def timed(kernel: Any, grid: tuple[int, int, int], source: int, weights: int, target: int) -> Spread:
+        given = (np.uint64(source), np.int32(width), np.int32(SIZE), np.uint64(weights), np.uint64(target))
+        return event_ms(gpu, stream, lambda: gpu.launch(kernel, grid, (256, 1, 1), given, stream), REPEATS)
+
+    by_rows = timed(kernels._rows, (-(-width * 3 // 256), SIZE, 1), image.address, taps[0].address, rows.address)
+    by_columns = timed(kernels._columns, (-(-SIZE * 3 // 256), SIZE, 1), rows.address, taps[1].address, out.address)
+    gather = event_ms(
+        gpu, stream, lambda: kernels.crops(image, width, boxes, CROPS, SIZE, out.address, stream), REPEATS
+    )
+    return {
+        "reduce_rows_ms": by_rows, "reduce_columns_ms": by_columns, "gather_crops_ms": gather,
+        "copy_in_ms": copy, "staging_ms": staging, "image_mb": round(pixels.nbytes / 1e6, 1),
+        "copy_in_gb_per_s": gb_per_s(pixels.nbytes, copy.median),
+        "staging_gb_per_s": gb_per_s(pixels.nbytes, staging.median),
+        "reduce_rows_gb_per_s_of_image": gb_per_s(pixels.nbytes, by_rows.median),
+    }  # fmt: skip
 
 
 def throughput(scale: float) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_bench.gpu.hour.device import heard, is_real
+from glass_bench.gpu.hour.device import is_real
 from glass_bench.gpu.hour.measure import host_ms
 from glass_bench.gpu.hour.photographs import KINDS, SIZES, Kind, decoded, encoded, of_size, photographs, untouched
 from glass_bench.gpu.hour.record import Record
 from glass_bench.gpu.step import DRY_BACKBONE
+from glass_rt.backends.cuda.library_words import library_words
 from glass_rt.errors import GlassError
 from glass_rt.image.encoded import load
 from glass_rt.image.sampling import stratified
@@ -93,7 +94,7 @@ def exactness(record: Record, scale: float) -> None:
 
         def one(name: str = name, words: list[str] = words) -> dict[str, Any]:
             found = {}
-            with heard(words):
+            with library_words(words):
                 decoder = Decoder(BACKENDS[name])
                 for kind in KINDS if scale >= 1 else KINDS[::6]:
                     worst: dict[str, Any] = {}
@@ -288,7 +289,7 @@ def damage(name: str) -> dict[str, Any]:
     decoder = Decoder(BACKENDS[name])
     for what, data in damaged().items():
         words: list[str] = []
-        with heard(words):
+        with library_words(words):
             outcome = attempt(lambda: decoder.pixels(data))
         told = {"error": outcome} if isinstance(outcome, str) else _against_opencv(outcome, data)
         found[what] = {**told, "words": unlike(words), "ours": _ours(data)}

@@ -7,7 +7,7 @@ from glass_engines.registry import choose_backend
 
 from glass_rt.backends.trt.library import builds_for
 from glass_rt.bundle.requirements import is_capability
-from glass_rt.machine.environment import ORT_ON_CUDA, gpus, installed
+from glass_rt.machine.environment import ORT_ON_CUDA, gpus, installed, library_version
 
 
 def engine_backend() -> str | None:
@@ -20,4 +20,4 @@ def engine_backend() -> str | None:
 def is_refused_by_rtx() -> bool:
     """Whether TensorRT for RTX is installed beside a card that it does not run on."""
     capabilities = [gpu.compute_capability for gpu in gpus()[:1] if is_capability(gpu.compute_capability)]
-    return bool(installed("tensorrt_rtx")) and not all(builds_for("tensorrt_rtx", item) for item in capabilities)
+    return bool(library_version("tensorrt_rtx")) and not all(builds_for("tensorrt_rtx", item) for item in capabilities)

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+OPEN = "from glass_rt.backends.cuda import open_gpu; open_gpu(access='cuda-core')"
 SCRIPT = """
 import ctypes, sys
 import numpy as np
@@ -114,27 +116,42 @@ os._exit(0)
 """
 
 
+def run_against(
+    folder: Path, script: str, change: Callable[[str], str], access: str = "cuda-core"
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script over the stand-in for the driver, compiled in `folder` after a change of its source."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    source = Path(__file__).with_name("driver_stand_in.c").read_text()
+    (folder / "stand_in.c").write_text(change(source))
+    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
+    command = ["gcc", "-w", "-o", str(folder / "libcuda.so.1"), str(folder / "stand_in.c"), *flags]
+    subprocess.run(command, check=True)
+    return subprocess.run(
+        [sys.executable, "-c", script, access],
+        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(folder)},
+    )  # fmt: skip
+
+
+def replacing(words: str, others: str) -> Callable[[str], str]:
+    def change(source: str) -> str:
+        assert words in source
+        return source.replace(words, others)
+
+    return change
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library")
 @pytest.mark.parametrize("script", [SCRIPT, LOST], ids=["calls", "lost"])
 @pytest.mark.parametrize(("access", "module"), [("cuda-core", "cuda.bindings.driver"), ("pycuda", "pycuda")])
 def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, module: str, script: str) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
     found = importlib.util.find_spec(module.partition(".")[0])
     if found is None:
         pytest.skip(f"{access} is not installed")
-    source = Path(__file__).with_name("driver_stand_in.c").read_text()
-    if access == "pycuda":
-        (extension,) = Path(str(found.origin)).parent.glob("_driver*.so")
-        source += others(source, extension)
-    (tmp_path / "stand_in.c").write_text(source)
-    library = tmp_path / "libcuda.so.1"
-    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
-    subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", script, access],
-        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
-    )  # fmt: skip
+    extensions = list(Path(str(found.origin)).parent.glob("_driver*.so")) if access == "pycuda" else []
+    done = run_against(
+        tmp_path, script, lambda source: source + "".join(others(source, each) for each in extensions), access
+    )
     assert done.stdout.strip() == "as it should be", done.stderr
 
 
@@ -154,21 +171,16 @@ def test_every_call_of_the_seam_reaches_the_driver(tmp_path: Path, access: str, 
 )
 def test_a_driver_that_does_not_start_is_not_called_missing(tmp_path: Path, result: int, words: str) -> None:
     pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    source = Path(__file__).with_name("driver_stand_in.c").read_text()
-    source = source.replace("initialised = 1; return 0;", f"return {result};")
-    assert f"return {result};" in source
-    (tmp_path / "stand_in.c").write_text(source)
-    library = tmp_path / "libcuda.so.1"
-    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
-    subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
-    code = "from glass_rt.backends.cuda import open_gpu; open_gpu(access='cuda-core')"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
-    )  # fmt: skip
+    done = run_against(tmp_path, OPEN, replacing("initialised = 1; return 0;", f"return {result};"))
     assert f"BackendError: the NVIDIA driver is installed, but {words}" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library")
+def test_a_gpu_that_another_process_has_for_itself_is_not_called_lost(tmp_path: Path) -> None:
+    pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
+    done = run_against(tmp_path, OPEN, replacing("++retained; *c = &retained; return 0;", "return 46;"))
+    assert "BackendError: the GPU is not available: another process has it for itself" in done.stderr
+    assert "restart this process" not in done.stderr
 
 
 OLD_DRIVER = """
@@ -190,19 +202,11 @@ with gpu.current():
 def test_a_driver_older_than_the_bindings_is_an_error_of_ours(tmp_path: Path) -> None:
     """Times of parts need a call that the drivers before CUDA 12.8 do not have by its newest name."""
     pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    source = Path(__file__).with_name("driver_stand_in.c").read_text()
-    lines = [line for line in source.splitlines() if "cuEventElapsedTime" not in line]
-    assert len(lines) < len(source.splitlines())
-    (tmp_path / "stand_in.c").write_text("\n".join(lines))
-    library = tmp_path / "libcuda.so.1"
-    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-ldl"]
-    subprocess.run(["gcc", "-w", "-o", str(library), str(tmp_path / "stand_in.c"), *flags], check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", OLD_DRIVER],
-        capture_output=True, text=True, check=False, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
-    )  # fmt: skip
+
+    def without_times(source: str) -> str:
+        return "\n".join(line for line in source.splitlines() if "cuEventElapsedTime" not in line)
+
+    done = run_against(tmp_path, OLD_DRIVER, without_times)
     assert "this NVIDIA driver is too old for the installed cuda-bindings" in done.stdout, done.stderr
     assert "update the driver" in done.stdout
 
@@ -221,6 +225,5 @@ def test_without_a_driver_it_says_so() -> None:
     pytest.importorskip("cuda.bindings.driver", reason="cuda-core is not installed: pip install 'glass-rt[cuda]'")
     if shutil.which("nvidia-smi"):
         pytest.skip("there is a driver here")
-    code = "from glass_rt.backends.cuda import open_gpu; open_gpu(access='cuda-core')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True, check=False)
     assert "BackendError: no NVIDIA driver is installed" in done.stderr

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from glass_rt.backends.cuda import device_views
 from glass_rt.backends.cuda.device_pixels import DevicePixels
 from glass_rt.backends.cuda.device_views import SLOTS, DeviceViews
 from glass_rt.backends.cuda.gpu import GpuError, GpuOutOfMemory
@@ -197,6 +198,98 @@ def test_an_image_that_the_gpu_has_no_memory_for_is_an_error_of_that_image(gpu_w
     with pytest.raises(GpuOutOfMemory):
         views.write(picture(2000, 3000), boxes, wholes[0], crops)
     views.write(picture(300, 300), boxes, wholes[0], crops)
+    views.close()
+    assert gpu.live == {}
+
+
+@pytest.mark.parametrize(("call", "after"), [("launch", 1), ("launch", 2), ("allocate", 3), ("copy_in", 2)])
+def test_an_image_that_failed_half_way_leaves_no_work_behind(
+    gpu_with_kernels: GpuWithKernels, call: str, after: int
+) -> None:
+    """Its place in a pack, its pixels and its slot have another use by then."""
+    gpu = gpu_with_kernels()
+    views = DeviceViews(gpu)
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
+    boxes = stratified(300, 300, 1, 606, 224).boxes
+    gpu.fail(call, "OUT_OF_MEMORY", after)
+    with pytest.raises(GpuOutOfMemory):
+        views.write(picture(300, 300, 1), boxes, wholes[0], crops)
+    assert not any(gpu._streams.values())
+    views.write(picture(300, 300, 2), boxes, wholes[0], crops)
+    expected = np.empty((1, 224, 224, 3), np.uint8)
+    cut_crops(picture(300, 300, 2), boxes, expected)
+    np.testing.assert_array_equal(read(gpu, crops), expected)
+    views.close()
+    assert gpu.live == {}
+
+
+def test_rows_of_any_number_do_not_keep_memory_of_their_own_for_good() -> None:
+    """`crops auto` gathers another number of rows for every pack."""
+    gpu = FakeGpu()
+    views = DeviceViews(gpu)
+    pack = views.empty((300, 16, 16, 3), np.uint8)
+    for count in range(1, 301):
+        rows = pack[list(range(count))]
+        del rows
+        gc.collect(0)
+    assert gpu.calls.count("allocate") < 45, "four sizes per doubling"
+    assert gpu.peak_bytes < 12 * pack.nbytes
+    views.close()
+    assert gpu.live == {}
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7])
+def test_an_image_goes_by_pieces_through_little_pinned_memory(
+    gpu_with_kernels: GpuWithKernels, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    """The GPU in memory copies as late as it may: a piece that is overwritten too early gives wrong pixels."""
+    pixels = picture(700, 500)
+    monkeypatch.setattr(device_views, "PIECE", -(-pixels.nbytes // pieces))
+    gpu = gpu_with_kernels()
+    views = DeviceViews(gpu)
+    boxes = stratified(700, 500, 3, 606, 224).boxes
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((3, 224, 224, 3), np.uint8)
+    for image in (pixels[:200], pixels):  # the second needs more memory than the first
+        views.write(image, boxes if image is pixels else (), wholes[0], crops)
+    expected = np.empty((3, 224, 224, 3), np.uint8)
+    cut_crops(pixels, boxes, expected)
+    np.testing.assert_array_equal(read(gpu, crops), expected)
+    scratch = views._slots[-1]._scratch
+    assert sum(scratch[name].nbytes for name in scratch if name.startswith("pinned image")) <= 2 * device_views.PIECE
+    views.close()
+    assert gpu.live == {}
+
+
+def test_memory_of_a_very_large_image_is_not_kept(
+    gpu_with_kernels: GpuWithKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_views, "LARGEST_KEPT", 300 * 300 * 3)
+    gpu = gpu_with_kernels()
+    views = DeviceViews(gpu)
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
+    boxes = stratified(300, 300, 1, 606, 224).boxes
+    held = []
+    for height in (300, 301, 300):
+        views.write(picture(height, 300), boxes, wholes[0], crops)
+        held.append("device image" in views._slots[-1]._scratch)
+    assert held == [True, False, True]
+    views.close()
+    assert gpu.live == {}
+
+
+def test_an_image_gets_the_memory_that_packs_left_idle(gpu_with_kernels: GpuWithKernels) -> None:
+    gpu = gpu_with_kernels(12 << 20)
+    views = DeviceViews(gpu)
+    wholes, crops = views.empty((1, 224, 224, 3), np.float32), views.empty((1, 224, 224, 3), np.uint8)
+    pack = views.empty((40, 224, 224, 3), np.uint8)
+    del pack
+    gc.collect()
+    assert gpu.memory()[0] < 6 << 20, "an image of 1200 x 1200 takes 4.3 MB, and 3.2 MB while it is made smaller"
+    boxes = stratified(1200, 1200, 1, 606, 224).boxes
+    views.write(picture(1200, 1200), boxes, wholes[0], crops)
+    expected = np.empty((1, 224, 224, 3), np.uint8)
+    cut_crops(picture(1200, 1200), boxes, expected)
+    np.testing.assert_array_equal(read(gpu, crops), expected)
     views.close()
     assert gpu.live == {}
 

@@ -122,6 +122,61 @@ def test_memory_of_very_large_images_is_not_kept(codec: ImageCodec, monkeypatch:
     assert codec._idle == []
 
 
+def test_images_are_kept_up_to_the_memory_of_two_batches(codec: ImageCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec._idle.clear()
+    pixels_of(codec, [encoded(jpegs.plain())])
+    monkeypatch.setattr(codec, "_most_bytes", codec._idle.pop().capacity * 3 // 2)  # of an image and a half
+    pixels_of(codec, [encoded(jpegs.plain())] * 5)
+    assert len(codec._idle) == 3
+    codec._idle.clear()
+
+
+class CopyingHere(FakeGpu):
+    """A GPU whose driver is asked where an image is copied to memory."""
+
+    def is_current(self) -> bool:
+        return bool(getattr(self._local, "depth", 0))
+
+
+def test_an_image_of_a_gpu_is_copied_while_that_gpu_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a second GPU the library would ask the first for the copy."""
+    pytest.importorskip("nvidia.nvimgcodec", reason="nvImageCodec is not installed")
+    library, gpu = load_codec_library(), CopyingHere()
+    copies: list[bool] = []
+
+    class There:
+        """An image of a GPU: it is read through `cpu()` alone."""
+
+        def __init__(self, image: Any) -> None:
+            self._image = image
+            self.shape, self.dtype, self.capacity = image.shape, image.dtype, image.capacity
+
+        def cpu(self) -> Any:
+            copies.append(gpu.is_current())
+            return self._image
+
+    class Decoder:
+        def __init__(self, **_: Any) -> None:
+            backends = [library.Backend(library.CPU_ONLY)]
+            self._decoder = library.Decoder(device_id=library.NVIMGCODEC_DEVICE_CPU_ONLY, backends=backends)
+
+        def decode(self, streams: Any, **arguments: Any) -> list[Any]:
+            arguments |= {"images": None, "cuda_stream": 0}
+            return [There(image) for image in self._decoder.decode(streams, **arguments)]
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            return Decoder if name == "Decoder" else getattr(library, name)
+
+    monkeypatch.setattr(image_codec, "load_codec_library", Library)
+    there = ImageCodec(gpu, 1)
+    (found,) = pixels_of(there, [encoded(jpegs.plain())])
+    np.testing.assert_array_equal(found, load(jpegs.plain()).pixels)
+    there.close()
+    assert copies == [True, True], "the probe's and the image's"
+    assert gpu.live == {}
+
+
 @pytest.mark.parametrize(
     ("sizes", "count"),
     [

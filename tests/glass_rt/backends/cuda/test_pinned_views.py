@@ -62,6 +62,8 @@ def test_the_gpu_copies_from_the_pack_itself(bench: Bench, change: Any, copied_b
     assert {np.shares_memory(source, pack) for source in gpu.sources} == {not copied_before}
     engine.close()
     views.close()
+    gpu.sources.clear()
+    del pack, pixels
     assert gpu.live == {}
 
 
@@ -101,12 +103,30 @@ def test_what_there_is_no_pinned_memory_for_lies_in_ordinary_memory() -> None:
     packs += [views.empty(SHAPE, np.uint8) for _ in range(2)]
     assert [is_pinned(pack) for pack in packs] == [True, True, False, False]
     assert not is_pinned(views.empty((0, 8, 8, 3), np.uint8))
+    packs.clear()
     views.close()
     few = PinnedViews(gpu, NBYTES)
     packs = [few.empty(SHAPE, np.uint8) for _ in range(2)]
     assert [is_pinned(pack) for pack in packs] == [True, False]
+    packs.clear()
     few.close()
     assert gpu.live == {}
+
+
+def test_an_array_that_outlives_its_views_can_be_written() -> None:
+    """By a thread that decodes while another one closes the detector: of freed memory it would die."""
+    gpu = FakeGpu()
+    views = PinnedViews(gpu, 1 << 20)
+    pack, idle = views.empty(SHAPE, np.uint8), views.empty(SHAPE, np.float32)
+    del idle
+    gc.collect()
+    views.close()
+    assert (gpu.live, gpu.closed) == ({"pinned": 1}, False)
+    pack[:] = 1
+    del pack
+    gc.collect()
+    assert (gpu.live, gpu.closed) == ({}, True)
+    views.close()
 
 
 @pytest.mark.parametrize(

@@ -27,18 +27,21 @@ CLASSES = {name: type(name, (Error,), {}) for name in ("MemoryError", "LogicErro
 
 
 class Driver(ModuleType):
-    """Works until `refuse` is set, and afterwards, where `lost` is set too, never again."""
+    """Works until `refuse` is set (and `later` calls more), and afterwards, where `lost` is set too, never again."""
 
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
         self.Error = Error
         self.refuse: Error | None = None
         self.lost = False
+        self.later = 0
+        self.Context = Context
         self.__dict__.update(CLASSES)
 
     def respond(self) -> None:
         error = self.refuse
-        if error is not None:
+        self.later -= 1
+        if error is not None and self.later < 0:
             self.refuse = error if self.lost else None
             raise error
 
@@ -64,13 +67,23 @@ class Driver(ModuleType):
             return 1
 
         def retain_primary_context(self) -> object:
-            return object()
+            return Context()
 
         def name(self) -> str:
             return "Stand-in"
 
         def compute_capability(self) -> tuple[int, int]:
             return 8, 9
+
+
+class Context:
+    """The primary context; the driver in `sys.modules` refuses its calls."""
+
+    @staticmethod
+    def _respond() -> None:
+        sys.modules["pycuda.driver"].respond()
+
+    push = pop = detach = _respond
 
 
 @pytest.fixture
@@ -134,3 +147,20 @@ def test_without_a_context_none_can_be_lost(driver: Driver) -> None:
     driver.refuse, driver.lost = CLASSES["RuntimeError"]("cuInit failed: no CUDA-capable device is detected"), True
     with pytest.raises(GpuError, match=r"cuInit failed: no CUDA-capable device is detected$"):
         opened()
+
+
+def test_a_context_that_cannot_be_made_current_is_an_error_of_ours(driver: Driver) -> None:
+    gpu = opened()
+    driver.refuse, driver.lost = CLASSES["LogicError"]("cuCtxPushCurrent failed: invalid device context"), True
+    with pytest.raises(GpuError, match="cuCtxPushCurrent failed: invalid device context") as found, gpu.current():
+        pass
+    assert found.value.lost
+
+
+@pytest.mark.parametrize("calls_that_work", [0, 1, 2])  # push, pop, detach
+def test_a_lost_context_is_given_up_without_an_error(driver: Driver, calls_that_work: int) -> None:
+    gpu = opened()
+    driver.lost, driver.later = True, calls_that_work
+    driver.refuse = CLASSES["LogicError"]("cuCtxDetach failed: an illegal memory access was encountered")
+    gpu.close()
+    gpu.close()

@@ -6,7 +6,9 @@ There is no GPU: the very source is compiled for the CPU, with CUDA's words defi
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,17 @@ def test_the_fatbin_is_made_of_the_source(tmp_path: Path) -> None:
     assert target.read_bytes() == shipped
 
 
+def test_the_fatbin_has_code_for_every_architecture_that_it_is_made_for() -> None:
+    """Entries of a fatbin: kind (1: PTX, 2: code), length of the entry's header and of what follows, architecture."""
+    shipped, found, place = (KERNELS / "views.fatbin").read_bytes(), dict[int, list[int]](), 16
+    while place < len(shipped):
+        kind, _, header, size = struct.unpack_from("<HHIQ", shipped, place)
+        found.setdefault(kind, []).append(*struct.unpack_from("<I", shipped, place + 28))
+        place += header + size
+    assert found[2] == [int(sm.replace(".", "")) for sm in SMS]
+    assert found[1] == [75, 120], "for later cards of both kinds"
+
+
 def test_launches_cover_every_cell() -> None:
     launches = []
 
@@ -134,6 +147,19 @@ def test_the_source_compiles_where_it_is_used(sm: str) -> None:
         compiled_from_source(source.replace(b"blockIdx", b"blockIdy"), sm)
 
 
+def test_the_sentences_are_cudas_own() -> None:
+    """Its runtime has the driver's numbers and sentences for these errors, and needs no GPU to tell them."""
+    nvidia = importlib.util.find_spec("nvidia")
+    places = list(nvidia.submodule_search_locations or ()) if nvidia else []
+    files = [file for place in places for file in Path(place).glob("*/lib/libcudart.so*")]
+    if not files:
+        pytest.skip("CUDA's runtime is not installed")
+    runtime = ctypes.CDLL(str(files[0]))
+    runtime.cudaGetErrorString.restype = ctypes.c_char_p
+    numbers = (209, 200, 222, 218)  # no code for this GPU, an invalid image, PTX too new, PTX refused
+    assert [runtime.cudaGetErrorString(number).decode() for number in numbers] == list(REFUSED[1::2])
+
+
 @pytest.mark.parametrize("status", REFUSED)
 def test_a_gpu_that_refuses_the_shipped_kernels_gets_its_own(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
     images: list[bytes] = []
@@ -145,7 +171,7 @@ def test_a_gpu_that_refuses_the_shipped_kernels_gets_its_own(monkeypatch: pytest
 
     monkeypatch.setattr(view_kernels, "compiled_from_source", lambda source, sm: b"for SM " + sm.encode())
     gpu = Recording()
-    gpu.fail("load_kernel", f"CUDA_ERROR_{status}", after=1)
+    gpu.fail("load_kernel", status, after=1)
     with gpu.current():
         ViewKernels(gpu)
     assert images[2:] == [b"for SM 8.9"] * 3

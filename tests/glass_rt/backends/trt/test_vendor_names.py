@@ -39,6 +39,7 @@ RTX_ONLY = {
 OBJECTS = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "profile": "IOptimizationProfile",
     "_runtime": "Runtime", "runtime": "Runtime", "engine": "ICudaEngine", "_engine": "ICudaEngine", "context": "IExecutionContext", "layer": "ILayer", "reader": "ILayer",
+    "inspector": "EngineInspector",
 }  # fmt: skip
 CONFIGS = {
     "compiler": "IBuilderConfig",
