@@ -39,7 +39,10 @@ RECORD, REPORT = "bench.json", "bench.md"
     help="Bundle to compare with, as a rule the resize-only one of the same backbone; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", help="Images to judge."
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Images to judge: yours, since cost depends on them.  [required]",
 )
 @click.option("--output", type=OutputPath(), metavar="DIR", default=Path("bench"), show_default=True,
               help="Folder for bench.json, bench.md and the plots.")  # fmt: skip
@@ -50,35 +53,45 @@ RECORD, REPORT = "bench.json", "bench.md"
 @click.option(
     "--repeats", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Most repeats of each figure."
 )
-@click.option("--scenarios", metavar="LIST", help="Of single,offline,server.  [default: all]")
-@click.option("--sweeps", metavar="LIST", help="Of crops,size,batch,workers.  [default: all]")
+@click.option("--scenarios", metavar="LIST", help="Scenarios to run, of single,offline,server.  [default: all]")
+@click.option("--sweeps", metavar="LIST", help="Sweeps to run, of crops,size,batch,workers.  [default: all]")
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
 @batch_option
 @threads_option
 @memory_option
-@click.option("--batches", metavar="LIST", default="1,4,16", show_default=True, help="Of the sweep over batches.")
-@click.option("--workers", metavar="LIST", default="1,2", show_default=True, help="Of the sweep over workers.")
+@click.option("--batches", metavar="LIST", default="1,4,16", show_default=True, help="Batch sizes that are swept.")
 @click.option(
-    "--megapixels", metavar="LIST", default="1,2,5,12,24,50", show_default=True, help="Of the sweep over sizes."
+    "--workers", metavar="LIST", default="1,2", show_default=True, help="Numbers of decoding threads that are swept."
+)
+@click.option(
+    "--megapixels", metavar="LIST", default="1,2,5,12,24,50", show_default=True, help="Image sizes that are swept."
 )
 @click.option("--bound", "bound_ms", type=click.FloatRange(0, min_open=True), metavar="MS",
               help="Latency that the Server scenario holds.  [default: 3 times a single image's]")  # fmt: skip
-@click.option("--percentile", type=float, default=99.0, show_default=True, help="Of the latencies under --bound.")
+@click.option(
+    "--percentile", type=float, default=99.0, show_default=True, help="Percentile of the latencies that --bound limits."
+)
 @click.option(
     "--weights", "checkpoints", type=click.Path(path_type=Path, exists=True), multiple=True, metavar="FILE",
     help="Checkpoint of a trained bundle, for its PyTorch contenders; may be repeated.",
 )  # fmt: skip
-@click.option("--pytorch/--no-pytorch", default=True, show_default=True, help="The plain PyTorch pipelines.")
-@click.option("--tiles/--no-tiles", default=True, show_default=True, help="GLASS with every window of the image.")
-@click.option("--noop/--no-noop", default=True, show_default=True, help="The pipeline around engines that do nothing.")
-@click.option("--same-training", is_flag=True, help="The two sides were trained on the same data.")
+@click.option(
+    "--pytorch/--no-pytorch", default=True, show_default=True, help="Measure the plain PyTorch pipelines too."
+)
+@click.option(
+    "--tiles/--no-tiles", default=True, show_default=True, help="Measure GLASS with every window of the image too."
+)
+@click.option(
+    "--noop/--no-noop", default=True, show_default=True, help="Measure the pipeline around engines that do nothing too."
+)
+@click.option("--same-training", is_flag=True, help="Say in the report that both sides were trained on the same data.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     metavar="N",
     default=606,
     show_default=True,
-    help="Of orders and arrivals.",
+    help="Seed of the orders of images and of the arrivals.",
 )
 @click.option(
     "--fail-if", "conditions", multiple=True, metavar="COND", help="Exit 1 where a figure meets it: 'p99_ms>50'."
@@ -160,7 +173,7 @@ def _publish(record: Record, output: Path) -> None:
     click.echo(f"\n{written}", err=True)
 
 
-@bench.command(name="compare", short_help="Two records side by side.")
+@bench.command(name="compare", short_help="Compare two records.")
 @click.argument("before", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("after", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
@@ -199,7 +212,7 @@ def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> i
     return 1 if met else 0
 
 
-@bench.command(short_help="The small reproduced claim: train, build, evaluate.")
+@bench.command(short_help="Reproduce the paper's claim on a small scale: train, build, evaluate.")
 @click.option("--output", type=OutputPath(), metavar="DIR", required=True, help="Folder to write.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", default=606, show_default=True)
 @click.option(
@@ -224,9 +237,9 @@ def compare_records(before: Path, after: Path, conditions: tuple[str, ...]) -> i
     metavar="N",
     default=8,
     show_default=True,
-    help="Of GLASS; resize-only gets twice as many.",
+    help="Epochs of GLASS; resize-only gets twice as many.",
 )
-@click.option("--backend", default="onnxruntime", show_default=True, help="Of the engines, as for build.")
+@click.option("--backend", default="onnxruntime", show_default=True, help="Backend of the engines, as for build.")
 @quiet_option
 def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: int, backend: str, quiet: bool) -> int:
     """Show, from a seed, that evidence at native resolution is lost to a model that sees only the resized image.
@@ -242,19 +255,25 @@ def experiment(output: Path, seed: int, scenes: int, test_scenes: int, epochs: i
     return 0
 
 
-@bench.command(short_help="The authors' way against ours, end to end.")
+@bench.command(short_help="Measure the authors' way against ours, end to end.")
 @click.option(
     "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", required=True,
     help="Photographs to judge; INT8 is calibrated on them too.",
 )  # fmt: skip
 @click.option("--engines", type=OutputPath(), metavar="DIR", default=Path("bundles/authors"),
               show_default=True, help="Folder of bundles BACKBONE-PRECISION; missing ones are built.")  # fmt: skip
-@click.option("--backbone", "backbones", multiple=True, metavar="NAME", help="May be repeated.  [default: the three]")
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    metavar="NAME",
+    help="Backbone to measure; may be repeated.  [default: the three]",
+)
 @click.option(
     "--precision", "precisions", multiple=True, type=click.Choice(["fp32", "bf16", "int8"]),
-    help="May be repeated.  [default: the three]",
+    help="Precision to measure; may be repeated.  [default: the three]",
 )  # fmt: skip
-@click.option("--backend", default="auto", show_default=True, help="Of engines that are built.")
+@click.option("--backend", default="auto", show_default=True, help="Backend of the engines that are built.")
 @click.option("--repeats", type=click.IntRange(1), metavar="N", default=2, show_default=True)
 @click.option("--most", type=click.IntRange(1), metavar="N", help="Images to take part, evenly over the sizes.")
 @click.option("--output", type=OutputPath(), metavar="DIR", default=Path("bench-authors"),
@@ -291,7 +310,7 @@ def authors(
     return 0
 
 
-@bench.command(name="decode", short_help="What decoding on the device changes.")
+@bench.command(name="decode", short_help="Find what decoding on the GPU changes.")
 @click.option(
     "--images", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", required=True,
     help="Your photographs, as they come: no copies that were made smaller.",

@@ -39,26 +39,36 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
               help="Folder for eval.json, eval.csv, eval.md and the plots.")  # fmt: skip
 @click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
 @click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
-              help="Of the crops; tiles: every window.")  # fmt: skip
-@click.option("--threshold", type=click.FloatRange(0, 1), metavar="P", help="Fake from here.  [default: the bundle's]")
+              help="How crops are drawn; tiles: every window of the image.")  # fmt: skip
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="Call an image fake from this probability on.  [default: the bundle's]",
+)
 @device_option
 @batch_option
 @click.option("--observed-fpr", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", default=0.05,
               show_default=True,
-              help="Most of these real images called fake, for the accuracy at that rate.")  # fmt: skip
+              help="Share of these real images called fake at which the accuracy is given.")  # fmt: skip
 @click.option("--fpr", hidden=True, expose_value=False, callback=_renamed)
 @click.option("--by", multiple=True, metavar="COLUMN|folder",
-              help="Report errors by this; repeatable.  [default: the source, if known]")  # fmt: skip
+              help="Report the errors of each value here; repeatable.  [default: the source, if known]")  # fmt: skip
 @click.option(
     "--bootstrap",
     type=click.IntRange(0),
     metavar="N",
     default=1000,
     show_default=True,
-    help="Resamples of the intervals.",
+    help="Resamples for the intervals.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", default=606, show_default=True, help="Of the resamples."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    default=606,
+    show_default=True,
+    help="Seed of the resamples.",
 )
 @json_option
 @quiet_option

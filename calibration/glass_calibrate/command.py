@@ -47,14 +47,14 @@ _judging = option_group(
         click.option("--draws", type=click.IntRange(1), default=1, show_default=True, metavar="R",
                      help="Independent samplings; the mean is the score."),
         click.option("--sampling", type=click.Choice(["stratified", "tiles"]), default="stratified", show_default=True,
-                     help="tiles: every window of the image."),
+                     help="How crops are drawn; tiles: every window of the image."),
         max_pixels_option,
     ),
 )  # fmt: skip
 _share = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
-@click.command(short_help="Labelled images to a decision with a guarantee.")
+@click.command(short_help="Set a bundle's thresholds on labelled images, with a guarantee.")
 @click.argument(
     "labelled", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False, metavar="[LABELLED]"
 )
@@ -67,7 +67,7 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Most of all real images that may be labelled fake.",
+    help="Largest share of real images that may be labelled fake.",
 )
 @click.option(
     "--fnr",
@@ -75,7 +75,7 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     default=0.05,
     show_default=True,
     metavar="SHARE",
-    help="Most of all fakes that may be labelled real.",
+    help="Largest share of fakes that may be labelled real.",
 )
 @click.option(
     "--confidence",
@@ -83,7 +83,7 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     default=0.95,
     show_default=True,
     metavar="SHARE",
-    help="With which each of the two holds.",
+    help="Confidence with which each of the two limits holds.",
 )
 @click.option("--joint", is_flag=True, help="The confidence holds for all tiers together, not for each.")
 @click.option(
@@ -93,12 +93,12 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     show_default=True,
     help="Thresholds for each kind of input; off: one pair for all.",
 )
-@click.option("--group", metavar="COLUMN|folder", help="Of images that are alike here, one counts.")
+@click.option("--group", metavar="COLUMN|folder", help="Of the images with one value here, one counts.")
 @click.option(
     "--by",
     multiple=True,
     metavar="COLUMN|folder",
-    help="Report the rates of each; repeatable.  [default: the source, and --group]",
+    help="Report the error rates of each value here; repeatable.  [default: the source, and --group]",
 )
 @click.option(
     "--prior",
@@ -106,7 +106,7 @@ _share = click.FloatRange(0, 1, min_open=True, max_open=True)
     default=0.5,
     show_default=True,
     metavar="SHARE",
-    help="Share of fakes that the calibrated probability is true for.",
+    help="Share of fakes among the images for which the calibrated probability holds.",
 )
 @_judging
 @click.option("--report", type=OutputPath(file_okay=False), metavar="DIR",

@@ -10,7 +10,7 @@ from glass_rt.errors import import_failure
 try:
     from scipy.stats import beta
 except ImportError as error:
-    raise import_failure(error, "scipy", "calibrate", "calibration") from None
+    raise import_failure(error, "scipy", "calibrate", "the interval of a rate") from None
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,12 @@ def http_routes() -> str:
     return "\n\n".join(parts)
 
 
+def health_fields() -> str:
+    """The fields of the health routes' responses, as the OpenAPI document describes them."""
+    fields = _openapi()["components"]["schemas"]["Health"]["properties"]
+    return _table(("field", "meaning"), ((f"`{name}`", field["description"]) for name, field in fields.items()))
+
+
 def _openapi() -> dict[str, Any]:
     from glass_rt.serve.http import openapi
 
@@ -237,6 +243,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors_table": errors_table,
     "http_statuses": http_statuses,
     "http_routes": http_routes,
+    "health_fields": health_fields,
     "metrics": metrics,
     "row_columns": row_columns,
     "csv_columns": csv_columns,

@@ -250,7 +250,17 @@ def _model_named(model: Model, engine: Engine) -> Iterator[None]:
     try:
         yield
     except ParityError as error:
-        raise ParityError(f"{model.name}, {engine.backend} {engine.precision}: {error}") from error
+        raise ParityError(
+            f"{model.name}, {engine.backend} {engine.precision}: {error}; nothing was written: {_way_out(engine)}"
+        ) from error
+
+
+def _way_out(engine: Engine) -> str:
+    if engine.precision == EXACT:
+        return "choose another --backend, or install another version of this one's library"
+    return (
+        f"this model loses too much in {engine.precision}; build it with --precision {EXACT}, or in another precision"
+    )
 
 
 def _pending_parity(allowed: Tolerance) -> Parity:

@@ -28,10 +28,10 @@ from glass_rt.cli.options import json_option, quiet_option
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.errors import UsageError
 from glass_rt.progress import reporter, silent
-from glass_rt.results.verdict import UNTRAINED
+from glass_rt.results.verdict import UNTRAINED_BUNDLE
 
 
-@click.command(short_help="A checkpoint or a portable model to an engine bundle.")
+@click.command(short_help="Turn a checkpoint or a portable model into a bundle.")
 @model_options
 @click.option(
     "--from",
@@ -41,13 +41,22 @@ from glass_rt.results.verdict import UNTRAINED
     help="Portable model, or a bundle that carries one; needs neither checkpoint nor PyTorch.",
 )
 @click.option(
-    "--backend", default="auto", show_default=True, help="auto, onnxruntime, openvino, tensorrt or tensorrt_rtx."
+    "--backend",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, onnxruntime, openvino, tensorrt or tensorrt_rtx.",
 )
 @click.option(
-    "--precision", type=click.Choice(PRECISIONS), help="Of the engines.  [default: fp16 for TensorRT, else fp32]"
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Precision of the engines.  [default: fp16 for TensorRT, else fp32]",
 )
 @click.option(
-    "--max-batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 64, or the profile's]"
+    "--max-batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most views in one run of an engine.  [default: 64, or the profile's]",
 )
 @click.option(
     "--calibration",
@@ -130,4 +139,4 @@ def _show(manifest: BundleManifest, target: Path) -> None:
             err=True,
         )
     if not manifest.model.weights.trained:
-        click.echo(f"! {UNTRAINED}", err=True)
+        click.echo(f"! {UNTRAINED_BUNDLE}", err=True)

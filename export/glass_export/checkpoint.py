@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from glass_export.model import build_model, checkpoint_module
 from glass_export.state_dicts import StateDict, could_be_weight, find_tensors, is_bookkeeping, split_models
 from glass_export.timm_backbone import PREFIX
 from glass_rt.bundle.manifest import ARCHITECTURES
-from glass_rt.errors import CheckpointError, UsageError
+from glass_rt.errors import CheckpointError, MissingDependency, UsageError
 from glass_rt.progress import Stage, silent
 
 _LISTED = 8  # names spelled out per kind of mismatch
@@ -92,7 +93,7 @@ def read_checkpoint(
     """
     with stage("reading the checkpoint"):
         found = _found(load_checkpoint(path), path)
-        backbone = backbone or _told_of_timm(path)
+        backbone = _told_of_timm(path) if backbone is None else _not_another(path, backbone)
         matches = _matches(found, backbone, architecture)
         fitting = sorted((match for match in matches if not match.mismatches), key=lambda match: match.found.rank)
         if not fitting:
@@ -208,6 +209,19 @@ def _told_of_timm(path: Path) -> str | None:
         return find_backbone(told).name
     except UsageError as error:
         raise CheckpointError(f"{path} is of a backbone that cannot be used: {error}") from error
+
+
+def _not_another(path: Path, asked: str) -> str:
+    """The backbone that is asked for, unless the file names another: of timm, many have the same names and shapes.
+
+    Their values mean the same only with the same activations and the same scaling of images.
+    """
+    told, name = told_backbone(path), find_backbone(asked).name
+    if told is not None and told != name and (told.startswith(PREFIX) or name.startswith(PREFIX)):
+        with suppress(UsageError, MissingDependency):  # a name that timm has no longer
+            if find_backbone(told).name != name:
+                raise CheckpointError(f"{path} is of {told}, and not of {name}: give --backbone {told}")
+    return asked
 
 
 def _models(found: StateDict, expected: Shapes) -> Iterator[StateDict]:

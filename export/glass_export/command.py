@@ -15,7 +15,7 @@ from glass_rt.errors import MissingDependency
 from glass_rt.progress import reporter, silent
 
 
-@click.command(short_help="A checkpoint to a portable model.")
+@click.command(short_help="Turn a checkpoint into a portable model.")
 @model_options
 @click.option(
     "--precision",

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from types import FrameType
 from typing import Any
@@ -64,6 +65,16 @@ class Commands(click.Group):
         for point in entry_points(group="glass_rt.commands", name=name):
             return _load(point)
         return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that is meant; the error for an unknown one names the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}; did you mean {near[0]}?", ctx) from None
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """As for any group; --help and --version print here."""
@@ -120,7 +131,9 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Version and backends."
 )
 def cli() -> None:
-    """Detects AI-generated images with GLASS: a look at the whole, and at crops in original resolution.
+    """Detect AI-generated images with GLASS, which looks at the whole image and at crops in original resolution.
+
+    A bundle is a folder with a model's engines; most commands use one.
 
     \b
     First:  glass-rt build --weights FILE     a checkpoint becomes a bundle

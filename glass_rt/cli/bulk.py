@@ -16,7 +16,7 @@ from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.results.file_names import text_from_name
 
 
-@click.command(short_help="Very many images to Parquet, on one machine or many.")
+@click.command(short_help="Judge very many images into Parquet, on one machine or many.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--output", required=True, metavar="TARGET", help="Folder or URI that gets the Parquet files.")
 @engine_option

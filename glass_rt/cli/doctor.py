@@ -46,7 +46,7 @@ _GPU_ACCESS = ("cuda-core", "pycuda")
 _REMARKS = {"tensorrt": "   (NVIDIA GPU)", "tensorrt_rtx": "   (NVIDIA GPU; builds anywhere)"}
 
 
-@click.command(short_help="What this machine has, lacks, and how to get it.")
+@click.command(short_help="Show what this machine has and lacks, and how to get it.")
 @json_option
 def doctor(as_json: bool) -> int:
     """Say what this machine has for glass-rt, what is missing, and how to get it.

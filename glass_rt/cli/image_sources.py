@@ -17,6 +17,27 @@ from glass_rt.results.output import Output
 from glass_rt.results.verdict import Failure, Verdict
 
 
+class HeldImages:
+    """The images that the file of --output holds already, counted as they are met; without a file there are none."""
+
+    def __init__(self, journal: Output | None) -> None:
+        self._journal = journal
+        self.count = 0
+
+    def lacks(self, item: str | Failure) -> bool:
+        """Whether what was found is to be judged."""
+        path = item if isinstance(item, str) else str(item.path)
+        return self._lacks(self._journal is not None and self._journal.holds(path))
+
+    def lacks_piped(self, data: bytes) -> bool:
+        """Whether content of standard input is to be judged."""
+        return self._lacks(self._journal is not None and self._journal.holds_piped(data))
+
+    def _lacks(self, held: bool) -> bool:
+        self.count += held
+        return not held
+
+
 class ImageSources:
     """Gives the sources of what was found, `-` for standard input among it, until `stopped` is set.
 
@@ -24,9 +45,9 @@ class ImageSources:
     result that they led to.
     """
 
-    def __init__(self, found: Iterable[str | Failure], journal: Output | None, stopped: Event, *, keep: bool) -> None:
+    def __init__(self, found: Iterable[str | Failure], held: HeldImages, stopped: Event, *, keep: bool) -> None:
         self._found = found
-        self._journal = journal
+        self._held = held
         self._stopped = stopped
         self._keep = keep
         self._taken: deque[tuple[str | None, bytes | None]] = deque()
@@ -49,11 +70,11 @@ class ImageSources:
         return replace(result, path=path), data
 
     def _read(self, item: str) -> str | bytes | Failure | None:
-        """The source of one image; None for content of standard input that the journal has."""
+        """The source of one image; None for content of standard input that is held already."""
         try:
             if item == "-":
                 data = _read_stdin()
-                return None if self._journal is not None and self._journal.holds_piped(data) else data
+                return data if self._held.lacks_piped(data) else None
             return read_file(item) if self._keep and _is_read_once(item) else item
         except ImageError as error:
             return Failure(None if item == "-" else item, error)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.image_sources import ImageSources
+from glass_rt.cli.image_sources import HeldImages, ImageSources
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.options import detect_options, engine_option, json_option, quiet_option, run_options
 from glass_rt.cli.output_path import OutputPath
@@ -31,7 +31,7 @@ from glass_rt.results.verdict import Failure, Verdict
 _LONGEST_NAME = 255  # bytes
 
 
-@click.command(short_help="Images to verdicts.")
+@click.command(short_help="Judge images.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @engine_option
 @detect_options
@@ -87,10 +87,11 @@ def infer(
         detector = stack.enter_context(Detector.open(chosen_bundle(engine), run))
         journal = stack.enter_context(open_output(output, resume=resume)) if output else None
         stopped = stack.enter_context(stop_on_interrupt())
-        found, total = _found(images, journal, passed_over, show_progress=not quiet and sys.stderr.isatty())
+        held = HeldImages(journal)
+        found, total = _found(images, held, passed_over, show_progress=not quiet and sys.stderr.isatty())
         line = ProgressLine(None if quiet or (form == "table" and not output) else sys.stderr)
         stack.callback(line.clear)
-        sources = ImageSources(found, journal, stopped, keep=overlay is not None)
+        sources = ImageSources(found, held, stopped, keep=overlay is not None)
         for each in detector.detect_many(sources, options):
             result, data = sources.result_and_bytes(each)
             if journal is not None and isinstance(result, Failure):
@@ -104,6 +105,9 @@ def infer(
     results.finish(None if quiet else sys.stderr)
     if passed_over and not quiet:
         click.echo(text_from_name(passed_over.remark()), err=True)
+    if held.count and not quiet:
+        rest = "" if results.count or stopped.is_set() else "; nothing was left to judge"
+        click.echo(text_from_name(f"{output}: images that are in it already: {held.count}{rest}"), err=True)
     failed_before = _failed_before(output, journal, quiet=quiet)
     if stopped.is_set():
         raise KeyboardInterrupt
@@ -128,18 +132,14 @@ def _check_overlay(overlay: Path | None, images: tuple[str, ...]) -> None:
 
 
 def _found(
-    images: tuple[str, ...], journal: Output | None, passed_over: PassedOver, *, show_progress: bool
+    images: tuple[str, ...], held: HeldImages, passed_over: PassedOver, *, show_progress: bool
 ) -> tuple[Iterable[str | Failure], int | None]:
     """What is to be judged, and how many; counting means listing, which is done only where somebody sees it."""
-    found = (item for item in find_images(images, passed_over) if journal is None or not journal.holds(_name(item)))
+    found = filter(held.lacks, find_images(images, passed_over))
     if not show_progress:
         return found, None
     listed = list(found)
     return listed, len(listed)
-
-
-def _name(item: str | Failure) -> str:
-    return item if isinstance(item, str) else str(item.path)
 
 
 def _write_overlay(

@@ -19,10 +19,10 @@ from glass_rt.inference.engines import device_of
 from glass_rt.inference.pending_parity import known_parity
 from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
 from glass_rt.results.file_names import text_from_name
-from glass_rt.results.verdict import UNTRAINED
+from glass_rt.results.verdict import UNTRAINED_BUNDLE
 
 
-@click.command(short_help="What a bundle is.")
+@click.command(short_help="Show what a bundle is.")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
 @engine_option
 @device_option
@@ -77,7 +77,7 @@ def _rows(bundle: Bundle, device: str | None) -> list[tuple[str, str]]:
     if manifest.precision_report is not None:
         rows.append(("precision", _precision(manifest.precision_report)))
     rows += [("file", f"{entry.size / 1e6:9.1f} MB  {name}") for name, entry in manifest.files.items()]
-    return rows if model.weights.trained else [*rows, ("warning", UNTRAINED)]
+    return rows if model.weights.trained else [*rows, ("warning", UNTRAINED_BUNDLE)]
 
 
 def _decision(manifest: BundleManifest) -> list[tuple[str, str]]:

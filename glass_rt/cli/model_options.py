@@ -37,7 +37,9 @@ model_options = option_group(
             help="vit_b16, resnet50, convnext_tiny, resnet18, mobilenet_v3_small, or timm:NAME.",
         ),
         click.option(
-            "--architecture", type=click.Choice(ARCHITECTURES), help="[default: glass, or what the checkpoint is]"
+            "--architecture",
+            type=click.Choice(ARCHITECTURES),
+            help="glass, or the resize-only baseline.  [default: glass, or what the checkpoint is]",
         ),
         click.option(
             "--weights",
@@ -50,7 +52,10 @@ model_options = option_group(
             help="Meaning of the checkpoint's two logits, in order.  [default: fake,real]",
         ),
         click.option(
-            "--crops", type=click.IntRange(1), metavar="K", help="Crops it was trained with.  [default: the authors']"
+            "--crops",
+            type=click.IntRange(1),
+            metavar="K",
+            help="Number of crops that the model was trained with.  [default: the authors']",
         ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from glass_rt.image.sampling import MAX_SEED
 from glass_rt.machine.device import DEVICE_HELP
 from glass_rt.machine.limits.memory import memory_from_text
 from glass_rt.options import DECODERS, DEFAULT_MARGIN, Crops, DetectOptions, RunOptions, crops_from_text
+
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE | re.ASCII)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notices on stderr.")
@@ -34,13 +37,30 @@ split_option = click.option(
 )
 device_option = click.option("--device", metavar="DEVICE", help=f"{DEVICE_HELP}  [default: the bundle's]")
 batch_option = click.option(
-    "--batch", type=click.IntRange(1), metavar="N", help="Most views in one run.  [default: 4 to 16 by cores]"
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most views in one run of an engine.  [default: 4 to 16 by cores]",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads of an engine.  [default: cores]"
 )
+
+
+def parse_pin(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The value of `--expect-bundle`: the 64 hexadecimal digits of a SHA-256."""
+    if value is not None and not _SHA256.fullmatch(value):
+        raise click.BadParameter(
+            f"{value!r} is no SHA-256; `glass-rt inspect` prints the bundle's, of 64 hexadecimal digits", param=param
+        )
+    return value
+
+
 expect_bundle_option = click.option(
-    "--expect-bundle", metavar="SHA256", help="Refuse any other bundle than this one (see inspect)."
+    "--expect-bundle",
+    callback=parse_pin,
+    metavar="SHA256",
+    help="Refuse any other bundle than the one with this SHA-256, which `glass-rt inspect` prints.",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: cores, up to 8]"
@@ -113,14 +133,14 @@ _JUDGING = (
         default=1,
         show_default=True,
         metavar="R",
-        help="Independent samplings, seeds S, S+1, ...; the mean decides.",
+        help="Sample so many times, with the seeds S, S+1, ...; the mean decides.",
     ),
     click.option(
         "--sampling",
         type=click.Choice(["stratified", "tiles"]),
         default="stratified",
         show_default=True,
-        help="tiles: every window of the image.",
+        help="How crops are drawn; tiles: every window of the image.",
     ),
     click.option(
         "--seed",
@@ -132,7 +152,7 @@ _JUDGING = (
         "--threshold",
         type=click.FloatRange(0, 1),
         metavar="P",
-        help="Called fake from this probability on, without a guarantee.  [default: the bundle's decision]",
+        help="Call an image fake from this probability on, without a guarantee.  [default: the bundle's decision]",
     ),
     max_pixels_option,
 )

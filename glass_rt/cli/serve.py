@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 @engine_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8000, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0: any free one.",
 )
 @click.option(
     "--grpc-port",

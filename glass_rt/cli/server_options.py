@@ -57,7 +57,10 @@ _OPTIONS = (
         help="Ask for an API key; the file holds one per line, and is read again on SIGHUP.  [default: none is asked "
         "for]",
     ),
-    _size("--max-body", "Of one request.  [default: 64M, at most what --queue-bytes is by default]"),
+    _size(
+        "--max-body",
+        "Largest body of a request; a larger one gets 413.  [default: 64M, at most the default of --queue-bytes]",
+    ),
     max_pixels_option,
     _count("--max-crops", DEFAULTS.max_crops, "K", "Most crops per image that a request may ask for."),
     _count("--queue-images", DEFAULTS.queue_images, "N", "Images under way at once; further ones get 429."),
@@ -67,9 +70,9 @@ _OPTIONS = (
         "an eighth]",
     ),
     _seconds("--deadline", "deadline_s", "An image that is not judged by then gets 504."),
-    _seconds("--body-timeout", "body_timeout_s", "For a request's body to arrive."),
-    _seconds("--header-timeout", "header_timeout_s", "For a request's headers to arrive."),
-    _seconds("--drain-timeout", "drain_timeout_s", "For requests under way to finish after SIGTERM."),
+    _seconds("--body-timeout", "body_timeout_s", "Time for a request's body to arrive."),
+    _seconds("--header-timeout", "header_timeout_s", "Time for a request's headers to arrive."),
+    _seconds("--drain-timeout", "drain_timeout_s", "Time for the requests under way to finish after SIGTERM."),
 )
 
 

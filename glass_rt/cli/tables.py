@@ -21,6 +21,8 @@ FORMATS = ("json", "jsonl", "csv", "table")
 class Results:
     """Takes results in order; `failed` counts those that are no verdicts, `undrawn` pictures that were not written."""
 
+    _uncounted = 1  # so many results need no count, since each of them is printed
+
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self.count = 0
@@ -55,7 +57,7 @@ class Results:
             return
         for line in self._remarks:
             print(text_from_name(line), file=remarks)
-        if self.count > 1:
+        if self.count > self._uncounted:
             print(f"{self.count - self.failed} of {self.count} judged", file=remarks)
             for notice, count in self._notices.most_common():
                 print(f"  {count} x {notice}", file=remarks)
@@ -126,6 +128,8 @@ class TableResults(Results):
 
 class CountedResults(Results):
     """For results that go to a file: of those that come it prints only the failures that the file does not get."""
+
+    _uncounted = 0
 
     def _write(self, result: Verdict | Failure) -> None:
         if isinstance(result, Failure) and not result.lasting:

@@ -15,7 +15,7 @@ from glass_rt.serve.triton.config import ServingOptions
 from glass_rt.serve.triton.repository import write_model
 
 
-@click.command(short_help="A bundle to a Triton model repository.")
+@click.command(short_help="Put a bundle into a Triton model repository.")
 @engine_option
 @click.option(
     "--output",

@@ -24,9 +24,14 @@ def find_images(arguments: Sequence[str], passed_over: PassedOver | None = None)
     A file is taken as it is, a folder gives its images at any depth in the order of their names, a pattern that is no
     file gives its matches. In folders, files count that are named like an image or start like one; pipes, devices and
     names that begin with a dot do not. Links to folders are followed, each folder once (see `folders.walk`). A folder
-    that cannot be read is a Failure too, at any depth. `passed_over` is told of files in folders that look like images
-    of kinds that are not read.
+    that cannot be read is a Failure too, at any depth. A path that several arguments mean comes once, in its first
+    place. `passed_over` is told of files in folders that look like images of kinds that are not read.
     """
+    items = _meant_by(arguments, passed_over)
+    return items if len(arguments) == 1 else _each_once(items)
+
+
+def _meant_by(arguments: Sequence[str], passed_over: PassedOver | None) -> Iterator[str | Failure]:
     for argument in arguments:
         if os.path.isdir(argument):  # which, unlike Path's, has an answer for names that the system refuses
             yield from _or_reason(argument, _in_folder(argument, passed_over), "the folder holds no images")
@@ -34,6 +39,18 @@ def find_images(arguments: Sequence[str], passed_over: PassedOver | None = None)
             yield from _or_reason(argument, _matches(argument), "no file matches the pattern")
         else:
             yield argument
+
+
+def _each_once(items: Iterator[str | Failure]) -> Iterator[str | Failure]:
+    """The items without the paths that came before; `./a.jpg` and `a.jpg` are one."""
+    seen = set()
+    for item in items:
+        if isinstance(item, str):
+            path = Path(item)  # which keeps `..`: behind a link it leads elsewhere
+            if path in seen:
+                continue
+            seen.add(path)
+        yield item
 
 
 def is_pattern(argument: str) -> bool:

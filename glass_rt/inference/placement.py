@@ -33,7 +33,7 @@ def check_decode(manifest: BundleManifest, run: RunOptions) -> None:
     device = device_of(manifest, run.device)
     if run.decode == "device" and kind_of(device) != "cuda":
         raise UsageError(
-            f"decode: device is for engines on an NVIDIA GPU, and these run on {device}; leave it away, or choose "
+            f"decode: device is for engines on an NVIDIA GPU, and these run on {device}; leave it out, or choose "
             "--device cuda"
         )
 

@@ -9,7 +9,7 @@ from glass_rt.decision.decide import NO_CALIBRATION, SEED_CHOSEN, Decision
 from glass_rt.results.verdict import UNTRAINED
 
 NOT_CALIBRATED = (
-    "NOT CALIBRATED: nobody knows how often this label is wrong; measure it: glass-rt calibrate LABELLED --engine DIR"
+    "NOT CALIBRATED: how often this label is wrong is unknown; to measure it: glass-rt calibrate LABELLED --engine DIR"
 )
 
 

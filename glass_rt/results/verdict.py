@@ -15,6 +15,7 @@ SCHEMA = 2
 FORMER_SCHEMA = 1  # lines of results that earlier versions wrote; see docs/reference/verdict.md
 RESERVED = ("provenance", "probe")  # names of fields to come
 UNTRAINED = "UNTRAINED WEIGHTS: this verdict says nothing about the image"
+UNTRAINED_BUNDLE = "UNTRAINED WEIGHTS: verdicts of this bundle say nothing about images"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from glass_rt.errors import MissingDependency, drop_frames
 
 try:
@@ -67,8 +69,17 @@ def _glass_error_response(request: Request, error: GlassError) -> Response:
 
 def _http_error_response(request: Request, error: HTTPException) -> Response:
     """The router's errors: no such path, or another method than the path has."""
+    words = _words(request, error)
     if request.url.path.startswith(INFERENCE_PROTOCOL):
-        body: dict[str, object] = {"error": error.detail}
+        body: dict[str, object] = {"error": words}
     else:
-        body = {"schema": SCHEMA, "path": None, "error": {"kind": "http", "message": error.detail}}
+        body = {"schema": SCHEMA, "path": None, "error": {"kind": "http", "message": words}}
     return json_response(body, error.status_code, dict(error.headers or {}))
+
+
+def _words(request: Request, error: HTTPException) -> str:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "there is no such route; /openapi.json describes those that there are"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and error.headers and "Allow" in error.headers:
+        return f"this route does not take {request.method}, but {error.headers['Allow']}"
+    return error.detail

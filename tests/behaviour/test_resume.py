@@ -106,9 +106,30 @@ def test_an_image_of_standard_input_is_known_by_its_content(
 ) -> None:
     engine, output = bundles("mobilenet_v3_small").folder, tmp_path / f"r{suffix}"
     words = ("infer", "-", "--engine", engine, "--output", output, "--resume")
-    for picture in (pictures[0], pictures[0], pictures[1]):
-        assert cli(*words, stdin=picture.read_bytes()).returncode == 0
+    for picture, said in (
+        (pictures[0], "1 of 1 judged\n"),
+        (pictures[0], f"{output}: images that are in it already: 1; nothing was left to judge\n"),
+        (pictures[1], "1 of 1 judged\n"),
+    ):
+        done = cli(*words, stdin=picture.read_bytes())
+        assert (done.returncode, said in done.stderr) == (0, True), done.stderr
     assert len(paths_in(output)) == 2
+
+
+def test_an_image_that_two_arguments_name_has_one_row_and_those_of_before_are_counted(
+    cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    folder, output, engine = tmp_path / "album", tmp_path / "r.jsonl", bundles("mobilenet_v3_small").folder
+    folder.mkdir()
+    shutil.copy(pictures[0], folder / "a.jpg")
+    words = ("infer", folder / "a.jpg", folder, folder / "*.jpg", "--engine", engine, "--output", output, "--resume")
+    assert "1 of 1 judged\n" in cli(*words).stderr
+    shutil.copy(pictures[1], folder / "b.jpg")
+    again = cli(*words).stderr
+    assert "1 of 1 judged\n" in again
+    assert f"{output}: images that are in it already: 1\n" in again
+    assert paths_in(output) == [str(folder / name) for name in ("a.jpg", "b.jpg")]
+    assert "already" not in cli(*words, "--quiet").stderr
 
 
 def test_csv_is_resumed_too(cli: Cli, bundles: Bundles, pictures: tuple[Path, ...], tmp_path: Path) -> None:

@@ -141,6 +141,34 @@ def test_the_file_of_a_run_tells_its_backbone_and_others_are_asked_for_it(tmp_pa
         assert read_checkpoint(path, "timm:test_convnext").architecture == "resize"
 
 
+@pytest.mark.parametrize(
+    ("told", "asked", "says"),
+    [
+        ("timm:resnet18.a1_in1k", "timm:resnet18", None),  # its default
+        (
+            "timm:resnet18.fb_swsl_ig1b_ft_in1k",
+            "timm:resnet18",
+            r"give --backbone timm:resnet18\.fb_swsl_ig1b_ft_in1k$",
+        ),
+        ("timm:resnet18.a1_in1k", "resnet18", r"is of timm:resnet18\.a1_in1k, and not of resnet18"),
+        ("resnet18", "timm:resnet18", "is of resnet18, and not of timm:resnet18.a1_in1k: give --backbone resnet18$"),
+        ("timm:no_longer_there", "timm:resnet18", None),
+        (None, "timm:resnet18", None),
+    ],
+)
+def test_models_of_the_same_names_and_shapes_are_told_apart_by_the_file(
+    told: str | None, asked: str, says: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.safetensors"
+    tensors = checkpoint_module(build_model(find_backbone("timm:resnet18"), "glass")).state_dict()
+    save_file(tensors, path, None if told is None else {"glass_train": json.dumps({"backbone": told})})
+    if says is None:
+        assert read_checkpoint(path, asked, "glass").backbone == find_backbone(asked).name
+    else:
+        with pytest.raises(CheckpointError, match=says):
+            read_checkpoint(path, asked, "glass")
+
+
 def test_tables_of_positions_are_the_models_own() -> None:
     model = checkpoint_module(build_model(find_backbone("timm:efficientformer_l1"), "resize"))
     given = given_names("timm:efficientformer_l1", "resize")

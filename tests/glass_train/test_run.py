@@ -8,23 +8,27 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from glass_export.backbones import find_backbone
 from glass_export.model import build_model, checkpoint_module
+from glass_train.finish.card import card_of_manifest
 from glass_train.loop.files import BEST, LAST, read_checkpoint_file
 from glass_train.options import TrainOptions
 from glass_train.run import start_run
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import CheckpointError, LabelsInvalid, TrainingError, UsageError
 from tests.bench_zoo import write_bundle, write_picture
+from tests.calibrations import calibrate
 from tests.glass_train import killed_runs
 from tests.support import Cli
 
@@ -145,9 +149,45 @@ def test_a_bundle_without_a_card_says_so(cli: Cli, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "zoo")
     shown = cli("card", "--engine", bundle)
     assert "nothing is known of the training" in shown.stdout
+    assert "- decision: not calibrated: the threshold of 0.5 promises nothing\n" in shown.stdout
+    decision = calibrate(bundle)
+    calibrated = cli("card", "--engine", bundle).stdout
+    assert f"- decision: calibrated (calibration {decision.id}): the rest: " in calibrated
+    untrained = cli("card", "--engine", write_bundle(tmp_path / "untrained", trained=False)).stdout
+    assert "- decision: none: the weights are untrained\n" in untrained
     (tmp_path / "card.json").write_text('{"model": {"weights_sha256": "other"}}')
     refused = cli("card", "--engine", bundle)
     assert (refused.returncode, "the card of other weights" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda card: "",
+        lambda card: "[]",
+        lambda card: "[" * 100_000,
+        lambda card: json.dumps({"model": card["model"]}),
+        lambda card: json.dumps({**card, "test": {"rows": []}}),
+        lambda card: json.dumps({**card, "training": 5}),
+    ],
+)
+def test_a_card_that_is_none_is_refused_in_one_line(spoil: Callable[[Any], str], cli: Cli, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "zoo")
+    card = card_of_manifest(Bundle.open(bundle))
+    (tmp_path / "card.json").write_text(spoil(card))
+    refused = cli("card", "--engine", bundle)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "card.json cannot be read as a card" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_card_lies_beside_the_bundle_however_the_bundle_is_named(cli: Cli, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "run" / "zoo")
+    card = card_of_manifest(Bundle.open(bundle)) | {"calibration": "this very card"}
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card))
+    (tmp_path / "current").symlink_to(bundle)
+    for name, folder in ((bundle, tmp_path), (".", bundle), ("current", tmp_path), ("zoo/", bundle.parent)):
+        assert "this very card" in cli("card", "--engine", name, cwd=folder).stdout, name
 
 
 def test_a_picture_of_one_pixel_is_an_image_like_others(pictures_to_train_on: Path, tmp_path: Path) -> None:
@@ -172,6 +212,37 @@ def test_an_image_truncated_in_mid_run_is_left_out_and_named(pictures_to_train_o
     assert list(state.failed) == ["train/fake/train3.png"]
 
 
+@pytest.mark.parametrize("delivery", ["none", "mild"])
+def test_an_image_that_becomes_another_in_mid_run_is_left_out_and_named(
+    delivery: str, pictures_to_train_on: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(pictures_to_train_on, tmp_path / "data")
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        yield
+        if name == "loading the weights":
+            shutil.copy(folder / "train" / "real" / "train3.png", folder / "train" / "fake" / "train3.png")
+
+    state = start_run(options(folder, delivery=delivery), tmp_path / "run", stage=stage)
+    assert state.failed == {"train/fake/train3.png": "the file has changed since the run began"}
+
+
+def test_validation_needs_both_classes_to_the_end(pictures_to_train_on: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pictures_to_train_on, tmp_path / "data")
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        yield
+        if name == "loading the weights":
+            shutil.rmtree(folder / "val" / "fake")
+
+    with pytest.raises(
+        TrainingError, match=r"validation has no images of both classes \(clean\) that can still be read"
+    ):
+        start_run(options(folder), tmp_path / "run", stage=stage)
+
+
 @pytest.mark.parametrize(
     ("spoil", "changes", "error", "message"),
     [
@@ -189,6 +260,9 @@ def test_an_image_truncated_in_mid_run_is_left_out_and_named(pictures_to_train_o
         (lambda folder: None, {"quick": True}, UsageError, "use --weights imagenet or FILE"),
         (lambda folder: None, {"precision": "fp16"}, UsageError, "fp16 needs a GPU"),
         (lambda folder: None, {"devices": 2, "device": "cuda"}, UsageError, "PyTorch finds"),
+        (lambda folder: None, {"devices": 8}, UsageError, "got 8 for a batch of 4 images"),
+        (lambda folder: None, {"max_time": float("nan")}, UsageError, "max-time: got nan; expected minutes"),
+        (lambda folder: None, {"bundle": True, "backend": "onxruntime"}, UsageError, "backend: got 'onxruntime'"),
     ],
 )
 def test_bad_input_is_named(
@@ -220,5 +294,6 @@ def test_without_a_network_the_other_two_ways_are_named(
 
 def test_a_run_needs_data_and_a_backbone(cli: Cli, tmp_path: Path) -> None:
     assert "DIR is missing" in cli("train", "--output", tmp_path / "run").stderr
+    assert "--backbone is missing: such as vit_b16" in cli("train", tmp_path, "--output", tmp_path / "run").stderr
     refused = cli("train", "--resume", "--output", tmp_path / "run").stderr
-    assert "holds no run that can go on: No such file or directory (run.json)" in refused
+    assert "holds no run that can go on: No such file or directory (run.json); without --resume" in refused

@@ -17,6 +17,7 @@ from glass_train.loop.devices import make_fabric
 from glass_train.loop.optimiser import averaged, make_optimiser, make_schedule, parameter_groups
 from glass_train.loop.step import train_step
 from glass_train.model.module import Trained
+from glass_train.model.start import prepare_layers
 from glass_train.recipe import Recipe, default_recipe
 from torch import Tensor, nn
 
@@ -215,6 +216,21 @@ def test_backbones_that_are_settled_keep_their_batch_statistics_and_learn_on(rol
         assert f"model.{role}_model.conv.weight" in changed
 
 
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d])
+def test_batch_statistics_of_every_kind_are_kept(kind: type[nn.Module]) -> None:
+    ours, _ = modules()
+    norm = kind(8)  # as some models of timm have it over tokens
+    assert isinstance(ours.model, Glass)
+    ours.model.global_model.add_module("planted", norm)
+    prepare_layers(ours.model, find_backbone("tiny_norm"), replace(RECIPE, batch_norm_momentum=0.3))
+    assert norm.momentum == 0.3
+    assert ours.train()
+    assert norm.training
+    ours.settle(("global",))
+    assert ours.train()
+    assert not norm.training
+
+
 @pytest.mark.parametrize(
     ("changes", "settled"),
     [
@@ -267,6 +283,13 @@ def test_the_recipe_is_the_papers(
         ({"local_first": 2}, "leave some for the whole"),
         ({"learning_rates": (1.0, -1.0, 1.0)}, "not negative"),
         ({"step_crops": 11}, "expected 1..2, the crops of an image"),
+        ({"batch": 1 << 30}, "an even number, 2 to 65536"),
+        ({"learning_rates": (float("nan"), 1.0, 1.0)}, "learning-rates: got .*; expected finite numbers"),
+        ({"weight_decays": (float("inf"), 1.0, 1.0)}, "weight-decays: got .*; expected finite numbers"),
+        ({"crop_loss": float("nan")}, "crop-loss: got nan; expected finite numbers"),
+        ({"freeze": ("head", "local", "global")}, "nothing is left that could learn"),
+        ({"freeze": ("head", "global"), "crops": 0}, "nothing is left that could learn"),  # the resize-only model
+        ({"freeze": ("local",), "local_first": 1}, "--freeze keeps it as it is"),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(changes: dict[str, object], message: str) -> None:

@@ -11,7 +11,7 @@ from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import engine_option, json_option
 
 
-@click.command(short_help="What was measured of a bundle's weights.")
+@click.command(short_help="Print what training and test found of a model.")
 @engine_option
 @json_option
 def card(engine: Path | None, as_json: bool) -> int:

@@ -32,7 +32,8 @@ class TrainOptions:
     """One run. What is None takes the recipe's value for the backbone, or the machine's.
 
     `max_time`: minutes. `delivery`: one of DELIVERIES, or a JSON file of a policy. `deliveries`: of one image.
-    `bundle`: whether the run ends with bundle, test and card.
+    `delivery_values`: what that file held when the run began; `settled` reads it. `bundle`: whether the run ends with
+    bundle, test and card.
     """
 
     data: str
@@ -79,6 +80,7 @@ class TrainOptions:
     tensorboard: bool = False
     backend: str = "auto"
     bundle: bool = True
+    delivery_values: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         find_backbone(self.backbone)
@@ -90,7 +92,14 @@ class TrainOptions:
                 raise UsageError(f"{name}: got {len(value)} values; expected three: global, local, head")
         if self.quick and self.weights == NONE:
             raise UsageError("quick: random backbones that stay frozen know nothing; use --weights imagenet or FILE")
+        if self.max_time is not None and not self.max_time > 0:
+            raise UsageError(f"max-time: got {self.max_time}; expected minutes")
         self.policy()
+
+    @staticmethod
+    def shown(field: str) -> str:
+        """The argument or option of the command that sets a field."""
+        return {"data": "DIR", "delivery_values": "--delivery"}.get(field, f"--{field.replace('_', '-')}")
 
     @property
     def row(self) -> Backbone:
@@ -105,21 +114,41 @@ class TrainOptions:
         if self.architecture != "glass":
             given |= {"crops": 0, "local_first": 0, "crop_loss": 0, "step_crops": None}
         recipe = replace(recipe, **given)
+        if self.devices > recipe.batch:
+            raise UsageError(
+                f"devices: got {self.devices} for a batch of {recipe.batch} images; each needs one at least"
+            )
         return quick_recipe(recipe) if self.quick else recipe
 
     def policy(self) -> Policy | None:
         """The delivery policy; None: pictures as they are. Raises UsageError."""
-        if self.delivery in DELIVERIES:
-            return DELIVERIES[self.delivery]
+        values = self._policy_values()
+        return DELIVERIES[self.delivery] if values is None else policy_from(values)
+
+    def _policy_values(self) -> dict[str, Any] | None:
+        """Those of a policy's file; None where `delivery` is one of the names. Raises UsageError."""
+        if self.delivery in DELIVERIES or self.delivery_values is not None:
+            return self.delivery_values
         try:
             values = json.loads(Path(self.delivery).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"delivery: {self.delivery!r} is none of {', '.join(DELIVERIES)}, and no file of a policy: {error}"
             ) from None
         if not isinstance(values, dict):
             raise UsageError(f"delivery: {self.delivery} holds no mapping of a policy's values")
-        return policy_from(values)
+        return values
+
+    def inputs(self) -> dict[str, Path]:
+        """The files and folders that the run reads, by field."""
+        words = {"labels": (FOLDER,), "weights": (IMAGENET, NONE), "delivery": tuple(DELIVERIES)}
+        named = {name: getattr(self, name) for name in words if getattr(self, name) not in words[name]}
+        return {name: Path(path) for name, path in {"data": self.data, **named}.items()}
+
+    def settled(self) -> TrainOptions:
+        """The same run from wherever it goes on: absolute paths, timm's tag, the values of a policy's file."""
+        paths: dict[str, Any] = {name: str(path.absolute()) for name, path in self.inputs().items()}
+        return replace(self, backbone=self.row.name, delivery_values=self._policy_values(), **paths)
 
     @property
     def loader_threads(self) -> int:

@@ -5,6 +5,7 @@ Source: arXiv 2601.00141, section 4, and the authors' search over rates and deca
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from glass_export.backbone import Backbone
@@ -13,6 +14,7 @@ from glass_rt.errors import UsageError
 
 FINAL_LEARNING_RATE = 1e-6  # where the cosine ends
 LABEL_SMOOTHING = 0.1
+LARGEST_BATCH = 1 << 16  # images; nobody trains with more, and a typing error would fill the memory with the order
 ROLES = ("global", "local", "head")
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}  # by Fabric's names
 Triple = tuple[float, float, float]
@@ -56,12 +58,21 @@ class Recipe:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch < 2 or self.batch % 2:
-            raise UsageError(f"batch: got {self.batch}; half of a batch is fake, so it is an even number from 2 on")
+        for name, value in vars(self).items():
+            if not all(math.isfinite(one) for one in _numbers(value)):
+                raise UsageError(f"{name.replace('_', '-')}: got {value}; expected finite numbers")
+        if not 2 <= self.batch <= LARGEST_BATCH or self.batch % 2:
+            raise UsageError(
+                f"batch: got {self.batch}; half of a batch is fake, so it is an even number, 2 to {LARGEST_BATCH}"
+            )
         if not 1 <= self.accumulate <= self.batch:
             raise UsageError(f"accumulate: got {self.accumulate}; expected 1..{self.batch}, the images of a batch")
         if strange := [role for role in self.freeze if role not in ROLES]:
             raise UsageError(f"freeze: got {strange[0]!r}; expected some of {', '.join(ROLES)}")
+        if not self.learning_roles:
+            raise UsageError(f"freeze: with {', '.join(self.freeze)} frozen nothing is left that could learn")
+        if self.local_first and "local" in self.freeze:
+            raise UsageError("local-first: at first the local backbone alone learns, and --freeze keeps it as it is")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision: got {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if self.local_first >= self.epochs:
@@ -71,11 +82,22 @@ class Recipe:
         if min(self.learning_rates) < 0 or min(self.weight_decays) < 0:
             raise UsageError("learning rates and weight decays are not negative")
 
+    @property
+    def learning_roles(self) -> tuple[str, ...]:
+        """Roles that are not frozen, of those that the model has; without crops it is the resize-only one."""
+        return tuple(role for role in ROLES if role not in self.freeze and (self.crops or role != "local"))
+
     def settled(self, epoch: int) -> tuple[str, ...]:
         """Roles of the backbones that keep their batch statistics in an epoch, which is counted from 0."""
         learned = {"global": epoch - self.local_first, "local": epoch}
         wanted = self.freeze_statistics
         return () if wanted is None else tuple(role for role, epochs in learned.items() if epochs >= wanted)
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    """The numbers in a value of a recipe."""
+    found = value if isinstance(value, tuple) else (value,)
+    return tuple(one for one in found if isinstance(one, int | float))
 
 
 @dataclass(frozen=True)

@@ -4,49 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from glass_rt.errors import TrainingError, UsageError, first_line
+from glass_rt.errors import TrainingError, UsageError
 from glass_rt.inference.passed_over import PassedOver
 from glass_rt.labelled.labels import labelled_images
-from glass_rt.machine.command_line import shown_command
-from glass_rt.machine.environment import cpu_name, gpus, installed, usable_cores
-from glass_rt.machine.write_whole import write_whole
+from glass_rt.machine.environment import usable_cores
 from glass_rt.progress import Stage, silent
 from glass_rt.version import __version__
-from glass_train.audit.dataset import audited, audited_before
+from glass_train.audit.dataset import audited
 from glass_train.data.examples import DeliveredExamples, Examples, PlainExamples
 from glass_train.data.kept_images import KeptImages
 from glass_train.data.parts import Dataset, make_parts
-from glass_train.data.scan import Scanned, Unreadable, scan
-from glass_train.data.table import read_table_of_run, write_table
+from glass_train.data.scan import Scanned, scan
+from glass_train.data.table import write_table
 from glass_train.data.tiers import TIERS
 from glass_train.delivery.bank import BankSettings
 from glass_train.finish.card import CARD
-from glass_train.finish.finish import finish
+from glass_train.finish.finish import check_backend, finish
 from glass_train.finish.rehearsal import rehearse
-from glass_train.loop.devices import make_fabric
-from glass_train.loop.files import BEST
+from glass_train.loop.devices import check_device, make_fabric
+from glass_train.loop.files import LAST, read_checkpoint_file
+from glass_train.loop.logs import tensorboard_writer
 from glass_train.loop.state import State
 from glass_train.loop.trainer import LoopSettings, Trainer
-from glass_train.model.module import Trained
-from glass_train.model.start import start_model
+from glass_train.model.module import Trained, load_model
+from glass_train.model.start import NONE, AnyModel, start_model
 from glass_train.options import FREE, TrainOptions
 from glass_train.quick import embedded
 from glass_train.recipe import Recipe
+from glass_train.record import DELIVERIES, RUN, check_folder, clear, note_options, read_record, write_record
 
-RUN, DELIVERIES = "run.json", "deliveries"
-_PACKAGES = ("torch", "lightning-fabric", "numpy", "opencv-python-headless", "scikit-learn")
 _NO_MEMORY = re.compile(r"out of memory|can.?t allocate|not enough memory|bad.?alloc", re.IGNORECASE)
 Report = Callable[[str], None]
 
@@ -56,16 +51,72 @@ def start_run(
 ) -> State:
     """Trains in the folder `folder`, builds the bundle and judges the test split; returns where training ended.
 
-    Raises UsageError where the folder holds a run already, LabelsInvalid, CheckpointError, TrainingError, and what
-    building and judging raise; ExportError before anything else where no bundle can be built of a backbone of timm.
+    With `force` a run that the folder holds is removed, once the new one can begin. Raises UsageError where the folder
+    holds what a run would overwrite, LabelsInvalid, CheckpointError, TrainingError, and what building and judging
+    raise; ExportError before anything else where no bundle can be built of a backbone of timm.
     """
-    if (folder / RUN).exists() and not force:
-        raise UsageError(f"{folder} holds a run already: --resume goes on with it, --force begins anew in its place")
+    options = options.settled()
+    check_folder(folder, options, force=force)
     recipe = options.recipe()
+    _try_the_end(options, recipe, stage)
+    dataset = _read_data(options, stage)
+    for note in dataset.notes:
+        report(note)
+    if (folder / RUN).exists():
+        clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder, dataset)
+    write_record(folder, options, recipe, dataset)
+    return _run(options, recipe, dataset, folder, resume=False, stage=stage, report=report)
+
+
+def resume_run(
+    folder: Path, changed: Mapping[str, Any], *, stage: Stage = silent, report: Report = lambda _: None
+) -> State:
+    """Goes on with the run in `folder`, by the options it began with; `changed` may hold some of `FREE`.
+
+    What is changed stays so, should the run go on once more. Raises UsageError for others, and TrainingError where the
+    run or its data are not as they were.
+    """
+    options, dataset = read_record(folder)
+    options = options.settled()
+    values = None if "delivery" in changed else options.delivery_values
+    asked = replace(options, **changed, delivery_values=values).settled()
+    differing = [field.name for field in fields(options) if getattr(asked, field.name) != getattr(options, field.name)]
+    if fixed := [name for name in differing if name not in FREE]:
+        raise UsageError(
+            f"{options.shown(fixed[0])}: a run goes on with the options it began with ({getattr(options, fixed[0])}); "
+            "leave it out, or begin anew with --force"
+        )
+    if asked.bundle:
+        check_backend(asked.backend)
+    note_options(folder, asked)
+    return _run(asked, asked.recipe(), dataset, folder, resume=True, stage=stage, report=report)
+
+
+def join_run(folder: Path, changed: Mapping[str, Any], *, resume: bool) -> State:
+    """What a further process of a run does, which the first one has started after writing the run's folder."""
+    options, dataset = read_record(folder)
+    options = replace(options, **{name: changed[name] for name in FREE if name in changed})
+    return _run(options, options.recipe(), dataset, folder, resume=resume, stage=silent, report=lambda _: None)
+
+
+def _try_the_end(options: TrainOptions, recipe: Recipe, stage: Stage) -> None:
+    """Tries first what would otherwise fail after the images are read, or after training."""
+    check_device(recipe, options.device, options.devices)
+    if options.tensorboard:
+        tensorboard_writer()
+    if options.bundle:
+        check_backend(options.backend)
     if options.bundle and not options.row.proven:
         rehearse(options, recipe, stage)
-    if (folder / RUN).exists():
-        _clear(folder)
+    elif options.weights != NONE:
+        with stage("trying the weights"):
+            start_model(options.row, options.architecture, options.weights, recipe, options.seed)
+
+
+def _read_data(options: TrainOptions, stage: Stage) -> Dataset:
+    """The images in their parts, audited, with notes of all that was left out."""
     passed_over = PassedOver()
     images, unlabelled = labelled_images(Path(options.data), options.labels, passed_over)
     with stage(f"reading {len(images)} images once"):
@@ -76,56 +127,14 @@ def start_run(
         notes.append(f"{unlabelled} images have no label and are left out")
     if passed_over:
         notes.append(passed_over.remark())
-    dataset = replace(dataset, notes=tuple(notes))
     with stage("looking for shortcuts in the files"):
-        dataset = audited(
-            dataset, options.seed, options.loader_threads, alignment=options.align, allow=options.allow_shortcuts
+        return audited(
+            replace(dataset, notes=tuple(notes)),
+            options.seed,
+            options.loader_threads,
+            alignment=options.align,
+            allow=options.allow_shortcuts,
         )
-    for note in dataset.notes:
-        report(note)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder, dataset)
-    _write_run(folder, options, recipe, dataset)
-    return _run(options, recipe, dataset, folder, resume=False, stage=stage, report=report)
-
-
-def resume_run(
-    folder: Path, changed: Mapping[str, Any], *, stage: Stage = silent, report: Report = lambda _: None
-) -> State:
-    """Goes on with the run in `folder`, by the options it began with; `changed` may hold some of `FREE`.
-
-    Raises UsageError for others, and TrainingError where the run or its data are not as they were.
-    """
-    options, dataset = _read_run(folder)
-    differing = [name for name, value in changed.items() if value != getattr(options, name)]
-    if fixed := [name for name in differing if name not in FREE]:
-        raise UsageError(
-            f"--{fixed[0].replace('_', '-')}: a run goes on with the options it began with "
-            f"({getattr(options, fixed[0])}); leave it out, or begin anew with --force"
-        )
-    options = replace(options, **{name: changed[name] for name in differing})
-    return _run(options, options.recipe(), dataset, folder, resume=True, stage=stage, report=report)
-
-
-def join_run(folder: Path, changed: Mapping[str, Any], *, resume: bool) -> State:
-    """What a further process of a run does, which the first one has started after writing the run's folder."""
-    options, dataset = _read_run(folder)
-    options = replace(options, **{name: changed[name] for name in FREE if name in changed})
-    return _run(options, options.recipe(), dataset, folder, resume=resume, stage=silent, report=lambda _: None)
-
-
-def _read_run(folder: Path) -> tuple[TrainOptions, Dataset]:
-    try:
-        record = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        options, notes = TrainOptions.from_json(record["options"]), tuple(record["data"]["notes"])
-        unreadable = tuple(Unreadable(**one) for one in record["data"]["unreadable"])
-        audit = record["data"]["audit"]
-    except OSError as error:
-        raise TrainingError(f"{folder} holds no run that can go on: {error.strerror} ({RUN})") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{folder} holds no run that can go on: {first_line(error)} ({RUN})") from None
-    dataset = replace(read_table_of_run(folder, Path(options.data)), notes=notes, unreadable=unreadable)
-    return options, audited_before(dataset, audit, options.seed, options.loader_threads)
 
 
 def _run(
@@ -143,11 +152,18 @@ def _run(
     try:
         fabric = make_fabric(recipe, options.device, options.devices)
         with _memory_named(recipe):
-            trainer = _trainer(fabric, options, recipe, dataset, folder, stage, report)
+            with stage("loading the weights"):
+                model = _model(options, recipe, folder, resume=resume)
+            trainer = _trainer(fabric, model, options, recipe, dataset, folder, stage, report)
             if resume and trainer.can_resume:
                 trainer.resume(extend=not (folder / CARD).exists())  # the test split is judged once
                 _report_where(trainer, folder, report)
-            state = trainer.run()
+            try:
+                state = trainer.run()
+            except KeyboardInterrupt:
+                if fabric.global_rank == 0:
+                    raise
+                return trainer.state  # the first process says that it was stopped
         if not state.best_epoch:
             raise TrainingError(
                 "the run ended before the whole model was trained (--local-first is the beginning alone); go on with "
@@ -171,8 +187,19 @@ def _report_where(trainer: Trainer, folder: Path, report: Report) -> None:
         report("the training does not go on with any --max-time: the test split has been judged")
 
 
+def _model(options: TrainOptions, recipe: Recipe, folder: Path, *, resume: bool) -> AnyModel:
+    """The model that training begins with; where it goes on, its checkpoint has the weights, and no other file."""
+    goes_on = resume and (folder / LAST).exists()
+    weights = NONE if goes_on else options.weights
+    model = start_model(options.row, options.architecture, weights, recipe, options.seed)
+    if goes_on and options.quick:  # its embeddings are computed before the trainer takes the checkpoint up
+        load_model(model, read_checkpoint_file(folder / LAST), folder / LAST)
+    return model
+
+
 def _trainer(
     fabric: Any,
+    model: AnyModel,
     options: TrainOptions,
     recipe: Recipe,
     dataset: Dataset,
@@ -180,8 +207,6 @@ def _trainer(
     stage: Stage,
     report: Report,
 ) -> Trainer:
-    with stage("loading the weights"):
-        model = start_model(options.row, options.architecture, options.weights, recipe, options.seed)
     images = _shuffled(dataset.parts["train"], options.seed) if options.shuffle_labels else dataset.parts["train"]
     training: Examples = _training(options, recipe, images, folder)
     tiers: dict[str, Examples] = {
@@ -250,32 +275,3 @@ def _memory_named(recipe: Recipe) -> Iterator[None]:
             f"(now {recipe.accumulate}) computes it in N parts to the same end, --batch and --crops make it smaller, "
             "--workers 1 loads fewer images at once, --freeze keeps a backbone out of it"
         ) from error
-
-
-def _write_run(folder: Path, options: TrainOptions, recipe: Recipe, dataset: Dataset) -> None:
-    record = {
-        "schema": 1,
-        "kind": "train",
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shown_command(sys.argv),
-        "options": options.to_json(),
-        "recipe": asdict(recipe),
-        "data": {
-            "sha256": dataset.sha256,
-            "images": {part: len(found) for part, found in dataset.parts.items()},
-            "unreadable": [asdict(one) for one in dataset.unreadable],
-            "notes": list(dataset.notes),
-            "audit": dataset.audit,
-        },
-        "versions": {"glass-rt": __version__, **{name: installed(name) for name in (options.row.library, *_PACKAGES)}},
-        "machine": {"cpu": cpu_name(), "cores": usable_cores(), "gpus": [gpu.name for gpu in gpus()]},
-    }
-    write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())
-
-
-def _clear(folder: Path) -> None:
-    """Removes what an earlier run left, and nothing else."""
-    for name in ("bundle", "calibration", DELIVERIES, "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (RUN, "data.csv", "last.pt", BEST, "steps.csv", "epochs.csv", "card.json", "card.md", "test.csv"):
-        (folder / name).unlink(missing_ok=True)

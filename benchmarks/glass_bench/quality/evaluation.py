@@ -27,7 +27,7 @@ from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
 from glass_rt.labelled.parts import part_warnings
 from glass_rt.options import DetectOptions
 from glass_rt.progress import Stage, silent
-from glass_rt.results.verdict import UNTRAINED, Failure, Verdict
+from glass_rt.results.verdict import UNTRAINED_BUNDLE, Failure, Verdict
 
 SCHEMA = 1
 SMALL_GROUP = 5  # fewer images say nothing about a group
@@ -282,7 +282,7 @@ def _warnings(results: Sequence[EngineResult], guesses: Sequence[Guess], unlabel
             )
     for result in results:
         if not result.trained:
-            yield f"{result.name}: {UNTRAINED}"
+            yield f"{result.name}: {UNTRAINED_BUNDLE}"
         if result.failures:
             yield f"{result.name}: {result.failures} images could not be judged and count in no figure"
         area = result.quality.auc

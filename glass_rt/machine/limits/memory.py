@@ -120,7 +120,7 @@ def _limits(asked: int | None) -> Iterator[MemoryLimit]:
         # A group whose figures cannot be read holds at least what this process does.
         yield MemoryLimit("the limit of this control group (container)", group.limit, group.used or anonymous)
     if total := _machine_memory():
-        yield MemoryLimit("this machine's memory", total, resident)
+        yield MemoryLimit("this machine's memory (what other programs hold is not counted)", total, resident)
     if resource is not None and sys.platform == "linux":
         for kind, name, used in (
             (resource.RLIMIT_AS, "the limit on addresses (ulimit -v)", status.get("VmSize", 0)),

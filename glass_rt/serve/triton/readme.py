@@ -14,9 +14,10 @@ _TEXT = """\
 Written by glass-rt {version} for the bundle {sha256} ({backend} {precision}), which is in `1/bundle`.
 
 ## Start
-In a container of Triton with its Python backend, with this folder's parent mounted as `/models`:
+In a container of Triton with its Python backend, with this folder's parent mounted as `/models`, in the folder that
+holds a clone of glass-rt's repository:
 
-    pip install 'glass-rt[{extra}]'
+    pip install './glass-rt[{extra}]'
     tritonserver --model-repository=/models --model-control-mode=explicit --load-model={name}
 
 Give the container shared memory (`--shm-size 1g`): images travel through it. The Python backend of Triton 24.10 and
@@ -24,7 +25,7 @@ older breaks under NumPy 2: BYTES kill it, numbers come back empty. There, give 
 made with the server's version of Python, and write this folder with `glass-rt triton --environment /opt/glass`:
 
     python3 -m venv /opt/glass
-    /opt/glass/bin/pip install 'glass-rt[{extra}]'
+    /opt/glass/bin/pip install './glass-rt[{extra}]'
     /opt/glass/bin/pip install 'numpy<2'
 
 (Pip warns that this is not what the packages ask for. They work with NumPy 1.26.)
@@ -45,7 +46,7 @@ Triton goes on calling the model ready while every request fails.
     answer = client.infer("{name}", [image], parameters={{"seed": 606}})
     print(answer.as_numpy("label"), answer.as_numpy("probability_fake"), answer.as_numpy("verdict"))
 
-Tensors and parameters are described in `glass_rt/serve/oip/protocol.py`. One request takes up to {max_batch} images;
+The clone's `docs/reference/oip.md` describes tensors and parameters. One request takes up to {max_batch} images;
 an image that cannot be judged fails its request, with the reason. More than {queue} waiting requests are refused.
 """
 

@@ -204,3 +204,12 @@ def test_a_closed_pipe_is_no_traceback(bundles: Bundles, pictures: tuple[Path, .
     done = subprocess.run(line, shell=True, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("infr", "; did you mean infer?"), ("benhc", "; did you mean bench?"), ("xyz", ".")]
+)
+def test_an_unknown_command_is_refused_with_the_nearest_name(typed: str, meant: str, cli: Cli) -> None:
+    done = cli(typed, "image.png")
+    assert done.returncode == 2
+    assert f"No such command '{typed}'{meant}\n" in done.stderr

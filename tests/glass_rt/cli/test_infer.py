@@ -145,7 +145,8 @@ def test_a_name_cannot_command_the_terminal(
 ) -> None:
     name = "esc\x1b[2K\nREAL 0.0001.jpg"
     shutil.copy(pictures[0], tmp_path / name)
-    judged = cli("infer", tmp_path / name, tmp_path / name, tmp_path / f"no {name}", "--engine", bundle.folder)
+    other = shutil.copy(pictures[0], tmp_path / f"other {name}")
+    judged = cli("infer", tmp_path / name, other, tmp_path / f"no {name}", "--engine", bundle.folder)
     refused = cli("infer", tmp_path, "--engine", tmp_path / name)
     drawn = cli(
         "infer", tmp_path / name, "--engine", bundle.folder, "--overlay", tmp_path.parent / f"ev{tmp_path.name}"

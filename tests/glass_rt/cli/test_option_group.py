@@ -64,10 +64,17 @@ def test_without_options_the_objects_are_the_library_s_defaults() -> None:
 def test_every_option_reaches_its_field() -> None:
     text = (
         "--crops auto --margin 2 --sampling stratified --seed 7 --threshold 0.3 --max-pixels 9 "
-        "--device cpu --batch 4 --threads 2 --expect-bundle ab"
+        "--device cpu --batch 4 --threads 2 --expect-bundle " + 32 * "ab"
     )
     options = DetectOptions(crops="auto", margin=2.0, seed=7, threshold=0.3, max_pixels=9)
-    assert CliRunner().invoke(judging, text).output == f"{(options, RunOptions('cpu', 4, 2, 'ab'))!r}\n"
+    assert CliRunner().invoke(judging, text).output == f"{(options, RunOptions('cpu', 4, 2, 32 * 'ab'))!r}\n"
+
+
+@pytest.mark.parametrize("pin", ["abc", 63 * "0", 65 * "0", 64 * "g", 64 * "٣", ""])
+def test_a_pin_that_is_no_sha256_is_wrong_usage(pin: str) -> None:
+    done = CliRunner().invoke(judging, ["--expect-bundle", pin])
+    assert done.exit_code == 2
+    assert "is no SHA-256; `glass-rt inspect` prints the bundle's" in " ".join(done.stderr.split())
 
 
 def test_options_that_cannot_work_together_raise_the_library_s_error() -> None:

@@ -27,6 +27,19 @@ def test_in_folders_only_files_count_and_links_to_them(tmp_path: Path) -> None:
     assert found(tmp_path) == [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
 
 
+def test_a_path_that_several_arguments_mean_comes_once_in_its_first_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photos/a.png", "photos/b.png", "photos/deep/a.png", "c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("photos/deep")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("photos/b.png", "./photos//b.png", "photos/*.png", "photos/", "c.png", "link/../a.png", "gone", "gone")
+    paths = ["photos/b.png", "photos/a.png", "photos/deep/a.png", "c.png", "link/../a.png", "gone"]
+    assert found(*arguments) == paths
+
+
 def test_a_folder_that_cannot_be_read_is_a_failure_at_any_depth(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     (tmp_path / "a.png").touch()

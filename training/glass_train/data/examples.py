@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_rt.errors import ImageError
 from glass_rt.image.decode import Image, Pixels
 from glass_rt.image.encoded import load
 from glass_rt.image.sampling import default_seed, stratified
@@ -93,8 +94,12 @@ class _Files:
         return self._loaded(index) if self.kept is None else self.kept.get(index, lambda: self._loaded(index))
 
     def _loaded(self, index: int) -> Image:
+        scanned = self.images[index]
         with as_image_error():
-            return load(self.images[index].image.path)
+            image = load(scanned.image.path)
+        if image.info.sha256 != scanned.sha256:
+            raise ImageError("the file has changed since the run began")
+        return image
 
 
 @dataclass(frozen=True, eq=False)

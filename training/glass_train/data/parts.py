@@ -50,23 +50,36 @@ def make_parts(
 ) -> Dataset:
     """Divides images into the four parts.
 
-    `keep_aside`: sources whose images are used for the test alone; pairs and groups are not torn for it: of what else
-    is in them, nothing changes place. Raises LabelsInvalid: one class, too few groups, the same pixels in two parts or
-    with both labels, a group in two parts.
+    `keep_aside`: sources whose images are used for the test alone. Those with a group or pair in another part are not
+    used at all. Raises LabelsInvalid: one class, too few groups, the same pixels in two parts or with both labels, a
+    group in two parts, a source to keep aside that no image has.
     """
     _refuse_two_labels(images)
-    chosen, notes = _aside(images, keep_aside)
-    units = _units(chosen)
+    _refuse_strange_sources(images, keep_aside)
     parts: dict[str, list[Scanned]] = {part: [] for part in PARTS}
-    open_units = []
-    for unit in units:
+    open_units, for_the_test = [], list[Scanned]()
+    for unit in _units([one for one in images if not _outside_the_test(one, keep_aside)]):
         given = {scanned.image.split for scanned in unit if scanned.image.split}
         if len(given) > 1:
             raise LabelsInvalid(_across(unit))
-        parts[given.pop()].extend(unit) if given else open_units.append(unit)
+        if given:
+            part = given.pop()
+            parts[part] += unit if part == "test" else _without(unit, keep_aside)
+        elif _without(unit, keep_aside):
+            open_units.append(unit)
+        else:
+            for_the_test += unit
     given_parts = {part for part in PARTS if parts[part]}
-    notes += _fill(parts, open_units, given_parts, seed)
-    _check_classes(parts)
+    notes = _fill(parts, open_units, given_parts, seed, keep_aside)
+    parts["test"] += for_the_test
+    _check_classes(parts, keep_aside)
+    if keep_aside:
+        left_out = len(images) - sum(map(len, parts.values()))
+        notes.append(
+            f"kept aside for the test: {', '.join(keep_aside)} ({left_out} images of other parts are not used)"
+        )
+    if not parts["test"]:
+        notes.append("no test split: nothing is known of unseen images")
     if unreadable:
         names = ", ".join(one.name for one in unreadable[:_NAMED])
         notes.append(f"{len(unreadable)} images cannot be read and are left out (first: {names})")
@@ -90,17 +103,20 @@ def _refuse_two_labels(images: Sequence[Scanned]) -> None:
                             if classes else "no image of the data can be read")  # fmt: skip
 
 
-def _aside(images: Sequence[Scanned], sources: Sequence[str]) -> tuple[list[Scanned], list[str]]:
-    """Without the images of sources that are kept aside, unless they are for the test anyway."""
+def _refuse_strange_sources(images: Sequence[Scanned], sources: Sequence[str]) -> None:
     known = {scanned.image.source for scanned in images}
     if strange := [source for source in sources if source not in known]:
         there = ", ".join(sorted(source for source in known if source)) or "none"
         raise LabelsInvalid(f"keep-aside: no image has the source {strange[0]!r}; there are: {there}")
-    kept = [one for one in images if one.image.source not in sources or one.image.split in ("test", None)]
-    if not sources:
-        return kept, []
-    left_out = len(images) - len(kept)
-    return kept, [f"kept aside for the test: {', '.join(sources)} ({left_out} images of other parts are not used)"]
+
+
+def _outside_the_test(scanned: Scanned, sources: Sequence[str]) -> bool:
+    """Whether the data gives an image of these sources to another part than the test."""
+    return scanned.image.source in sources and scanned.image.split not in ("test", None)
+
+
+def _without(unit: Sequence[Scanned], sources: Sequence[str]) -> list[Scanned]:
+    return [scanned for scanned in unit if scanned.image.source not in sources]
 
 
 def _units(images: Sequence[Scanned]) -> list[list[Scanned]]:
@@ -147,12 +163,23 @@ def _across(unit: Sequence[Scanned]) -> str:
     return f"{first.image.name} ({one}) and {second.image.name} ({two}) {why}; a split may not tear them apart"
 
 
-def _fill(parts: dict[str, list[Scanned]], open_units: list[list[Scanned]], given: set[str], seed: int) -> list[str]:
+def _fill(
+    parts: dict[str, list[Scanned]],
+    open_units: list[list[Scanned]],
+    given: set[str],
+    seed: int,
+    keep_aside: Sequence[str],
+) -> list[str]:
     """Divides what has no split, and takes from `train` what the given splits lack; returns notes."""
     notes = []
     if open_units:
         wanted = [part for part in ("val", "test") if part not in given]
-        rest = _take(parts, open_units, wanted, seed)
+        rest = open_units
+        if keep_aside:  # the test has its share first: of what it leaves, these sources go
+            rest = _take(parts, rest, [part for part in wanted if part == "test"], seed)
+            rest = [kept for unit in rest if (kept := _without(unit, keep_aside))]
+            wanted = [part for part in wanted if part != "test"]
+        rest = _take(parts, rest, wanted, seed)
         parts["train"] += (scanned for unit in rest for scanned in unit)
         notes.append(f"divided by {_basis(open_units)}, with the seed {seed}")
     lacking = [part for part in ("val", "calibration") if not parts[part]]
@@ -169,8 +196,6 @@ def _fill(parts: dict[str, list[Scanned]], open_units: list[list[Scanned]], give
         rest = _take(parts, units, [part], seed)
         parts["train"] = [scanned for unit in rest for scanned in unit]
         notes.append(f"{part}: {len(parts[part])} images taken from train")
-    if not parts["test"]:
-        notes.append("no test split: nothing is known of unseen images")
     return notes
 
 
@@ -206,15 +231,17 @@ def _rank(seed: int, unit: Sequence[Scanned]) -> bytes:
     return hashlib.sha256(f"{seed} {min(one.pixels_sha256 for one in unit)}".encode()).digest()
 
 
-def _check_classes(parts: Mapping[str, Sequence[Scanned]]) -> None:
+def _check_classes(parts: Mapping[str, Sequence[Scanned]], keep_aside: Sequence[str]) -> None:
     for part in ("train", "val"):
         classes = {scanned.image.fake for scanned in parts[part]}
         if len(classes) < 2:
             missing = "real" if True in classes else "fake"
-            raise LabelsInvalid(
-                f"the part {part} has no {missing} images (of {len(parts[part])}): too few groups to divide, or a "
-                "split that lacks them; add images, or give a `split` column"
+            why = (
+                f"without those of {', '.join(keep_aside)} (--keep-aside), there are too few left"
+                if keep_aside
+                else "too few groups to divide, or a split that lacks them; add images, or give a `split` column"
             )
+            raise LabelsInvalid(f"the part {part} has no {missing} images (of {len(parts[part])}): {why}")
 
 
 def _digest(rows: Iterable[tuple[str, Scanned]]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from glass_rt.errors import TrainingError
 from glass_rt.labelled.labels import LabelledImage
+from glass_rt.machine.file_names import name_from_text
 from glass_rt.machine.write_whole import write_whole
 from glass_train.data.parts import PARTS, Dataset
 from glass_train.data.scan import Scanned
@@ -43,7 +44,8 @@ def _row(part: str, scanned: Scanned) -> tuple[object, ...]:
 def read_table_of_run(folder: Path, data: Path) -> Dataset:
     """The data of a run, with each file compared to what it was. Raises TrainingError for one that has changed.
 
-    Size and time of change tell; where the time differs, as in a copy, the content does.
+    Size and time of change tell; where the time differs, as in a copy, the content does. Raises ValueError, KeyError
+    or TypeError where the table is damaged.
     """
     parts: dict[str, list[Scanned]] = {part: [] for part in PARTS}
     try:
@@ -59,7 +61,7 @@ def read_table_of_run(folder: Path, data: Path) -> Dataset:
 
 def _scanned(row: dict[str, str], data: Path) -> Scanned:
     optional: dict[str, str | None] = {name: row[name] or None for name in ("split", "group", "pair", "source")}
-    image = LabelledImage(str(data / row["name"]), row["name"], row["label"] == "fake", **optional)  # type: ignore[arg-type]
+    image = LabelledImage(str(data / name_from_text(row["name"])), row["name"], row["label"] == "fake", **optional)  # type: ignore[arg-type]
     return Scanned(image, row["sha256"], row["pixels_sha256"], int(row["width"]), int(row["height"]))
 
 

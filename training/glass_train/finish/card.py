@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.decision.calibration import Calibration, Tier
-from glass_rt.errors import TrainingError
+from glass_rt.errors import TrainingError, first_line
 from glass_rt.results.decision_text import guarantee_in_words, thresholds_in_words
 
 CARD = "card.json"
@@ -20,28 +21,41 @@ def card_beside(bundle: Bundle) -> dict[str, Any] | None:
 
     Raises TrainingError where it is of other weights.
     """
-    path = bundle.folder.parent / CARD
+    path = bundle.folder.resolve().parent / CARD
     if not path.is_file():
         return None
+    card = read_card(path, bundle)
+    return card if card["model"].get("bundle_sha256") == bundle.sha256 else _as_the_bundle_is(card, bundle)
+
+
+def read_card(path: Path, bundle: Bundle | None = None) -> dict[str, Any]:
+    """The card in a file, as JSON values that can be shown.
+
+    Raises TrainingError for anything else, and for the card of other weights than those of `bundle`.
+    """
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        sha256 = card["model"]["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path} cannot be read as a card: {error}") from None
-    if sha256 != bundle.manifest.model.weights.sha256:
-        raise TrainingError(f"{path} is the card of other weights than those of {bundle.folder}")
-    assert isinstance(card, dict), "it has keys"
-    return card if card["model"].get("bundle_sha256") == bundle.sha256 else _as_the_bundle_is(card, bundle)
+        if bundle is not None and card["model"]["weights_sha256"] != bundle.manifest.model.weights.sha256:
+            raise TrainingError(f"{path} is the card of other weights than those of {bundle.folder}")
+        _shown = card_markdown(card), test_in_words(card)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise TrainingError(f"{path} cannot be read as a card: {first_line(error)}") from None
+    assert isinstance(card, dict), "it has been shown"
+    return card
 
 
 def _as_the_bundle_is(card: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
     """The card of a bundle whose decision `glass-rt calibrate` has changed, or that was built anew."""
-    decision = bundle.manifest.decision
-    if decision is None:
-        calibration = f"not calibrated: the threshold of {bundle.manifest.threshold:g} promises nothing"
-    else:
-        calibration = f"calibrated after the training (calibration {decision.id}): {tiers_in_words(decision)}"
-    return {**card, "model": model_facts(bundle), "calibration": calibration}
+    return {**card, "model": model_facts(bundle), "calibration": _calibration_in_words(bundle, " after the training")}
+
+
+def _calibration_in_words(bundle: Bundle, when: str = "") -> str:
+    manifest = bundle.manifest
+    if not manifest.model.weights.trained:
+        return "none: the weights are untrained"
+    if manifest.decision is None:
+        return f"not calibrated: the threshold of {manifest.threshold:g} promises nothing"
+    return f"calibrated{when} (calibration {manifest.decision.id}): {tiers_in_words(manifest.decision)}"
 
 
 def tiers_in_words(decision: Calibration) -> str:
@@ -61,7 +75,7 @@ def _tier_in_words(tier: Tier) -> str:
 def card_of_manifest(bundle: Bundle) -> dict[str, Any]:
     """The card of a bundle of which nothing else is known."""
     return {"schema": 1, "kind": "card", "model": model_facts(bundle), "training": None, "data": None,
-            "calibration": "nothing is known of a calibration", "test": None}  # fmt: skip
+            "calibration": _calibration_in_words(bundle), "test": None}  # fmt: skip
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:
@@ -185,7 +199,7 @@ def _test_lines(card: dict[str, Any]) -> Iterator[str]:
     for row in test["rows"]:
         cells = (row["what"], row["tier"], row["fake"], row["real"], _area(row["auc"]),
                  _share(row["called_fake_of_fake"]), _share(row["called_fake_of_real"]))  # fmt: skip
-        yield f"| {' | '.join(map(str, cells))} |"
+        yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
     yield ""
     yield from _verdict_lines(test["rows"])
 

@@ -13,6 +13,7 @@ from glass_calibrate.thresholds import Targets
 
 from glass_rt.bundle.bundle import Bundle
 from glass_rt.errors import CalibrationInvalid
+from glass_rt.machine.file_names import name_from_text
 from glass_rt.machine.write_whole import write_whole
 from glass_rt.progress import Stage
 from glass_train.data.scan import Scanned
@@ -30,6 +31,7 @@ def calibrated(bundle: Path, data: Path, images: Sequence[Scanned], folder: Path
     """
     if not images:
         return f"not calibrated: too few images; {_PROMISES_NOTHING}"
+    images = [scanned for scanned in images if _can_stand_in_a_table(scanned.image.name)]
     (folder / FOLDER).mkdir(exist_ok=True)
     table = folder / FOLDER / TABLE
     write_whole(table, _table(images).encode())
@@ -45,11 +47,19 @@ def calibrated(bundle: Path, data: Path, images: Sequence[Scanned], folder: Path
     return f"calibrated on {len(images)} images kept apart: {tiers_in_words(decision)}"
 
 
+def _can_stand_in_a_table(name: str) -> bool:
+    """A table of labels is UTF-8 and has no spaces around its cells; not every name of a file is so."""
+    raw = name_from_text(name)
+    return raw == raw.strip() and raw == raw.encode(errors="replace").decode()
+
+
 def _table(images: Sequence[Scanned]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", "label", "group", "source"])
     for scanned in images:
         image = scanned.image
-        rows.writerow([image.name, "fake" if image.fake else "real", image.group or "", image.source or ""])
+        rows.writerow(
+            [name_from_text(image.name), "fake" if image.fake else "real", image.group or "", image.source or ""]
+        )
     return text.getvalue()

@@ -39,7 +39,7 @@ def card_of(
             "best_epoch": state.best_epoch,
             "steps": state.step,
             "seconds": round(state.seconds, 1),
-            "delivery": options.delivery,
+            "delivery": Path(options.delivery).name,
             "recipe": asdict(recipe),
             "validation": {tier: _finite(scores) for tier, scores in state.best_tiers.items()},
             "unreadable_while_training": state.failed,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from glass_engines.build import BuildOptions, build_bundle
+from glass_engines.registry import choose_backend, find_compiler
 from glass_export.portable import ExportOptions, prepare_export
 
 from glass_rt.bundle.bundle import Bundle
@@ -40,6 +42,8 @@ def finish(options: TrainOptions, recipe: Recipe, dataset: Dataset, folder: Path
     """
     if (folder / CARD).exists():
         return
+    for left in folder.glob(f".{BUNDLE}.partial-*"):  # by a kill while it was built
+        shutil.rmtree(left, ignore_errors=True)
     build_best(options, recipe, folder, stage)
     kept_apart = dataset.parts["calibration"]
     calibration = calibrated(folder / BUNDLE, Path(options.data), kept_apart, folder, options.seed, stage)
@@ -62,6 +66,11 @@ def _other_containers(images: Sequence[Scanned], options: TrainOptions) -> dict[
     again: dict[str, Sequence[tuple[Step, ...]]] = {"re-encoded at quality 96": [QUALITY_96] * len(images)}
     swapped = swapped_containers(images, options.seed, options.loader_threads)
     return again if swapped is None else again | {"containers swapped": swapped}
+
+
+def check_backend(asked: str) -> None:
+    """Raises UsageError for a backend that there is not, MissingDependency where its library is not installed."""
+    find_compiler(choose_backend(asked), "fp32").tools()
 
 
 def build_best(options: TrainOptions, recipe: Recipe, folder: Path, stage: Stage) -> None:

@@ -25,9 +25,10 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     """A state that `write_checkpoint` wrote. Raises TrainingError where it is none."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"a {type(state).__name__}")
     except Exception as error:  # torch, zipfile and pickle raise errors of any type
         raise TrainingError(f"{path} is no checkpoint of a run: {first_line(error)}") from error
-    assert isinstance(state, dict), "write_checkpoint writes nothing else"
     return state
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from glass_rt.errors import MissingDependency
 from glass_rt.machine.write_whole import write_whole
 
-STEPS, EPOCHS = "steps.csv", "epochs.csv"
+STEPS, EPOCHS, TENSORBOARD = "steps.csv", "epochs.csv", "tensorboard"
 _FLUSHED_EVERY = 20  # rows
 
 
@@ -75,19 +75,25 @@ def _cut(path: Path, step: int) -> None:
     """Keeps the heading and the rows up to a step."""
     if not path.is_file():
         return
-    heading, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+    heading, *rows = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     columns = heading.split(",")
     if "step" not in columns:  # killed before the heading was written out
         path.unlink()
         return
     place = columns.index("step")
-    kept = [row for row in rows if row.count(",") == len(columns) - 1 and int(row.split(",")[place]) <= step]
-    write_whole(path, "".join(f"{row}\n" for row in (heading, *kept)).encode())
+    cells = [row.split(",") for row in rows]  # a loss of power leaves rows that are none
+    kept = [row for row in cells if len(row) == len(columns) and row[place].isdecimal() and int(row[place]) <= step]
+    write_whole(path, "".join(f"{','.join(row)}\n" for row in (columns, *kept)).encode())
 
 
-def _board(folder: Path, step: int) -> Any:
+def tensorboard_writer() -> Any:
+    """PyTorch's class that writes for TensorBoard. Raises MissingDependency."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingDependency("tensorboard", "tensorboard", "--tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter
+
+
+def _board(folder: Path, step: int) -> Any:
+    return tensorboard_writer()(str(folder / TENSORBOARD), purge_step=step + 1)

@@ -27,6 +27,15 @@ class State:
     seconds: float = 0.0
     finished: str = ""
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> State:
+        """What `to_dict` gave. Raises TypeError for values of other names or types."""
+        state = cls(**values)
+        for name, default in vars(cls()).items():
+            if type(values.get(name, default)) is not type(default):
+                raise TypeError(f"{name} is {values[name]!r:.40}")
+        return state
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from glass_export.model import checkpoint_module
@@ -102,8 +102,8 @@ class Trainer:
             self._fabric.strategy.precision.load_state_dict(saved["precision"])
             if self._average is not None:
                 self._average.load_state_dict(saved["average"])
-            self.state = State(**saved["state"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            self.state = State.from_dict(saved["state"])
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise TrainingError(f"{self._folder / LAST} is of another model or version: {error}") from error
         if extend and self.has_more_time:
             self.state.finished = ""
@@ -156,8 +156,7 @@ class Trainer:
             self._show(len(order))
             if self._stopped(request):
                 self._save()
-                self._note_stop()
-                raise KeyboardInterrupt
+                self._stop()
             if self._time_is_up():
                 break
             self._save_if_due()
@@ -175,16 +174,18 @@ class Trainer:
             state.finished = f"no better validation for {state.waited} epoch{'s' if state.waited > 1 else ''}"
         self._save()
         if state.finished and self._stopped(request):  # during the last validation: the next epoch would look
-            self._note_stop()
-            raise KeyboardInterrupt
+            self._stop()
 
-    def _note_stop(self) -> None:
+    def _stop(self) -> NoReturn:
+        """Ends the run where it stands, which the checkpoint has. Raises KeyboardInterrupt."""
+        self._fabric.barrier()  # a process that ends while the first one still writes takes that one with it
         if self._chief:
             state = self.state
             where = f"stopped after step {state.step}, " + (
                 "with the training at its end" if state.finished else f"in epoch {state.epoch + 1}"
             )
             self._report(f"{where}; to go on: glass-rt train --resume --output {quote(str(self._folder))}")
+        raise KeyboardInterrupt
 
     def _share(self, draws: Sequence[Any]) -> Sequence[Any]:
         """This process's images of a batch: both images of a couple, as far as possible."""
@@ -234,6 +235,9 @@ class Trainer:
 
     def _validate(self) -> Validation:
         recipe, fabric = self._recipe, self._fabric
+        if fabric.world_size > 1:  # batch statistics are those of each process until its next step
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
         return validate(
             fabric,
             self.model,

@@ -60,12 +60,15 @@ def validate(
 ) -> Validation:
     """Judges every tier's images by `module`, which no library has wrapped; several processes share the work.
 
-    `local_only`: by the mean over the crops' aid. Raises TrainingError where the weights give no numbers.
+    `local_only`: by the mean over the crops' aid. Raises TrainingError where the weights give no numbers, and where a
+    class has no image left that can be read.
     """
     module.eval()
     scores = {}
     for tier, examples in tiers.items():
         logits, labels = predict(fabric, module, examples, batch, workers, local_only=local_only, rank=rank)
+        if len(set(labels.tolist())) < 2:
+            raise TrainingError(f"validation has no images of both classes ({tier}) that can still be read")
         loss = float(functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)))
         margin = (logits[:, 0] - logits[:, 1]).astype(np.float64)
         if not np.isfinite(margin).all():

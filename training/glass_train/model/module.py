@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 from glass_export.backbone import Backbone
 from glass_export.model import Glass, normalise
 from torch import Tensor, nn
 
-from glass_train.model.start import AnyModel, backbones_of, head_of, roles_of
+from glass_rt.errors import TrainingError, first_line
+from glass_train.model.start import BATCH_NORMS, AnyModel, backbones_of, head_of, roles_of
 
 Outputs = tuple[Tensor | None, Tensor | None]
 
@@ -54,7 +59,7 @@ class Trained(nn.Module):
                 module.eval()
             elif role in self._settled:
                 for part in module.modules():
-                    if isinstance(part, nn.BatchNorm2d):
+                    if isinstance(part, BATCH_NORMS):
                         part.eval()
         for module in head_of(self.model, self._backbone):
             module.train(mode and "head" not in self._frozen)
@@ -89,3 +94,12 @@ class Trained(nn.Module):
     def _planes(self, pixels: Tensor) -> Tensor:
         """(N, S, S, 3) -> normalised (N, 3, S, S), in the layout that convolutions are fastest in."""
         return normalise(pixels, self.model.scaling).contiguous(memory_format=torch.channels_last)
+
+
+def load_model(model: AnyModel, saved: Mapping[str, Any], path: Path) -> None:
+    """Fills `model`, without its aid, from the state of a run that `path` holds. Raises TrainingError."""
+    try:
+        own = {name.removeprefix("model."): value for name, value in saved["module"].items() if name[:6] == "model."}
+        model.load_state_dict(own)
+    except (KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise TrainingError(f"{path} is of another model or version: {first_line(error)}") from error

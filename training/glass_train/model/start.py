@@ -15,6 +15,7 @@ from glass_rt.errors import CheckpointError, first_line
 from glass_train.recipe import Recipe
 
 IMAGENET, NONE = "imagenet", "none"
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # some models of timm normalise tokens with the first
 AnyModel = Glass | ResizeOnly
 
 
@@ -53,7 +54,7 @@ def prepare_layers(model: AnyModel, backbone: Backbone, recipe: Recipe) -> None:
             if isinstance(part, nn.Dropout):
                 part.p = recipe.dropout
     for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d) and recipe.batch_norm_momentum is not None:
+        if isinstance(part, BATCH_NORMS) and recipe.batch_norm_momentum is not None:
             part.momentum = recipe.batch_norm_momentum
         if recipe.high_pass and isinstance(part, nn.Conv2d) and part.in_channels == 3:  # the first of a backbone
             with torch.no_grad():

@@ -138,9 +138,11 @@ def test_queries_that_make_no_sense_are_refused(server: Address, picture: bytes,
 
 def test_other_paths_and_methods_are_refused_as_json(server: Address) -> None:
     assert server.get("/nowhere").status == 404
-    assert server.get("/nowhere").json["error"]["message"] == "Not Found"
+    assert server.get("/nowhere").json["error"]["message"].endswith("/openapi.json describes those that there are")
     wrong = server.get(VERDICT)
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.json["error"]["message"] == "this route does not take GET, but POST"
+    assert server.get("/v2/nowhere").json["error"].startswith("there is no such route")
 
 
 def test_compressed_bodies_are_refused(server: Address, picture: bytes) -> None:
