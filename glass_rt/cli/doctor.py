@@ -115,11 +115,6 @@ def _print(
         click.echo("No problems found.")
 
 
-def _codecs() -> tuple[str, ...]:
-    """The packages of nvImageCodec that are here, or the one that the extra installs."""
-    return tuple(filter(installed, CODEC_PACKAGES)) or CODEC_PACKAGES[:1]
-
-
 def _cache() -> dict[str, str | None]:
     """The user's cache folder, and why nothing is kept there, if so; making it is left to those that write there."""
     why = why_no_user_cache()
@@ -131,6 +126,11 @@ def _cache() -> dict[str, str | None]:
     if why is None and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         why = f"{nearest} is no folder that this account may write; nothing is kept there"
     return {"folder": text_from_name(str(folder)), "unusable": why and text_from_name(why)}
+
+
+def _codecs() -> tuple[str, ...]:
+    """The packages of nvImageCodec that are here, or the one that the extra installs."""
+    return tuple(filter(installed, CODEC_PACKAGES)) or CODEC_PACKAGES[:1]
 
 
 def _gpu_access_advice(package: str) -> str:

@@ -53,7 +53,7 @@ _TAKEN = {
         "mobilenet": _Taken(2.1, 25, 28, 7),
         "convnext": _Taken(3.0, 40, 35),
         "vit": _Taken(1.5, 60, 45),
-        "": _Taken(3.0, 40, 45, 7),
+        "": _Taken(3.0, 30, 45, 7),
     },
 }
 _LIBRARY = {"openvino": 100 * MB, "onnxruntime": 40 * MB}  # of addresses alone

@@ -1,11 +1,13 @@
 """`glass-rt doctor` finds what breaks, by name."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from glass_rt.cli import doctor
 from glass_rt.machine import environment
+from glass_rt.results.file_names import text_from_name
 from tests.command_line import Cli
 
 HERE = {"numpy": "2.2", "opencv-python-headless": "5.0", "onnxruntime": "1.31"}
@@ -64,3 +66,28 @@ def test_packages_are_found_by_their_names_for_every_cuda_version(
     for module in (environment, doctor):
         monkeypatch.setattr(module, "installed", {**HERE, **present}.get)
     assert line in [" ".join(each.split()) for each in cli("doctor").stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("cache", "says"),
+    [
+        ("here/or/there", None),
+        ("file", "file is no folder that this account may write"),
+        ("file/below", "file is no folder that this account may write"),
+        ("nowhere/below", "nowhere is no folder that this account may write"),  # a link
+        ("bundle", "lies in the bundle"),
+        ("caf\udce9", None),
+    ],
+)
+def test_the_cache_s_folder_is_said_and_why_nothing_is_kept_there(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, says: str | None
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text('{"kind": "bundle"}')
+    monkeypatch.setenv("GLASS_RT_CACHE", str(tmp_path / cache))
+    (line,) = [line for line in cli("doctor").stdout.splitlines() if line.startswith("Cache")]
+    assert (says or text_from_name(str(tmp_path / cache))) in line
+    told = json.loads(cli("doctor", "--json").stdout)["cache"]
+    assert (told["unusable"] is None) == (says is None)
