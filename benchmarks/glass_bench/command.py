@@ -11,6 +11,7 @@ import click
 from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.options import (
     batch_option,
+    crop_count_option,
     device_option,
     engine_option,
     memory_option,
@@ -55,7 +56,8 @@ RECORD, REPORT = "bench.json", "bench.md"
 )
 @click.option("--scenarios", metavar="LIST", help="Scenarios to run, of single,offline,server.  [default: all]")
 @click.option("--sweeps", metavar="LIST", help="Sweeps to run, of crops,size,batch,workers.  [default: all]")
-@click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
+@crop_count_option
+@device_option
 @batch_option
 @threads_option
 @memory_option
@@ -127,6 +129,7 @@ def bench(
     from glass_bench.measure import options as asked
     from glass_bench.measure.benchmark import run_benchmark
     from glass_bench.measure.loadgen import load_loadgen
+    from glass_bench.measure.participants import check_device
     from glass_bench.report.checks import conditions_met
     from glass_bench.report.conditions import parse_condition
     from glass_bench.report.figures import FIGURES, failures
@@ -144,6 +147,7 @@ def bench(
         megapixels=_numbers(megapixels),
         **as_given,
     )
+    check_device(options)
     for load in (load_pyplot, load_loadgen):  # a missing library is better known before the measuring than after
         load()
     with only_writer_in(output):

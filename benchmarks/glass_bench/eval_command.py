@@ -9,13 +9,29 @@ from pathlib import Path
 import click
 
 from glass_rt.cli.chosen_bundle import chosen_bundle
-from glass_rt.cli.options import batch_option, device_option, json_option, labels_option, quiet_option, split_option
+from glass_rt.cli.option_group import option_group
+from glass_rt.cli.options import (
+    crop_count_option,
+    draws_option,
+    json_option,
+    labels_option,
+    max_pixels_option,
+    quiet_option,
+    sampling_option,
+    several_run_options,
+    split_option,
+    threshold_option,
+)
 from glass_rt.cli.output_path import OutputPath
 from glass_rt.machine.one_writer import only_writer_in
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.progress import reporter, silent
 from glass_rt.results.file_names import text_from_name
 
 REPORT = "eval.md"
+_judging = option_group(
+    "detect", DetectOptions, (crop_count_option, draws_option, sampling_option, threshold_option, max_pixels_option)
+)
 
 
 def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -37,17 +53,8 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 )  # fmt: skip
 @click.option("--output", type=OutputPath(), metavar="DIR", default=Path("eval"), show_default=True,
               help="Folder for eval.json, eval.csv, eval.md and the plots.")  # fmt: skip
-@click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]")
-@click.option("--sampling", type=click.Choice(("stratified", "tiles")), default="stratified", show_default=True,
-              help="How crops are drawn; tiles: every window of the image.")  # fmt: skip
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="Call an image fake from this probability on.  [default: the bundle's]",
-)
-@device_option
-@batch_option
+@_judging
+@several_run_options
 @click.option("--observed-fpr", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", default=0.05,
               show_default=True,
               help="Share of these real images called fake at which the accuracy is given.")  # fmt: skip
@@ -78,11 +85,8 @@ def evaluate(
     split: str | None,
     engines: tuple[Path, ...],
     output: Path,
-    crops: int | None,
-    sampling: str,
-    threshold: float | None,
-    device: str | None,
-    batch: int | None,
+    detect: DetectOptions,
+    run: RunOptions,
     observed_fpr: float,
     by: tuple[str, ...],
     bootstrap: int,
@@ -101,9 +105,7 @@ def evaluate(
     from glass_rt.labelled.parts import images_of_split
     from glass_rt.machine.command_line import shown_command
 
-    options = EvalOptions(
-        crops, sampling == "tiles", threshold, batch, observed_fpr, bootstrap, seed, by, device=device, split=split
-    )
+    options = EvalOptions(detect, run, observed_fpr, bootstrap, seed, by, split)
     passed_over = PassedOver()
     found, unlabelled = labelled_images(folder, labels, passed_over)
     images = images_of_split(found, split)

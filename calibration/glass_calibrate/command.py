@@ -16,12 +16,15 @@ from glass_rt.cli.chosen_bundle import chosen_bundle
 from glass_rt.cli.interrupt import stop_on_interrupt
 from glass_rt.cli.option_group import option_group
 from glass_rt.cli.options import (
+    crop_count_option,
+    draws_option,
     engine_option,
     json_option,
     labels_option,
     max_pixels_option,
     quiet_option,
     run_options,
+    sampling_option,
     split_option,
 )
 from glass_rt.cli.output_path import OutputPath
@@ -39,18 +42,7 @@ if TYPE_CHECKING:
 REPORTS = Path("calibrate")
 
 # How images are judged, as for `infer`; a chosen seed or threshold has no place here.
-_judging = option_group(
-    "options",
-    DetectOptions,
-    (
-        click.option("--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]"),
-        click.option("--draws", type=click.IntRange(1), default=1, show_default=True, metavar="R",
-                     help="Independent samplings; the mean is the score."),
-        click.option("--sampling", type=click.Choice(["stratified", "tiles"]), default="stratified", show_default=True,
-                     help="How crops are drawn; tiles: every window of the image."),
-        max_pixels_option,
-    ),
-)  # fmt: skip
+_judging = option_group("options", DetectOptions, (crop_count_option, draws_option, sampling_option, max_pixels_option))
 _share = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 

@@ -99,6 +99,30 @@ max_pixels_option = click.option(
     metavar="N",
     help="Refuse larger images, by their header.",
 )
+crop_count_option = click.option(
+    "--crops", type=click.IntRange(1), metavar="K", help="Crops per image.  [default: as trained]"
+)
+draws_option = click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="R",
+    help="Sample so many times, with the seeds S, S+1, ...; the mean decides.",
+)
+sampling_option = click.option(
+    "--sampling",
+    type=click.Choice(["stratified", "tiles"]),
+    default="stratified",
+    show_default=True,
+    help="How crops are drawn; tiles: every window of the image.",
+)
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="Call an image fake from this probability on, without a guarantee.  [default: the bundle's decision]",
+)
 
 
 def parse_crops(_ctx: click.Context, param: click.Parameter, value: str | None) -> Crops:
@@ -127,47 +151,24 @@ _JUDGING = (
         metavar="X",
         help="--crops auto stops this many standard errors from the threshold.",
     ),
-    click.option(
-        "--draws",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        metavar="R",
-        help="Sample so many times, with the seeds S, S+1, ...; the mean decides.",
-    ),
-    click.option(
-        "--sampling",
-        type=click.Choice(["stratified", "tiles"]),
-        default="stratified",
-        show_default=True,
-        help="How crops are drawn; tiles: every window of the image.",
-    ),
+    draws_option,
+    sampling_option,
     click.option(
         "--seed",
         type=click.IntRange(0, MAX_SEED),
         metavar="N",
         help="Seed of the crops, as in torch.Generator().manual_seed(N).  [default: from the file's SHA-256]",
     ),
-    click.option(
-        "--threshold",
-        type=click.FloatRange(0, 1),
-        metavar="P",
-        help="Call an image fake from this probability on, without a guarantee.  [default: the bundle's decision]",
-    ),
+    threshold_option,
     max_pixels_option,
 )
 
 # How an engine is run: the command gets `run`, a RunOptions.
-_RUNNING = (
-    device_option,
-    batch_option,
-    threads_option,
-    memory_option,
-    cache_option,
-    decode_option,
-    expect_bundle_option,
-)
+_OF_ANY_BUNDLE = (device_option, batch_option, threads_option, memory_option, cache_option, decode_option)
+_RUNNING = (*_OF_ANY_BUNDLE, expect_bundle_option)
 run_options = option_group("run", RunOptions, (*_RUNNING, workers_option))
+# For a command that opens several bundles, of which --expect-bundle could pin one at the most.
+several_run_options = option_group("run", RunOptions, (*_OF_ANY_BUNDLE, workers_option))
 # The same for `bulk`, whose `--workers` are processes.
 worker_run_options = option_group("run", RunOptions, _RUNNING)
 # How images are judged: the command gets `options`, a DetectOptions.

@@ -18,6 +18,7 @@ SURFACES = {
     "serve": "serve --engine {bundle} --port 0",
     "bulk": "bulk {pictures} --engine {bundle} --output {new}",
     "eval": "eval {pictures} --engine {bundle} --output {new}",
+    "bench": "bench --images {pictures} --engine {bundle} --output {new} --quick --no-pytorch",
     "calibrate": "calibrate {pictures} --engine {bundle} --fpr 0.9 --fnr 0.9 --dry-run --report {new}",
     "verify": "verify {bundle}",
     "inspect": "inspect {bundle}",

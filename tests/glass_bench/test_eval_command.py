@@ -206,3 +206,14 @@ def test_one_part_is_evaluated_alone(zoo: dict[str, Path], cli: Cli, tmp_path: P
     assert (done.returncode, done.stderr) == (
         2, "error: --split val: no image lies in it; there are train (6), test (4)\n"
     )  # fmt: skip
+
+
+def test_images_are_judged_as_infer_would(zoo: dict[str, Path], labelled: Path, cli: Cli, tmp_path: Path) -> None:
+    options = ("--device", "cpu", "--draws", 2, "--crops", 3, "--workers", 1, "--max-pixels", 10_000_000)
+    command = ("eval", labelled, "--engine", zoo["good"], "--output", tmp_path / "eval", "--bootstrap", 0)
+    assert cli(*command, *options).returncode == 0
+    told = cli("infer", labelled, "--engine", zoo["good"], *options, "--json").stdout
+    expected = {str(Path(each["path"]).relative_to(labelled)): each["probability_fake"] for each in json.loads(told)}
+    with (tmp_path / "eval" / "eval.csv").open(newline="") as file:
+        found = {row["image"]: float(row["probability_fake"]) for row in csv.DictReader(file)}
+    assert found == pytest.approx(expected, abs=1e-6)

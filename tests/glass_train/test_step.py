@@ -231,6 +231,18 @@ def test_batch_statistics_of_every_kind_are_kept(kind: type[nn.Module]) -> None:
     assert not norm.training
 
 
+@pytest.mark.parametrize(("size", "without_mean"), [(3, True), (7, True), (1, False)])  # RepVGG begins with 1 and 3
+def test_first_convolutions_of_more_than_one_pixel_begin_without_their_mean(size: int, without_mean: bool) -> None:
+    ours, _ = modules()
+    assert isinstance(ours.model, Glass)
+    first = nn.Conv2d(3, 4, size)
+    ours.model.global_model.add_module("planted", first)
+    prepare_layers(ours.model, find_backbone("tiny_norm"), replace(RECIPE, high_pass=True))
+    means = first.weight.detach().mean(dim=(2, 3))
+    assert torch.allclose(means, torch.zeros(4, 3), atol=1e-7) == without_mean
+    assert first.weight.detach().abs().sum() > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "settled"),
     [

@@ -21,7 +21,8 @@ class Contender:
     tensor of the whole image, eager modules); `no-op` is glass-rt's pipeline around engines that do nothing. `bundle`
     says which model, for all three. `precision`: the bundle's own, or for `pytorch` fp32 (eager) or bf16 (autocast).
     `crops` None: as trained. `workers`: detectors side by side in the process, sharing `threads` and `memory`
-    (bytes; of glass-rt's own alone). `checkpoint`: where `pytorch` finds trained weights.
+    (bytes; of glass-rt's own alone). `device`: where glass-rt's own engines run, as text. `checkpoint`: where `pytorch`
+    finds trained weights.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Contender:
     precision: str = "fp32"
     crops: int | None = None
     sampling: Literal["stratified", "tiles"] = "stratified"
+    device: str | None = None
     batch: int | None = None
     threads: int | None = None
     memory: int | None = None

@@ -37,6 +37,7 @@ class BenchOptions:
     tiles: bool = True
     noop: bool = True
     crops: int | None = None
+    device: str | None = None
     batch: int | None = None
     threads: int | None = None
     memory: int | None = None

@@ -11,6 +11,7 @@ from glass_bench.measure.options import BenchOptions
 from glass_rt.bundle.folder import read_manifest
 from glass_rt.bundle.manifest import BundleManifest, Model, bundle_from_json
 from glass_rt.errors import GlassError
+from glass_rt.inference.engines import device_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ def list_participants(options: BenchOptions) -> list[Participant]:
                 "engine",
                 str(path),
                 crops=options.crops,
+                device=options.device,
                 batch=options.batch,
                 threads=options.threads,
                 memory=options.memory,
@@ -51,6 +53,16 @@ def list_participants(options: BenchOptions) -> list[Participant]:
             _other(bundle, "all tiles", sampling="tiles", crops=None) for bundle in bundles if _is_glass(bundle)
         ][:1]
     return participants + list(_variants(bundles, options))
+
+
+def check_device(options: BenchOptions) -> None:
+    """Raises UsageError where one of the bundles does not run on the device asked for; nothing is opened."""
+    if options.device is None:
+        return
+    for path in (*options.engines, *options.baselines):
+        manifest = _manifest(path)
+        if manifest is not None:
+            device_of(manifest, options.device)
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
@@ -99,19 +111,19 @@ def _variant(bundle: Participant, label: str, **changes: object) -> Participant:
 
 def _batches(bundle: Participant, batches: Sequence[int]) -> list[int]:
     """Those that the bundle takes."""
-    manifest = _manifest(bundle)
+    manifest = _manifest(Path(bundle.contender.bundle))
     return [batch for batch in batches if manifest is None or batch <= manifest.engine.max_batch]
 
 
-def _manifest(bundle: Participant) -> BundleManifest | None:
+def _manifest(bundle: Path) -> BundleManifest | None:
     try:
-        return bundle_from_json(read_manifest(Path(bundle.contender.bundle)))
+        return bundle_from_json(read_manifest(bundle))
     except (GlassError, OSError):
         return None  # its own process will say what is wrong, by name
 
 
 def _model(bundle: Participant) -> Model | None:
-    manifest = _manifest(bundle)
+    manifest = _manifest(Path(bundle.contender.bundle))
     return None if manifest is None else manifest.model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
@@ -19,13 +19,14 @@ from glass_bench.measure.participants import unique_names
 from glass_bench.quality.decisions import DecisionResult, columns_of, decision_result
 from glass_bench.quality.drift import Drift, drift
 from glass_bench.quality.metrics import Quality, quality
+from glass_rt.bundle.manifest import Model
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, UsageError
 from glass_rt.image.encoded import load
 from glass_rt.labelled.labels import LabelledImage
 from glass_rt.labelled.leakage import Guess, guess_by_group, size_class
 from glass_rt.labelled.parts import part_warnings
-from glass_rt.options import DetectOptions
+from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.progress import Stage, silent
 from glass_rt.results.verdict import UNTRAINED_BUNDLE, Failure, Verdict
 
@@ -35,22 +36,19 @@ SMALL_GROUP = 5  # fewer images say nothing about a group
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """How to evaluate: `crops`, `sampling`, `threshold` and `device` as for infer.
+    """How to evaluate: `detect` and `run` as for infer; of a resize-only engine the options of crops mean nothing.
 
     `fpr_limit`: of the observed operating point. `by`: columns of the labels whose groups are compared. `split`: the
     part that the images are of, None: of all.
     """
 
-    crops: int | None = None
-    tiles: bool = False
-    threshold: float | None = None
-    batch: int | None = None
+    detect: DetectOptions = field(default_factory=DetectOptions)
+    run: RunOptions = field(default_factory=RunOptions)
     fpr_limit: float = 0.05
     resamples: int = 1000
     seed: int = 606
     by: tuple[str, ...] = ()
     split: str | None = None
-    device: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.fpr_limit < 1:
@@ -177,14 +175,12 @@ def evaluate_engines(
 
 
 def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: EvalOptions) -> EngineResult:
-    detect = DetectOptions(
-        crops=options.crops, sampling="tiles" if options.tiles else "stratified", threshold=options.threshold
-    )
-    with Detector.open(path, batch=options.batch, device=options.device) as detector:
+    detect = options.detect
+    with Detector.open(path, options.run) as detector:
         manifest, bundle = detector.manifest, detector.bundle
         glass = manifest.model.architecture == "glass"
         if not glass:
-            detect = DetectOptions(threshold=options.threshold)
+            detect = DetectOptions(threshold=detect.threshold, max_pixels=detect.max_pixels)
         start = perf_counter()
         results = list(detector.detect_many([image.path for image in images], detect))
         ms_per_image = (perf_counter() - start) * 1e3 / len(images)
@@ -192,7 +188,7 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
     scored = [item for item in judged if item.probability_fake is not None]
     if not scored:
         raise BenchError(f"{name} judged none of {len(images)} images: {judged[0].error}")
-    threshold = manifest.threshold if options.threshold is None else options.threshold
+    threshold = manifest.threshold if detect.threshold is None else detect.threshold
     return EngineResult(
         name=name,
         architecture=manifest.model.architecture,
@@ -203,7 +199,7 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
         weights_sha256=manifest.model.weights.sha256,
         trained=manifest.model.weights.trained,
         threshold=threshold,
-        crops=(options.crops or manifest.model.trained_crops) if glass and not options.tiles else 0,
+        crops=_crops(detect, manifest.model) if glass else 0,
         ms_per_image=ms_per_image,
         failures=len(judged) - len(scored),
         quality=quality(
@@ -217,6 +213,13 @@ def _evaluate(path: Path, name: str, images: Sequence[LabelledImage], options: E
         decision=decision_result(images, results, options.by),
         judged=judged,
     )
+
+
+def _crops(detect: DetectOptions, model: Model) -> int:
+    """Crops of each image; 0 where their number is the image's own."""
+    if detect.sampling == "tiles":
+        return 0
+    return detect.crops if isinstance(detect.crops, int) else model.trained_crops
 
 
 def _judged(image: LabelledImage, result: Verdict | Failure) -> JudgedImage:

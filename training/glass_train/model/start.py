@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeGuard
 from urllib.error import URLError
 
 import torch
@@ -56,9 +57,14 @@ def prepare_layers(model: AnyModel, backbone: Backbone, recipe: Recipe) -> None:
     for part in model.modules():
         if isinstance(part, BATCH_NORMS) and recipe.batch_norm_momentum is not None:
             part.momentum = recipe.batch_norm_momentum
-        if recipe.high_pass and isinstance(part, nn.Conv2d) and part.in_channels == 3:  # the first of a backbone
+        if recipe.high_pass and _is_first(part):
             with torch.no_grad():
                 part.weight -= part.weight.mean(dim=(2, 3), keepdim=True)
+
+
+def _is_first(part: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a backbone's first convolution; of one pixel nothing would be left without its mean."""
+    return isinstance(part, nn.Conv2d) and part.in_channels == 3 and max(part.kernel_size) > 1
 
 
 def head_of(model: AnyModel, backbone: Backbone) -> tuple[nn.Module, ...]:

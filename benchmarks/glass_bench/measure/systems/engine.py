@@ -18,7 +18,7 @@ from glass_rt.bundle.manifest import Model
 from glass_rt.detector import Detector
 from glass_rt.errors import GlassError, ParityError
 from glass_rt.image.encoded import read_image
-from glass_rt.inference.engines import batch_for, open_engines
+from glass_rt.inference.engines import batch_for
 from glass_rt.inference.head import Head
 from glass_rt.inference.judge import Judge
 from glass_rt.inference.opened_bundle import OpenedBundle
@@ -83,15 +83,8 @@ class EngineSystem:
         give_back_large_arrays()
         bundle = Bundle.open(contender.bundle)
         manifest, noop = bundle.manifest, contender.kind == "no-op"
-        batch = batch_for(manifest, contender.batch, contender.memory)
-        engines: Mapping[str, Backend] = (
-            {role: NoopBackend(manifest.model, role) for role in manifest.model.roles}
-            if noop
-            else open_engines(bundle, RunOptions(threads=contender.threads, memory=contender.memory))
-        )
-        head = Head.for_model(manifest.model, bundle.head())
-        self._plain = OpenedBundle(bundle, engines, head, batch, memory=contender.memory)
-        self._engines = {role: TimedBackend(engine) for role, engine in engines.items()}
+        self._plain = _around_nothing(bundle, contender) if noop else _opened(bundle, contender)
+        self._engines = {role: TimedBackend(engine) for role, engine in self._plain.engines.items()}
         self._detector = Detector(replace(self._plain, engines=self._engines))
         self._plain_detector = Detector(self._plain)
         self._options = DetectOptions(crops=contender.crops, sampling=contender.sampling)
@@ -101,9 +94,9 @@ class EngineSystem:
             backbone=manifest.model.backbone,
             backend="none" if noop else manifest.engine.backend,
             precision="none" if noop else manifest.engine.precision,
-            device=manifest.engine.device,
+            device=self._plain.device,
             crops=0 if manifest.model.architecture == "resize" else contender.crops or manifest.model.trained_crops,
-            batch=batch,
+            batch=self._plain.batch,
             trained=manifest.model.weights.trained,
             weights_sha256=manifest.model.weights.sha256,
             bundle_sha256=bundle.sha256,
@@ -178,3 +171,15 @@ class EngineSystem:
             "engine_local": in_local,
             "aggregate": timings.aggregate,
         }
+
+
+def _opened(bundle: Bundle, contender: Contender) -> OpenedBundle:
+    run = RunOptions(contender.device, contender.batch, threads=contender.threads, memory=contender.memory)
+    return OpenedBundle.open(bundle, run)
+
+
+def _around_nothing(bundle: Bundle, contender: Contender) -> OpenedBundle:
+    model = bundle.manifest.model
+    engines = {role: NoopBackend(model, role) for role in model.roles}
+    batch = batch_for(bundle.manifest, contender.batch, contender.memory, contender.device)
+    return OpenedBundle(bundle, engines, Head.for_model(model, bundle.head()), batch, memory=contender.memory)
