@@ -56,10 +56,14 @@ def test_the_views_of_an_image_are_gone_when_its_verdict_is_there(
     """Else the next image, for which only the limit on memory leaves no room beside them, would be refused."""
     alive: list[int] = []
 
+    def packs() -> list[Pack]:
+        return [each for each in gc.get_objects() if type(each) is Pack]
+
     def count(_: Future[Verdict]) -> None:
-        alive.append(sum(type(each) is Pack for each in gc.get_objects()))
+        alive.append(sum(all(each is not other for other in before) for each in packs()))
 
     gc.collect()
+    before = packs()  # of engines that other tests have left hanging
     with detector.pipeline(workers=1) as pipeline:
         for path in pictures[:3]:
             future = pipeline.submit(path, OPTIONS)
