@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,6 +28,10 @@ from glass_rt.machine.one_writer import only_writer_in
 from glass_rt.options import DetectOptions, RunOptions
 from glass_rt.progress import reporter, silent
 from glass_rt.results.file_names import text_from_name
+
+if TYPE_CHECKING:
+    from glass_bench.quality.evaluation import EvalRecord
+    from glass_rt.inference.passed_over import PassedOver
 
 REPORT = "eval.md"
 _judging = option_group(
@@ -99,7 +104,7 @@ def evaluate(
     Exit code 1: images could not be judged; the others are evaluated.
     """
     from glass_bench.quality.evaluation import EvalOptions, evaluate_engines
-    from glass_bench.quality.report import quality_markdown, quality_table, write_quality_plots
+    from glass_bench.quality.report import quality_markdown, write_quality_plots
     from glass_rt.inference.passed_over import PassedOver
     from glass_rt.labelled.labels import labelled_images
     from glass_rt.labelled.parts import images_of_split
@@ -122,14 +127,25 @@ def evaluate(
         record.write(output)
         plots = write_quality_plots(record, output)
         (output / REPORT).write_text(quality_markdown(record, plots), encoding="utf-8")
+    _print(record, output, as_json=as_json)
+    if not quiet:
+        _say_what_was_written(output, len(plots), passed_over)
+    return 1 if any(engine.failures for engine in record.engines) else 0
+
+
+def _print(record: EvalRecord, output: Path, *, as_json: bool) -> None:
+    """The record as JSON, or its table and warnings."""
+    from glass_bench.quality.report import quality_table
+
     if as_json:
         click.echo(json.dumps(json.loads((output / "eval.json").read_text(encoding="utf-8"))))
     else:
         click.echo("\n".join([*quality_table(record), *(f"! {warning}" for warning in record.warnings)]))
-    if not quiet:
-        plural = "" if len(plots) == 1 else "s"
-        written = f"wrote eval.json, eval.csv, {REPORT} and {len(plots)} plot{plural} to {output}"
-        click.echo(f"\n{text_from_name(written)}", err=True)
-        if passed_over:
-            click.echo(text_from_name(passed_over.remark()), err=True)
-    return 1 if any(engine.failures for engine in record.engines) else 0
+
+
+def _say_what_was_written(output: Path, plots: int, passed_over: PassedOver) -> None:
+    plural = "" if plots == 1 else "s"
+    written = f"wrote eval.json, eval.csv, {REPORT} and {plots} plot{plural} to {output}"
+    click.echo(f"\n{text_from_name(written)}", err=True)
+    if passed_over:
+        click.echo(text_from_name(passed_over.remark()), err=True)

@@ -14,7 +14,7 @@ from glass_rt.errors import UsageError
 
 FINAL_LEARNING_RATE = 1e-6  # where the cosine ends
 LABEL_SMOOTHING = 0.1
-LARGEST_BATCH = 1 << 16  # images; nobody trains with more, and a typing error would fill the memory with the order
+LARGEST_BATCH = 1 << 16  # images, more than any training needs; a mistyped number would fill the memory
 ROLES = ("global", "local", "head")
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}  # by Fabric's names
 Triple = tuple[float, float, float]

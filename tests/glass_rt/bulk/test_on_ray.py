@@ -1,4 +1,4 @@
-"""A Ray that does not start is an error in one line, whatever Ray raises."""
+"""Where Ray does not start, `bulk` reports one line for every type of exception that Ray raises."""
 
 from __future__ import annotations
 

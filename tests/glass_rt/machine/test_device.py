@@ -73,7 +73,7 @@ def test_backends_run_on_their_own_kinds(backend: str, text: str) -> None:
         device_for(backend, text)
 
 
-@pytest.mark.parametrize("text", ["cuda+cpu", "cuda,use_tf32=1", "cuda:1,whatever=2"])
+@pytest.mark.parametrize("text", ["cuda+cpu", "cuda,use_tf32=1", "cuda:1,unknown_option=2"])
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
 def test_what_only_onnx_runtime_knows_is_refused_elsewhere(backend: str, text: str) -> None:
     with pytest.raises(UsageError, match="are for engines of ONNX Runtime, not of TensorRT"):

@@ -81,6 +81,7 @@ def test_what_is_given_back_after_closing_is_not_freed_again(gpu: FakeGpu) -> No
     closed(memory)
     memory.give_back(piece)
     closed(memory)
+    assert gpu.live == {}
 
 
 def test_what_is_in_use_may_be_freed_when_it_is_given_back(gpu: FakeGpu) -> None:
